@@ -1,0 +1,301 @@
+"""The command line: results on stdout, progress on stderr; exit code 1 for a failure, 2 for wrong usage."""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from colorizer import config, data, library
+from colorizer.config import ModelConfig, TrainConfig
+from colorizer.errors import ColorizerError, ConfigError, ImageError
+from colorizer.metrics import METRICS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the process's exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on missing GPUs
+    options = _parser().parse_args(arguments)
+    try:
+        result, text = options.run(options)
+    except ColorizerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
+    print(json.dumps(result, indent=2) if options.json else text)
+    return int(bool(result.get("failed")))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m colorizer", description="Turn grayscale images into colour.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+        command.set_defaults(run=run)
+        return command
+
+    command = add("data", _data, "What data is here, where, and how large.")
+    command.add_argument("--download", action="store_true", help="download the official CIFAR-10 (170 MB)")
+    command.add_argument(
+        "--write-statistics", action="store_true", help="compute assets/cifar10-statistics.npz from the training images"
+    )
+
+    add("models", _models, "The models in the library, best first.")
+
+    command = add("train", _train, "Train a model and put it into the library. Ctrl-C keeps what is learned so far.")
+    command.add_argument("--preset", choices=list(config.PRESETS), default="dense")
+    command.add_argument("--name", help="of the new model (default: preset, date and time)")
+    command.add_argument("--library", type=Path, metavar="DIR", help="save there instead of into your own library")
+    command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
+    group = command.add_argument_group("settings", "each overrides the preset's value")
+    for cls in (ModelConfig, TrainConfig):
+        for setting in dataclasses.fields(cls):
+            option = "--" + setting.name.replace("_", "-")
+            if setting.type is bool:
+                group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
+            elif isinstance(setting.type, types.GenericAlias):
+                group.add_argument(option, type=_widths, metavar="N,N,...")
+            else:
+                group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
+
+    command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.")
+    command.add_argument("name", help="of a model, or its folder")
+    command.add_argument("--dataset", choices=config.DATASETS, default="cifar10")
+    command.add_argument("--split", choices=("train", "validation", "test"), default="test")
+
+    command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.")
+    command.add_argument("name", help="of a model, or its folder")
+    command.add_argument("files", nargs="+", type=Path)
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+
+    command = add("report", _report, "Draw a model's loss curve and its reconstructions.")
+    command.add_argument("name", help="of a model, or its folder")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers like 512,128, received {text!r}") from None
+
+
+def _data(options: argparse.Namespace) -> tuple[dict, str]:
+    if options.download:
+        with tqdm(unit="B", unit_scale=True, desc="CIFAR-10", file=sys.stderr) as bar:
+
+            def show(received: int, total: int) -> None:
+                bar.total = total or None
+                bar.update(received - bar.n)
+
+            data.download_cifar10(show)
+    if options.write_statistics:
+        data.save_statistics(data.compute_statistics(data.load_dataset("cifar10").train.images))
+    cifar10 = data.cifar10_status()
+    samples = sum(path.stat().st_size for path in (data.ASSETS / "samples").glob("*.png"))
+    result = {
+        "home": str(config.home()),
+        "datasets": {
+            "cifar10": cifar10,
+            "samples": {"state": "built in", "path": str(data.ASSETS / "samples"), "bytes": samples},
+            "synthetic": {
+                "state": "built in",
+                "path": str(data.STATISTICS_PATH),
+                "bytes": data.STATISTICS_PATH.stat().st_size if data.STATISTICS_PATH.exists() else 0,
+            },
+        },
+    }
+    rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in result["datasets"].items()]
+    return result, _table(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {result['home']}"
+
+
+def _models(options: argparse.Namespace) -> tuple[dict, str]:
+    entries = library.list_models()
+    rows, result = [], []
+    for entry in entries:
+        if entry.damage:
+            rows.append([entry.name, "damaged", "", "", "", entry.damage])
+            result.append({"name": entry.name, "path": str(entry.path), "damage": entry.damage})
+            continue
+        test, samples = entry.metric("test"), entry.metric("samples")
+        rows.append(
+            [
+                entry.name,
+                entry.card["preset"] or "",
+                str(entry.model_config.latent_dim),
+                f"{test:.5f}" if test is not None else "-",
+                f"{samples:.5f}" if samples is not None else "-",
+                "shipped" if entry.shipped else "yours",
+            ]
+        )
+        result.append({"name": entry.name, "path": str(entry.path), "shipped": entry.shipped, "card": entry.card})
+    header = ["model", "preset", "latent_dim", "test mse", "samples mse", ""]
+    return {"models": result}, _table(header, rows)
+
+
+def _train(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer.worker import TrainingSpec, run_training
+
+    preset = config.get_preset(options.preset)
+    chosen = {key: value for key, value in vars(options).items() if value is not None}
+    model, train = (
+        base.replace(**{f.name: chosen[f.name] for f in dataclasses.fields(base) if f.name in chosen})
+        for base in (preset.model, preset.train)
+    )
+    name = options.name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    spec = TrainingSpec(config.validate_name(name), model, train, options.preset)
+    stop = threading.Event()
+
+    def interrupt(*_: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("\nStopping after this batch; what is learned so far is kept.", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with tqdm(desc=name, unit="batch", file=sys.stderr, mininterval=0.5) as bar:
+
+            def show(event: Any) -> None:
+                if type(event).__name__ == "Batch":
+                    bar.total = event.steps
+                    bar.set_postfix(loss=f"{event.loss:.5f}", refresh=False)
+                    bar.update()
+                elif type(event).__name__ == "Epoch":
+                    bar.write(
+                        f"epoch {event.epoch}: loss {event.loss:.5f}, validation {event.val_loss:.5f}, "
+                        f"{event.seconds:.1f} s",
+                        file=sys.stderr,
+                    )
+
+            entry = run_training(
+                spec,
+                show,
+                stop.is_set,
+                lambda stage: bar.write(f"{stage} ...", file=sys.stderr),
+                options.library and options.library.absolute(),
+                options.replace,
+            )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    card = entry.card
+    split = "test" if "test" in card["metrics"] else "samples"
+    where = "the CIFAR-10 test images" if split == "test" else "the 20 built-in samples"
+    text = (
+        f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
+        f"mse {entry.metric(split):.5f} on {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
+    )
+    return {"name": entry.name, "path": str(entry.path), "card": card}, text
+
+
+def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer import evaluation, inference
+
+    entry = library.find_model(options.name)
+    split = data.load_dataset(options.dataset).split(options.split)
+    if not len(split.images):
+        raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
+    measured = evaluation.measure(inference.load(entry.path), split)
+    result = {
+        "model": entry.name,
+        "dataset": options.dataset,
+        "split": options.split,
+        "images": measured["images"],
+        "metrics": measured["model"],
+        "gray_copy": measured["gray_copy"],
+    }
+    rows = [
+        [name, format(result["metrics"][name], style), format(result["gray_copy"][name], style), f"{better} is better"]
+        for name, (better, style) in METRICS.items()
+    ]
+    title = f"{entry.name} on {options.dataset} {options.split}, {measured['images']:,} images"
+    return result, f"{title}\n\n" + _table(["metric", entry.name, "gray copy", ""], rows)
+
+
+def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer import inference
+    from colorizer.images import decode_image, encode_png
+
+    colorizer = inference.load(options.name)
+    written, failed = [], []
+    for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
+        try:
+            if not path.is_file():
+                raise ImageError("There is no such file.")
+            target = options.output / f"{path.stem}.png"
+            if target.exists() and target.samefile(path):
+                raise ImageError("The result would overwrite this file. Choose another --output folder.")
+            options.output.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(encode_png(colorizer.colorize(decode_image(path.read_bytes()))))
+            written.append(str(target))
+        except (ColorizerError, OSError) as error:
+            failed.append({"file": str(path), "error": str(error)})
+            tqdm.write(f"{path}: {error}", file=sys.stderr)
+    text = "\n".join(written) or "Nothing was written."
+    return {"model": colorizer.entry.name, "written": written, "failed": failed}, text
+
+
+def _report(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer import evaluation, inference, plotting
+    from colorizer.color import gray_copy, to_uint8
+
+    entry = library.find_model(options.name)
+    samples = data.load_samples()
+    predictions = evaluation.stored_predictions(entry, "samples", "test")
+    if predictions is None:
+        predictions = evaluation.predict_split(inference.load(entry.path), samples)
+    shown = slice(0, 10)
+    figures = {
+        "loss_curve_plot.png": plotting.loss_curve(
+            library.load_history(entry), f"Learning curve of {entry.name}", entry.card.get("gray_copy_loss")
+        ),
+        "results_visualization/original_vs_grayscale_vs_reconstructed.png": plotting.comparison(
+            samples.images[shown],
+            to_uint8(gray_copy(samples.images[shown])),
+            predictions.images[shown],
+            [f"mse {mse:.4f}" for mse in predictions.mse[shown]],
+            f"{entry.name} on the built-in samples",
+        ),
+    }
+    written = []
+    for name, figure in figures.items():
+        path = options.output / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written ({error.strerror or error}). Choose another --output."
+            ) from error
+        written.append(str(path))
+    return {"model": entry.name, "written": written}, "\n".join(written)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    """Lay out a plain-text table; columns of numbers are set flush right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(cells, widths, right, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])

@@ -1,0 +1,225 @@
+"""What a model is and how it is trained: frozen, validated dataclasses, JSON in and out, and the presets."""
+
+import dataclasses
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import platformdirs
+
+from colorizer.errors import ConfigError
+
+ARCHITECTURES = ("dense",)
+TARGETS = ("rgb", "chroma", "gray")
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
+OUTPUT_ACTIVATIONS = ("linear", "sigmoid")
+DATASETS = ("cifar10", "synthetic", "samples")
+
+# Limits of what a visitor may ask for, in one place.
+MAX_LATENT_DIM = 512
+MAX_LAYER_WIDTH = 4096
+MAX_EPOCHS = 200
+MAX_TRAIN_IMAGES = 50_000
+MAX_UPLOAD_BYTES = 20 * 1024 * 1024
+MAX_PIXELS = 50_000_000
+MAX_SNAPSHOTS = 30
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+
+
+def home() -> Path:
+    """Folder for prepared data, trained models, runs and predictions (`COLORIZER_HOME`, or the user data folder)."""
+    return Path(os.environ.get("COLORIZER_HOME") or platformdirs.user_data_dir("colorizer")).expanduser().absolute()
+
+
+def validate_name(name: str) -> str:
+    """Return `name` if it can safely be a model's or run's folder name, else raise `ConfigError`."""
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(
+            f"{str(name)[:60]!r} is not a valid name. Use 1 to 48 lower-case letters, digits and hyphens, "
+            "starting with a letter or digit."
+        )
+    return name
+
+
+class _Config:
+    """JSON in and out, and checks shared by the two configurations."""
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Build from a JSON object; unknown keys and values out of range raise `ConfigError`."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__} must be a JSON object, received {type(values).__name__}.")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(map(str, values)) - known):
+            raise ConfigError(f"{cls.__name__} has no setting {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a validated copy with `changes` applied."""
+        return dataclasses.replace(self, **changes)
+
+    def _check_number(self, name: str, low: float, high: float, kind: type = int) -> None:
+        value = getattr(self, name)
+        accepted = (int,) if kind is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{name} must be {what} from {low:g} to {high:g}, received {value!r}.")
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, received {getattr(self, name)!r}.")
+
+    def _check_flag(self, name: str) -> None:
+        if not isinstance(getattr(self, name), bool):
+            raise ConfigError(f"{name} must be true or false, received {getattr(self, name)!r}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Config):
+    """Architecture of a model.
+
+    Attributes:
+        architecture: key of `colorizer.models.MODELS`.
+        latent_dim: width of the bottleneck.
+        target: `rgb` predicts colour, `chroma` predicts the two chroma planes and passes the luminance through,
+            `gray` reproduces the input (what the original notebook's code did).
+        encoder_widths: widths of the dense hidden layers before the bottleneck; empty for a linear autoencoder.
+        decoder_widths: widths of the dense hidden layers after it.
+        activation: of the hidden layers.
+        bottleneck_activation: whether the bottleneck has that activation too, instead of being linear.
+        output_activation: `sigmoid` keeps RGB in [0, 1], `linear` leaves clipping to the metric.
+        linear_path: add a linear encoder and decoder beside the hidden layers, started from the closed form.
+        dropout: rate between the hidden layers.
+    """
+
+    architecture: str = "dense"
+    latent_dim: int = 32
+    target: str = "rgb"
+    encoder_widths: tuple[int, ...] = (512, 128)
+    decoder_widths: tuple[int, ...] = (128, 512)
+    activation: str = "relu"
+    bottleneck_activation: bool = False
+    output_activation: str = "linear"
+    linear_path: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check_choice("architecture", ARCHITECTURES)
+        self._check_number("latent_dim", 1, MAX_LATENT_DIM)
+        self._check_choice("target", TARGETS)
+        for name in ("encoder_widths", "decoder_widths"):
+            widths = getattr(self, name)
+            if not isinstance(widths, tuple) or len(widths) > 8:
+                raise ConfigError(f"{name} must be a list of at most 8 layer widths, received {widths!r}.")
+            for width in widths:
+                if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MAX_LAYER_WIDTH:
+                    raise ConfigError(f"{name} takes whole numbers from 1 to {MAX_LAYER_WIDTH}, received {width!r}.")
+        self._check_choice("activation", ACTIVATIONS)
+        self._check_choice("output_activation", OUTPUT_ACTIVATIONS)
+        self._check_flag("bottleneck_activation")
+        self._check_flag("linear_path")
+        self._check_number("dropout", 0, 0.9, float)
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Config):
+    """How a model is trained.
+
+    Attributes:
+        dataset: one of `DATASETS`.
+        train_images: number of training images used, at most; 0 means all.
+        epochs: passes over them; 0 keeps the initial weights (all that a closed-form model needs).
+        batch_size: images a step.
+        learning_rate: peak rate of Adam (AdamW where `weight_decay` is above 0).
+        schedule: `constant`, or `cosine` from the peak to zero after a short warm-up.
+        weight_decay: decoupled weight decay.
+        flips: mirror each training image left to right with probability one half.
+        shift: move each training image by up to this many pixels, mirrored at its edges.
+        averaging: momentum of the exponential moving average of the weights; 0 turns it off.
+        seed: of the initial weights, the order of the images and the augmentation.
+    """
+
+    dataset: str = "cifar10"
+    train_images: int = 0
+    epochs: int = 5
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    flips: bool = False
+    shift: int = 0
+    averaging: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_choice("dataset", DATASETS)
+        self._check_number("train_images", 0, MAX_TRAIN_IMAGES)
+        self._check_number("epochs", 0, MAX_EPOCHS)
+        self._check_number("batch_size", 1, 4096)
+        self._check_number("learning_rate", 1e-6, 1.0, float)
+        self._check_choice("schedule", ("constant", "cosine"))
+        self._check_number("weight_decay", 0, 1.0, float)
+        self._check_flag("flips")
+        self._check_number("shift", 0, 8)
+        self._check_number("averaging", 0, 0.9999, float)
+        self._check_number("seed", 0, 2**31 - 1)
+        if not math.isfinite(self.learning_rate):
+            raise ConfigError(f"learning_rate must be finite, received {self.learning_rate!r}.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named pair of configurations with one sentence on what it shows."""
+
+    name: str
+    summary: str
+    model: ModelConfig
+    train: TrainConfig
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "linear",
+            "The best linear autoencoder, in closed form: no training at all.",
+            ModelConfig(encoder_widths=(), decoder_widths=(), linear_path=True),
+            TrainConfig(epochs=0),
+        ),
+        Preset(
+            "notebook",
+            "The original network, fitted from grayscale to RGB as its description says.",
+            ModelConfig(bottleneck_activation=True, output_activation="sigmoid"),
+            TrainConfig(),
+        ),
+        Preset(
+            "dense",
+            "The same idea trained properly: linear bottleneck, warm start, schedule, flips.",
+            ModelConfig(encoder_widths=(1024,), decoder_widths=(384,), activation="gelu", linear_path=True),
+            TrainConfig(schedule="cosine", flips=True),
+        ),
+        Preset(
+            "dense-chroma",
+            "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
+            ModelConfig(
+                target="chroma", encoder_widths=(1024,), decoder_widths=(384,), activation="gelu", linear_path=True
+            ),
+            TrainConfig(epochs=8, schedule="cosine", flips=True),
+        ),
+    )
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Return the preset called `name`; an unknown one raises `ConfigError`."""
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset {name!r}. Choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name]

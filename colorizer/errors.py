@@ -1,0 +1,25 @@
+"""Errors that a user can cause. Each message says what is wrong, what was received and what to do."""
+
+
+class ColorizerError(Exception):
+    """Base of every error that a user of the package, the command line or the app can cause."""
+
+
+class ConfigError(ColorizerError):
+    """A setting is unknown or out of its range."""
+
+
+class DataError(ColorizerError):
+    """A data set is missing, damaged or cannot be downloaded."""
+
+
+class ImageError(ColorizerError):
+    """Bytes that are not a picture this package accepts."""
+
+
+class ModelError(ColorizerError):
+    """A saved model is missing, damaged or not one of ours."""
+
+
+class TrainingError(ColorizerError):
+    """A training run cannot start or had to be given up."""

@@ -1,0 +1,88 @@
+"""Predictions of a model on a data set, kept on disk, and its table of metrics beside the gray copy."""
+
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colorizer import config, library
+from colorizer.color import to_luminance, to_uint8
+from colorizer.data import Split
+from colorizer.errors import ModelError
+from colorizer.inference import Colorizer
+from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
+
+_write_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,)."""
+
+    images: np.ndarray
+    mse: np.ndarray
+
+
+def measure(colorizer: Colorizer, split: Split) -> dict[str, Any]:
+    """Measure a model on a split.
+
+    Returns:
+        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric).
+    """
+    prediction = colorizer.predict(to_luminance(split.images))
+    return {
+        "images": len(split.images),
+        "model": compute_metrics(prediction, split.images),
+        "gray_copy": gray_copy_metrics(split.images),
+    }
+
+
+def predict_split(colorizer: Colorizer, split: Split) -> Predictions:
+    """Run a model over a split."""
+    prediction = colorizer.predict(to_luminance(split.images))
+    return Predictions(to_uint8(prediction), image_mse(prediction, split.images))
+
+
+def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> Predictions | None:
+    """Predictions from disk, without TensorFlow: those on `samples` came with the model, others if made before."""
+    if dataset == "samples":
+        try:
+            arrays = library.load_arrays(entry, "predictions.npz")
+            return Predictions(arrays["samples"], arrays["samples_mse"])
+        except (ModelError, KeyError):
+            return None
+    folder = _folder(entry, dataset, split)
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        mse = np.load(folder / "mse.npy")
+    except (OSError, ValueError, EOFError):
+        return None
+    return Predictions(images, mse) if len(images) == len(mse) else None
+
+
+def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Split) -> Predictions:
+    """Run a model over a split and keep the result on disk, in one step."""
+    with _write_lock:
+        stored = stored_predictions(colorizer.entry, dataset, split)
+        if stored is not None:  # another thread was quicker
+            return stored
+        predictions = predict_split(colorizer, images)
+        folder = _folder(colorizer.entry, dataset, split)
+        staging = folder.with_name(f".{folder.name}-{os.getpid()}")
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+            np.save(staging / "images.npy", predictions.images)
+            np.save(staging / "mse.npy", predictions.mse)
+            shutil.rmtree(folder, ignore_errors=True)
+            staging.rename(folder)
+        except OSError:  # a full or read-only disk costs time at the next start, nothing else
+            shutil.rmtree(staging, ignore_errors=True)
+        return predictions
+
+
+def _folder(entry: library.ModelEntry, dataset: str, split: str) -> Path:
+    return config.home() / "predictions" / f"{entry.name}-{entry.checksum[:16]}-{dataset}-{split}"

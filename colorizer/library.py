@@ -1,0 +1,271 @@
+"""Saved models on disk: list, read, save atomically, verify, delete.
+
+A model is a folder with `model.keras`, `card.json`, `history.json`, `snapshots.npz` and `predictions.npz`.
+Listing and reading need no TensorFlow; only `load_keras_model` imports it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from colorizer import config
+from colorizer.config import ModelConfig, TrainConfig
+from colorizer.errors import ColorizerError, ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "models"
+_MAX_CARD_BYTES = 1024 * 1024
+_MAX_MODEL_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model folder as it was found.
+
+    Attributes:
+        name: folder name.
+        path: folder.
+        card: content of card.json; empty if the folder is damaged.
+        damage: why it cannot be used, or None.
+    """
+
+    name: str
+    path: Path
+    card: dict[str, Any]
+    damage: str | None = None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with the package."""
+        return self.path.parent == SHIPPED
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return ModelConfig.from_dict(self.card["model"])
+
+    @property
+    def train_config(self) -> TrainConfig:
+        return TrainConfig.from_dict(self.card["train"])
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of model.keras, as the card has it."""
+        return self.card["sha256"]
+
+    def metric(self, split: str, name: str = "mse") -> float | None:
+        """A metric of the model on `validation`, `test` or `samples`, or None if it was not measured."""
+        return self.card["metrics"].get(split, {}).get("model", {}).get(name)
+
+
+def user_folder() -> Path:
+    """Folder of the models trained on this machine."""
+    return config.home() / "models"
+
+
+def list_models() -> list[ModelEntry]:
+    """All models, shipped and trained here: best first, damaged ones last."""
+    entries = [
+        read_entry(path)
+        for folder in (SHIPPED, user_folder())
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    ]
+    return sorted(entries, key=_rank)
+
+
+def _rank(entry: ModelEntry) -> tuple:
+    if entry.damage:
+        return (1, 0.0, entry.name)
+    error = entry.metric("test") or entry.metric("samples")
+    return (0, error if error is not None else float("inf"), entry.name)
+
+
+def read_entry(path: Path) -> ModelEntry:
+    """Read a model folder's card and check it without loading the model."""
+    try:
+        card = _read_json(path / "card.json")
+        entry = ModelEntry(path.name, path, card)
+        config.validate_name(path.name)
+        _ = entry.model_config, entry.train_config
+        metrics = card["metrics"]
+        if not isinstance(card["sha256"], str) or not isinstance(metrics, dict):
+            raise ModelError("its card has values of the wrong type")
+        for measured in metrics.values():
+            if not all(isinstance(value, int | float) for value in measured["model"].values()):
+                raise ModelError("its card has a metric that is no number")
+        size = (path / "model.keras").stat().st_size
+        if size != card["bytes"]:
+            raise ModelError(f"model.keras has {size:,} bytes, its card says {card['bytes']:,}")
+    except FileNotFoundError as error:
+        return ModelEntry(path.name, path, {}, f"{Path(error.filename).name} is missing")
+    except KeyError as error:
+        return ModelEntry(path.name, path, {}, f"its card lacks {error}")
+    except (ColorizerError, OSError, ValueError, TypeError, AttributeError) as error:
+        return ModelEntry(path.name, path, {}, str(error))
+    return entry
+
+
+def find_model(name_or_path: str | Path) -> ModelEntry:
+    """Return the usable model of that name, or in that folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    if isinstance(name_or_path, Path) or os.sep in name_or_path:
+        entry = read_entry(Path(name_or_path).expanduser().absolute())
+    else:
+        entries = list_models()
+        matches = [entry for entry in entries if entry.name == name_or_path]
+        if not matches:
+            known = ", ".join(entry.name for entry in entries if not entry.damage) or "none yet"
+            raise ModelError(f"There is no model {name_or_path!r}. Models here: {known}.")
+        entry = matches[0]
+    if entry.damage:
+        raise ModelError(f"The model {entry.name} is damaged: {entry.damage}. Delete its folder {entry.path}.")
+    return entry
+
+
+def load_keras_model(entry: ModelEntry) -> "keras.Model":
+    """Verify the checksum and load the network in Keras's safe mode.
+
+    Raises:
+        ModelError: the file is not the one that was saved, or Keras refuses it.
+    """
+    path = entry.path / "model.keras"
+    try:
+        if path.stat().st_size > _MAX_MODEL_BYTES or _sha256(path) != entry.checksum:
+            raise ModelError(
+                f"model.keras of {entry.name} does not match the checksum on its card. "
+                f"Delete its folder {entry.path} and train it again."
+            )
+        import keras
+
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if not isinstance(model, keras.Model) or model.input_shape[-1] != 1 or model.output_shape[-1] not in (1, 3):
+            raise ModelError(f"model.keras of {entry.name} does not turn luminance into an image. Train it again.")
+    except ModelError:
+        raise
+    except Exception as error:  # Keras raises many kinds on files that are not its own
+        raise ModelError(f"The model {entry.name} cannot be loaded: {str(error)[:200]}. Train it again.") from error
+    return model
+
+
+def load_history(entry: ModelEntry) -> dict[str, list[float]]:
+    """Read history.json: dict of lists, as `training.TrainResult.history`."""
+    try:
+        history = _read_json(entry.path / "history.json")
+        for values in history.values():
+            np.asarray(values, np.float64)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"The history of {entry.name} cannot be read ({error}). Train the model again.") from error
+    return history
+
+
+def load_arrays(entry: ModelEntry, file_name: str) -> dict[str, np.ndarray]:
+    """Read `snapshots.npz` (`epochs`, `images`) or `predictions.npz` of a model; no pickles."""
+    try:
+        with np.load(entry.path / file_name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # a damaged zip raises many kinds
+        raise ModelError(f"{file_name} of {entry.name} cannot be read ({error}). Train the model again.") from error
+
+
+def save_model(
+    name: str,
+    model: "keras.Model",
+    card: dict[str, Any],
+    history: dict[str, list[float]],
+    arrays: dict[str, dict[str, np.ndarray]],
+    folder: Path | None = None,
+    replace: bool = False,
+) -> ModelEntry:
+    """Write a model folder in one step: it is there whole, or not at all.
+
+    Args:
+        name: see `config.validate_name`.
+        model: a Keras model; its optimizer is not saved.
+        card: JSON object with `model`, `train` and `metrics`; `sha256` and `bytes` are added.
+        history: JSON object.
+        arrays: for each .npz file name, its arrays.
+        folder: the library to save into; by default the user's.
+        replace: overwrite a model of that name.
+
+    Raises:
+        ModelError: the name is taken, or the disk refuses.
+    """
+    folder = folder or user_folder()
+    target = folder / config.validate_name(name)
+    check_name_is_free(name, folder, replace)
+    staging = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+        staging.chmod(0o755)
+        model.save(staging / "model.keras", include_optimizer=False)
+        card = card | {"sha256": _sha256(staging / "model.keras"), "bytes": (staging / "model.keras").stat().st_size}
+        write_json(staging / "card.json", card)
+        write_json(staging / "history.json", history, indent=None)
+        for file_name, content in arrays.items():
+            np.savez_compressed(staging / file_name, **content)
+        if target.exists():
+            shutil.rmtree(target)
+        staging.rename(target)
+    except OSError as error:
+        raise ModelError(f"The model {name} could not be saved in {folder} ({error.strerror or error}).") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return read_entry(target)
+
+
+def check_name_is_free(name: str, folder: Path | None = None, replace: bool = False) -> None:
+    """Raise `ModelError` if a model of that name would be hidden or overwritten."""
+    folder = folder or user_folder()
+    taken = {root for root in (folder, SHIPPED) if (root / name).exists()}
+    if taken and not (replace and taken == {folder}):
+        raise ModelError(f"A model named {name} is already here. Choose another name, or delete that one first.")
+
+
+def update_card(entry: ModelEntry, **changes: Any) -> ModelEntry:
+    """Change values on a model's card, atomically."""
+    write_json(entry.path / "card.json", entry.card | changes)
+    return read_entry(entry.path)
+
+
+def delete_model(name: str) -> None:
+    """Delete one of the user's models; shipped ones stay."""
+    entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
+    if entry is None:
+        raise ModelError(f"There is no model {name!r} of yours to delete.")
+    shutil.rmtree(entry.path)
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write JSON in one step: readers see the old file or the new one."""
+    staging = path.with_name(f".{path.name}-{os.getpid()}")
+    staging.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
+    staging.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _MAX_CARD_BYTES:
+        raise ModelError(f"{path.name} is too large")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ModelError(f"{path.name} holds no JSON object")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

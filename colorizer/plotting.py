@@ -1,0 +1,58 @@
+"""Matplotlib figures from arrays and dicts; no pyplot, whose state is shared between threads."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+ACCENT, SECOND, MUTED = "#c2410c", "#2563eb", "#6b7280"
+
+
+def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | None = None) -> Figure:
+    """Plot the training loss of each batch, the validation loss of each epoch and the gray copy.
+
+    Args:
+        history: as in `training.TrainResult`.
+        title: of the figure.
+        gray_copy: mean squared error of the gray copy, drawn as a line.
+    """
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    if history["batch_loss"]:
+        axes.plot(
+            history["batch_epochs"], history["batch_loss"], color=MUTED, alpha=0.5, lw=1, label="training batches"
+        )
+    axes.plot(history["epoch"], history["val_loss"], "o-", color=ACCENT, label="validation")
+    if gray_copy is not None:
+        axes.axhline(gray_copy, color=SECOND, ls="--", lw=1.2, label=f"gray copy, {gray_copy:.5f}")
+    axes.set(title=title, xlabel="epochs", ylabel="mean squared error", yscale="log")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def comparison(
+    originals: np.ndarray, grays: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str], title: str
+) -> Figure:
+    """Show original, grayscale and reconstructed images in three rows.
+
+    Args:
+        originals, grays, reconstructions: uint8 of shape (N, H, W, 3).
+        captions: N texts, shown below the columns.
+        title: of the figure.
+    """
+    count = len(originals)
+    figure = Figure(figsize=(1.1 * count + 1.0, 4.2), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    cells = figure.subplots(3, count, squeeze=False)
+    rows = {"original": originals, "grayscale": grays, "reconstructed": reconstructions}
+    for row, (label, images) in zip(cells, rows.items(), strict=True):
+        for axes, image in zip(row, images, strict=True):
+            axes.imshow(image, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(label)
+    for axes, caption in zip(cells[-1], captions, strict=True):
+        axes.set_xlabel(caption, fontsize=8)
+    return figure

@@ -1,0 +1,270 @@
+"""train(): a blocking function that fits a model and reports its progress through a callback."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from colorizer import linear
+from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
+from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
+from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
+from colorizer.errors import TrainingError
+from colorizer.models import build_model
+
+_VALIDATION_BATCH = 1000
+_MAX_CURVE_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Event: one step is done. `loss` is that batch's own, not a running mean; `epochs` is a fraction."""
+
+    step: int
+    steps: int
+    epochs: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Event: an epoch is done; `epoch` counts from 1."""
+
+    epoch: int
+    loss: float
+    val_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Event: reconstructions of the eight fixed images, uint8 (8, 32, 32, 3)."""
+
+    epochs: float
+    images: np.ndarray
+
+
+Event = Batch | Epoch | Snapshot
+
+
+@dataclass
+class TrainResult:
+    """What `train` returns.
+
+    Attributes:
+        model: the trained Keras model.
+        history: dict of lists: `epoch`, `loss`, `val_loss`, `seconds`, and the curve `batch_epochs`, `batch_loss`
+            (at most 1,000 points, each the mean of neighbouring batches).
+        snapshots: the `Snapshot` events.
+        stopped: whether the run was stopped early.
+        seconds: wall time of the run.
+    """
+
+    model: keras.Model
+    history: dict[str, list[float]]
+    snapshots: list[Snapshot] = field(default_factory=list)
+    stopped: bool = False
+    seconds: float = 0.0
+
+
+def train(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    dataset: Dataset,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Train a model with the mean squared error and return it.
+
+    The images stay uint8; rows are gathered, mirrored, shifted and turned into luminance and float inside the graph.
+    The same configurations on the same machine give the same history. Sets Keras's global seed.
+
+    Args:
+        model_config: what to build.
+        train_config: how to train it; its `dataset` is not read, `dataset` is used.
+        dataset: training and validation images.
+        on_event: called with every `Batch`, `Epoch` and `Snapshot`.
+        should_stop: asked after every batch; True ends the run and keeps what was learned.
+
+    Raises:
+        TrainingError: there are no training images, or the loss is no longer finite.
+    """
+    started = time.perf_counter()
+    keras.utils.set_random_seed(train_config.seed)
+    model = build_model(model_config)
+    if model_config.linear_path:
+        _warm_start(model, model_config)
+    result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
+    samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
+
+    def take_snapshot(epochs: float) -> None:
+        images = to_uint8(np.asarray(model(samples, training=False)))
+        snapshot = Snapshot(epochs, np.broadcast_to(images, (*images.shape[:3], 3)))
+        result.snapshots.append(snapshot)
+        on_event(snapshot)
+
+    take_snapshot(0.0)
+    trainer = _Trainer(model, model_config, train_config, dataset)
+    curve: list[float] = []
+    steps_per_epoch, steps = trainer.steps_per_epoch, trainer.steps_per_epoch * train_config.epochs
+    # Early snapshots close together, where most is learned, later ones far apart.
+    snapshot_steps = set(np.rint(np.geomspace(1, max(steps, 1), MAX_SNAPSHOTS - 1)).astype(int).tolist())
+    for epoch in range(train_config.epochs):
+        epoch_started = time.perf_counter()
+        losses = []
+        for rows in trainer.shuffled_rows(epoch):
+            step = len(curve) + 1
+            loss = float(trainer.step(rows, step))
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"The loss became {loss} at step {step} of {steps}. Start again with a smaller learning rate "
+                    f"than {train_config.learning_rate:g}."
+                )
+            losses.append(loss)
+            curve.append(loss)
+            on_event(Batch(step, steps, step / steps_per_epoch, loss))
+            result.stopped = should_stop()
+            if result.stopped:
+                break
+            if step in snapshot_steps and step < steps:
+                take_snapshot(step / steps_per_epoch)
+        if result.stopped or epoch == train_config.epochs - 1:
+            trainer.use_averaged_weights()
+        seconds = time.perf_counter() - epoch_started
+        finished = Epoch(epoch + 1, float(np.mean(losses)), trainer.validation_loss(), seconds)
+        for key, value in dataclasses.asdict(finished).items():
+            result.history[key].append(value)
+        on_event(finished)
+        if result.stopped:
+            break
+    if curve:
+        take_snapshot(len(curve) / steps_per_epoch)
+    else:
+        result.history["val_loss"].append(trainer.validation_loss())
+        result.history["epoch"].append(0)
+    chunks = np.array_split(np.array(curve), min(len(curve), _MAX_CURVE_POINTS)) if curve else []
+    ends = np.cumsum([len(chunk) for chunk in chunks]) / steps_per_epoch
+    result.history["batch_epochs"] = [round(float(end), 4) for end in ends]
+    result.history["batch_loss"] = [round(float(np.mean(chunk)), 7) for chunk in chunks]
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _warm_start(model: keras.Model, config: ModelConfig) -> None:
+    """Start the linear path at the closed form and the paths beside it at zero."""
+    statistics = load_statistics()
+    solution = linear.solve(statistics.mean, statistics.factors, config.target)
+    encoder, decoder = solution.encoder[:, : config.latent_dim], solution.decoder[: config.latent_dim]
+    spread = np.sqrt(_latent_variance(statistics.factors, encoder))  # so that each latent number has unit variance
+    encoder, decoder = encoder / spread, decoder * spread[:, None]
+    centre = model.get_layer("centre")
+    # The layer sees scale * y + offset instead of y.
+    kernel = encoder / centre.scale
+    bias = -solution.input_mean @ encoder - centre.offset * kernel.sum(axis=0)
+    model.get_layer("linear_encoder").set_weights([kernel, bias])
+    model.get_layer("linear_decoder").set_weights([decoder, solution.output_mean])
+    for name in ("encoder_output", "decoder_output"):
+        if any(layer.name == name for layer in model.layers):
+            layer = model.get_layer(name)
+            layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+
+
+def _latent_variance(factors: np.ndarray, encoder: np.ndarray) -> np.ndarray:
+    latent = factors.reshape(len(factors), 1024, 3) @ LUMINANCE_WEIGHTS @ encoder
+    return np.maximum(np.square(latent).sum(axis=0), 1e-12)
+
+
+class _Trainer:
+    """The compiled training step and validation pass over one data set."""
+
+    def __init__(
+        self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
+    ) -> None:
+        self._model, self._config, self._target = model, train_config, model_config.target
+        num_images = min(len(dataset.train.images), train_config.train_images or len(dataset.train.images))
+        if train_config.epochs and not num_images:
+            raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
+        self._num_images = num_images
+        self._batch_size = max(1, min(train_config.batch_size, num_images))
+        self.steps_per_epoch = max(1, num_images // self._batch_size)
+        self._validation = dataset.validation.images
+        self._compiled_error = tf.function(self._squared_error, reduce_retracing=True)
+        if not train_config.epochs:
+            return
+        self._images = tf.constant(dataset.train.images[:num_images])
+        self._optimizer = self._build_optimizer()
+        self._optimizer.build(model.trainable_variables)
+        self._compiled_step = tf.function(self._step, reduce_retracing=True)
+
+    def _build_optimizer(self) -> keras.optimizers.Optimizer:
+        config, rate = self._config, self._config.learning_rate
+        if config.schedule == "cosine":
+            steps = self.steps_per_epoch * config.epochs
+            warmup = max(1, min(steps // 20, 200))
+            rate = keras.optimizers.schedules.CosineDecay(
+                rate / 20, max(1, steps - warmup), warmup_target=rate, warmup_steps=warmup
+            )
+        average = {"use_ema": True, "ema_momentum": config.averaging} if config.averaging else {}
+        if not config.weight_decay:
+            return keras.optimizers.Adam(rate, **average)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        return optimizer
+
+    def shuffled_rows(self, epoch: int) -> np.ndarray:
+        """Row indices of an epoch's batches, int32 (steps, batch_size); the remainder is left out."""
+        order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
+        return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
+
+    def step(self, rows: np.ndarray, step: int) -> float:
+        """Take one optimizer step on those rows and return the batch's loss."""
+        return self._compiled_step(tf.constant(rows), tf.constant(step, tf.int32)).numpy()
+
+    def _step(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        luminance, truth = self._to_float(self._augment(tf.gather(self._images, rows), step))
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+        variables = self._model.trainable_variables
+        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        seed = tf.stack([tf.constant(self._config.seed), step])
+        if self._config.shift:
+            margin = self._config.shift
+            images = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]], "REFLECT")
+            # One offset a batch: a crop is a slice, not a gather of each row.
+            offset = tf.random.stateless_uniform([2], seed, 0, 2 * margin + 1, tf.int32)
+            images = tf.slice(images, [0, offset[0], offset[1], 0], [self._batch_size, 32, 32, 3])
+        if self._config.flips:
+            mirrored = tf.random.stateless_uniform([self._batch_size, 1, 1, 1], seed) < 0.5
+            images = tf.where(mirrored, images[:, :, ::-1], images)
+        return images
+
+    def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return luminance (N, 32, 32, 1) and the target, RGB or luminance, of uint8 images."""
+        rgb = tf.cast(images, tf.float32) / 255
+        luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
+        return luminance, luminance if self._target == "gray" else rgb
+
+    def validation_loss(self) -> float:
+        """Mean squared error over the validation images, unclipped, like the training loss."""
+        total = 0.0
+        for start in range(0, len(self._validation), _VALIDATION_BATCH):
+            part = self._validation[start : start + _VALIDATION_BATCH]
+            total += float(self._compiled_error(tf.constant(part))) * len(part)
+        return total / len(self._validation)
+
+    def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
+        luminance, truth = self._to_float(images)
+        return tf.reduce_mean(tf.square(self._model(luminance, training=False) - truth))
+
+    def use_averaged_weights(self) -> None:
+        """Replace the weights by their exponential moving average, where there is one."""
+        if self._config.averaging:
+            self._optimizer.finalize_variable_values(self._model.trainable_variables)

@@ -1,0 +1,225 @@
+"""Trains, saves and measures one model; as a process of its own it keeps its progress in a run folder.
+
+`python -m colorizer.worker` imports TensorFlow, then waits for one JSON line on stdin (`run`: the folder) and starts.
+A later line `stop` ends the training and keeps what was learned; the end of stdin ends the process.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colorizer import config, data, evaluation, library
+from colorizer.color import to_luminance
+from colorizer.config import ModelConfig, TrainConfig
+from colorizer.errors import ColorizerError, DataError
+from colorizer.images import PHOTOS, load_photo
+from colorizer.inference import Colorizer
+
+_UPDATES_PER_SECOND = 10
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What to train and under which name to save it."""
+
+    name: str
+    model: ModelConfig
+    train: TrainConfig
+    preset: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainingSpec":
+        """Build from `to_dict`'s result, validated."""
+        model, train = ModelConfig.from_dict(values["model"]), TrainConfig.from_dict(values["train"])
+        return cls(config.validate_name(values["name"]), model, train, values["preset"])
+
+    def command(self) -> str:
+        """The command line that trains this again."""
+        words = ["python -m colorizer train"]
+        base_model, base_train = ModelConfig(), TrainConfig()
+        if self.preset:
+            preset = config.get_preset(self.preset)
+            base_model, base_train = preset.model, preset.train
+            words.append(f"--preset {self.preset}")
+        for base, actual in ((base_model, self.model), (base_train, self.train)):
+            for key, value in actual.to_dict().items():
+                if value == getattr(base, key):
+                    continue
+                option = key.replace("_", "-")
+                if isinstance(value, bool):
+                    words.append(f"--{option}" if value else f"--no-{option}")
+                else:
+                    words.append(f"--{option} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
+        return " ".join([*words, f"--name {self.name}"])
+
+
+def run_training(
+    spec: TrainingSpec,
+    on_event: Callable[[Any], None],
+    should_stop: Callable[[], bool],
+    on_stage: Callable[[str], None] = lambda stage: None,
+    folder: Path | None = None,
+    replace: bool = False,
+) -> library.ModelEntry:
+    """Train a model, save it, then measure it on CIFAR-10's validation and test images where they are prepared.
+
+    Args:
+        spec: what to train.
+        on_event, should_stop: as in `training.train`.
+        on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
+        folder, replace: as in `library.save_model`.
+    """
+    library.check_name_is_free(spec.name, folder, replace)
+    dataset = data.load_dataset(spec.train.dataset)
+    from colorizer import training  # imports TensorFlow: after the checks that need none
+
+    on_stage("training")
+    result = training.train(spec.model, spec.train, dataset, on_event, should_stop)
+    on_stage("saving")
+    colorizer = Colorizer(result.model, None)
+    samples = data.load_samples()
+    predictions = evaluation.predict_split(colorizer, samples)
+    photos = {name: colorizer.predict_chroma(to_luminance(load_photo(name))).astype(np.float16) for name in PHOTOS}
+    card = {
+        "name": spec.name,
+        "preset": spec.preset,
+        "command": spec.command(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git_commit(),
+        "model": spec.model.to_dict(),
+        "train": spec.train.to_dict(),
+        "parameters": result.model.count_params(),
+        "epochs_done": result.history["epoch"][-1],
+        "stopped": result.stopped,
+        "seconds": round(result.seconds, 1),
+        "best_val_loss": min(result.history["val_loss"]),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("tensorflow", "keras", "numpy")},
+        "metrics": {"samples": evaluation.measure(colorizer, samples)},
+    }
+    arrays = {
+        "snapshots.npz": {
+            "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
+            "images": np.stack([snapshot.images for snapshot in result.snapshots]),
+        },
+        "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
+        | {f"photo_{name}": chroma for name, chroma in photos.items()},
+    }
+    entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+    if (cifar10 := _prepared_cifar10(dataset)) is not None:
+        on_stage("measuring")
+        measured = {name: evaluation.measure(colorizer, cifar10.split(name)) for name in ("validation", "test")}
+        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
+    return entry
+
+
+def _prepared_cifar10(dataset: data.Dataset) -> data.Dataset | None:
+    if dataset.name == "cifar10":
+        return dataset
+    try:
+        return data.load_dataset("cifar10") if data.cifar10_status()["state"] == "prepared" else None
+    except DataError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree, with a plus sign if it has changes; None outside a checkout."""
+    try:
+        root = Path(__file__).resolve().parent
+        options = {"cwd": root, "capture_output": True, "text": True, "timeout": 5, "check": True}
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--", "."], **options).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+class _RunFolder:
+    """Writes a run's events, snapshots and status where the server reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self._pending: list[float] = []
+        self._last_update = 0.0
+        self._num_snapshots = 0
+
+    def status(self, **values: Any) -> None:
+        library.write_json(self._folder / "status.json", values)
+
+    def on_event(self, event: Any) -> None:
+        """Keep an event; batches are joined so that at most ten updates a second are written."""
+        kind, values = type(event).__name__.lower(), dict(vars(event))
+        if kind == "batch":
+            self._pending.append(values.pop("loss"))
+            now = time.monotonic()
+            if now - self._last_update < 1 / _UPDATES_PER_SECOND and values["step"] < values["steps"]:
+                return
+            self._last_update = now
+            values["loss"] = float(np.mean(self._pending))
+            self._pending.clear()
+        elif kind == "snapshot":
+            file_name = f"snapshot-{self._num_snapshots:02}.npy"
+            self._num_snapshots += 1
+            staging = self._folder / f".{file_name}"
+            with staging.open("wb") as file:
+                np.save(file, values["images"])
+            staging.rename(self._folder / file_name)
+            values["images"] = file_name
+        self._events.write(json.dumps({"event": kind} | values) + "\n")
+        self._events.flush()
+
+
+def main() -> None:
+    """Run as a process: see the module's docstring."""
+    os.nice(10)  # the pages stay quick
+    import colorizer.training  # noqa: F401, the slow import, done before there is work
+
+    line = sys.stdin.readline()
+    if not line:
+        return
+    folder = Path(json.loads(line)["run"])
+    stop = threading.Event()
+
+    def listen() -> None:
+        for command in sys.stdin:
+            if command.strip() == "stop":
+                stop.set()
+        os._exit(1)  # the server is gone
+
+    threading.Thread(target=listen, daemon=True).start()
+    run = _RunFolder(folder)
+    try:
+        spec = TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
+        entry = run_training(spec, run.on_event, stop.is_set, lambda stage: run.status(state=stage))
+        run.status(state="stopped" if entry.card["stopped"] else "done", model=entry.name)
+    except ColorizerError as error:
+        run.status(state="failed", message=str(error))
+    except MemoryError:
+        run.status(state="failed", message="The machine ran out of memory. Use fewer images or smaller layers.")
+    except Exception as error:
+        traceback.print_exc()
+        run.status(state="failed", message=f"Something unexpected went wrong: {error}. The run's log has the details.")
+    os._exit(0)  # do not wait for the thread that blocks on stdin
+
+
+if __name__ == "__main__":
+    main()
