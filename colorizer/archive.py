@@ -6,7 +6,7 @@ import pickletools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class _ArrayType(_Array):
 class _BatchUnpickler(pickle.Unpickler):
     """Admits the three names that a NumPy array needs, as inert stand-ins, and nothing else."""
 
-    _NAMES = {
+    _NAMES: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _ArrayType,

@@ -206,10 +206,10 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import evaluation, inference
 
     entry = library.find_model(options.name)
-    split = data.load_dataset(options.dataset).split(options.split)
-    if not len(split.images):
+    dataset = data.load_dataset(options.dataset)
+    if not len(dataset.split(options.split).images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    measured = evaluation.measure(inference.load(entry.path), split)
+    measured = evaluation.measure(inference.load(entry.path), dataset, options.split)
     result = {
         "model": entry.name,
         "dataset": options.dataset,

@@ -214,6 +214,12 @@ PRESETS: dict[str, Preset] = {
             ),
             TrainConfig(epochs=8, schedule="cosine", flips=True),
         ),
+        Preset(
+            "quick",
+            "A small dense-chroma from scratch: a few seconds, from gray to its first colours.",
+            ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),
+            TrainConfig(train_images=10_000, epochs=5, schedule="cosine", flips=True),
+        ),
     )
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from colorizer import config
+from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError

@@ -95,23 +95,26 @@ def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
-def tile_row(images: list[np.ndarray], scale: int, gap: int = 6) -> np.ndarray:
-    """Lay images side by side, each enlarged without smoothing, on a transparent ground.
+def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndarray:
+    """Lay images in rows and columns, each enlarged without smoothing, on a transparent ground.
 
     Args:
-        images: uint8 arrays (H, W, 3), all of one height.
+        rows: for each row its images, uint8 (H, W, 3), all of one size.
         scale: whole factor by which a pixel grows.
         gap: pixels between two images.
 
     Returns:
-        uint8 array (H * scale, total width, 4).
+        uint8 array (total height, total width, 4).
     """
-    columns = []
-    for image in images:
-        tile = image.repeat(scale, axis=0).repeat(scale, axis=1)
-        columns += [np.dstack([tile, np.full(tile.shape[:2], 255, np.uint8)])]
-        columns += [np.zeros((tile.shape[0], gap, 4), np.uint8)]
-    return np.hstack(columns[:-1])
+    height, width = (side * scale for side in rows[0][0].shape[:2])
+    canvas = np.zeros((len(rows) * (height + gap) - gap, len(rows[0]) * (width + gap) - gap, 4), np.uint8)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            top, left = row * (height + gap), column * (width + gap)
+            cell = canvas[top : top + height, left : left + width]
+            cell[..., :3] = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            cell[..., 3] = 255
+    return canvas
 
 
 PHOTOS = {

@@ -73,6 +73,7 @@ class TrainingService:
         self._lock = threading.RLock()
         self._spare: subprocess.Popen | None = None
         self._workers: dict[str, subprocess.Popen] = {}
+        self._keys: dict[str, str] = {}
         self._discarded: set[str] = set()
 
     def prepare(self) -> None:
@@ -96,8 +97,8 @@ class TrainingService:
                 env=environment,
             )
 
-    def start(self, spec: TrainingSpec) -> str:
-        """Start a run and return its id.
+    def start(self, spec: TrainingSpec) -> tuple[str, str]:
+        """Start a run; return its id, and the key that lets its owner control it.
 
         Raises:
             TrainingError: another run is active.
@@ -123,8 +124,9 @@ class TrainingService:
             except OSError as error:
                 raise TrainingError(f"The training could not be started ({error.strerror or error}).") from error
             self._workers[run_id] = worker
+            self._keys[run_id] = key = secrets.token_urlsafe(12)
         threading.Thread(target=self._after, args=(run_id, worker), daemon=True).start()
-        return run_id
+        return run_id, key
 
     def _after(self, run_id: str, worker: subprocess.Popen) -> None:
         """Wait for a worker's end, tidy up after it and prepare the next one."""
@@ -152,6 +154,10 @@ class TrainingService:
         """Read a run; one that should be active but has no worker here is `interrupted`."""
         with self._lock:
             return read_run(run_id, alive=run_id in self._workers)
+
+    def may_control(self, run_id: str, key: str) -> bool:
+        """Whether `key` is the one that `start` gave out for this run."""
+        return secrets.compare_digest(self._keys.get(run_id, ""), key) and bool(key)
 
     def stop(self, run_id: str) -> None:
         """Ask a run to end after its current batch; what it learned is kept."""

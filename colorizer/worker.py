@@ -113,7 +113,7 @@ def run_training(
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("tensorflow", "keras", "numpy")},
-        "metrics": {"samples": evaluation.measure(colorizer, samples)},
+        "metrics": {"samples": evaluation.measure(colorizer, data.load_dataset("samples"), "test")},
     }
     arrays = {
         "snapshots.npz": {
@@ -126,7 +126,7 @@ def run_training(
     entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
     if (cifar10 := _prepared_cifar10(dataset)) is not None:
         on_stage("measuring")
-        measured = {name: evaluation.measure(colorizer, cifar10.split(name)) for name in ("validation", "test")}
+        measured = {split: evaluation.measure(colorizer, cifar10, split) for split in ("validation", "test")}
         entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
     return entry
 

@@ -1,0 +1,1 @@
+"""The pages of the app, and the only code that imports Streamlit."""

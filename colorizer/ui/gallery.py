@@ -1,0 +1,152 @@
+"""Gallery: test images as original, grayscale and reconstructed, with each one's error."""
+
+import numpy as np
+import streamlit as st
+
+from colorizer import library
+from colorizer.color import as_float, gray_copy, to_uint8
+from colorizer.data import CLASS_NAMES, download_cifar10
+from colorizer.errors import ColorizerError
+from colorizer.images import tile_rows
+from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics
+from colorizer.ui import charts, live, pictures, state
+
+_PAGE_SIZE = 12
+_SORTS = ("index", "best", "worst")
+
+
+def _close() -> None:
+    st.query_params.pop("image", None)
+
+
+def _open(index: int) -> None:
+    st.query_params["image"] = str(index)
+
+
+@st.dialog("One image, closely", width="large", on_dismiss=_close)
+def _show_closely(index: int) -> None:
+    original, reconstructed = split.images[index], predictions.images[index]
+    gray = to_uint8(gray_copy(original))
+    error = np.abs(as_float(reconstructed) - as_float(original)).mean(axis=-1)
+    scale = max(0.05, float(error.max()))
+    heat = to_uint8(np.stack([error / scale, (error / scale) ** 2, 0.15 * error / scale], axis=-1))
+    name = CLASS_NAMES[split.labels[index]]
+    st.image(
+        tile_rows([[original, gray], [reconstructed, heat]], 10),
+        width="stretch",
+        alt=f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong",
+    )
+    st.caption(
+        f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
+        f"black for none, yellow for {scale:.2f} of full scale."
+    )
+    truth = split.images[index : index + 1]
+    st.markdown(_metrics_table(compute_metrics(reconstructed[None], truth), gray_copy_metrics(truth)))
+    with st.container(horizontal=True):
+        last = len(split.images) - 1
+        st.button("Previous", icon=":material/arrow_back:", on_click=_open, args=(max(index - 1, 0),))
+        st.button("Next", icon=":material/arrow_forward:", on_click=_open, args=(min(index + 1, last),))
+
+
+def _metrics_table(model: dict[str, float], baseline: dict[str, float]) -> str:
+    lines = ["| metric | model | gray copy |", "|:--|--:|--:|"]
+    for name, (better, style) in METRICS.items():
+        arrow = {"lower": "↓", "higher": "↑", "closest": ""}[better]
+        lines.append(f"| `{name}` {arrow} | {model[name]:{style}} | {baseline[name]:{style}} |")
+    return "\n".join(lines)
+
+
+def _download() -> None:
+    bar = st.progress(0.0, text="Downloading CIFAR-10 …")
+    try:
+        download_cifar10(
+            lambda received, total: bar.progress(
+                min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB"
+            )
+        )
+    except ColorizerError as error:
+        bar.empty()
+        st.error(str(error), icon=":material/cloud_off:")
+        return
+    st.rerun()
+
+
+st.title("Gallery")
+dataset, split = state.open_test_images()
+entries = state.usable_models()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    entry = state.pick_model(entries, key="model")
+    classes = ["all classes", *CLASS_NAMES]
+    chosen = st.selectbox("Class", classes, key="class", bind="query-params")
+    sort = st.segmented_control("Sort by", _SORTS, default="index", required=True, key="sort", bind="query-params")
+
+try:
+    predictions = state.predictions(entry, dataset, split)
+except ColorizerError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+indices = np.arange(len(split.images))
+if chosen in CLASS_NAMES:
+    indices = indices[split.labels == CLASS_NAMES.index(chosen)]
+if sort in ("best", "worst"):
+    order = np.argsort(predictions.mse[indices], kind="stable")
+    indices = indices[order if sort == "best" else order[::-1]]
+baseline = state.gray_copy_mse(dataset)
+
+main, side = st.columns([5, 2], gap="large")
+with main:
+    if dataset == "samples":
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown("These are the 20 built-in test images. The full test set has 10,000.")
+            if st.button("Download CIFAR-10 (170 MB)", icon=":material/download:"):
+                _download()
+    num_pages = max(1, -(-len(indices) // _PAGE_SIZE))
+    top = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    with top:
+        page = st.pagination(num_pages, key="page", bind="query-params") if num_pages > 1 else 1
+        st.caption(f"{len(indices):,} images, each original, grayscale, reconstructed")
+    if not len(indices):
+        st.info(f"No image of the class {chosen} among these. Choose another class.", icon=":material/search_off:")
+    with st.grid(min_column_width=280, gap="medium"):
+        for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
+            with st.container(gap="xxsmall"):
+                name = CLASS_NAMES[split.labels[index]]
+                pictures.show_triptych(split.images[index], predictions.images[index], split.labels[index])
+                st.button(
+                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · gray {baseline[index]:.4f}",
+                    key=f"image-{index}",
+                    type="tertiary",
+                    icon=":material/zoom_in:",
+                    on_click=_open,
+                    args=(index,),
+                )
+with side:
+    st.subheader(entry.name)
+    st.caption(
+        f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
+        f"{entry.card['epochs_done']} epochs in {entry.card['seconds']:,.0f} s on {entry.train_config.dataset}"
+    )
+    try:
+        history = library.load_history(entry)
+        if history["batch_loss"]:
+            st.altair_chart(
+                charts.loss_chart(
+                    list(zip(history["batch_epochs"], history["batch_loss"], strict=True)),
+                    list(zip(history["epoch"], history["val_loss"], strict=True)),
+                    live.gray_copy_loss(entry.model_config.target, entry.train_config),
+                    max(history["batch_epochs"]),
+                ),
+                alt=f"Loss curve of {entry.name}: training batches, validation, and the gray copy",
+            )
+    except (ColorizerError, KeyError, ValueError):
+        st.caption("Its loss curve cannot be read.")
+    measured = "test" if "test" in entry.card["metrics"] else "samples"
+    st.markdown(f"**On {'10,000 test images' if measured == 'test' else 'the 20 built-in samples'}**")
+    values = entry.card["metrics"][measured]
+    st.markdown(_metrics_table(values["model"], values["gray_copy"]))
+    st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
+
+wanted = st.query_params.get("image", "")
+if wanted.isdecimal() and int(wanted) < len(split.images):
+    _show_closely(int(wanted))

@@ -1,0 +1,139 @@
+"""How it works: one image on its way through the network, and from the notebook to here."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from colorizer import library
+from colorizer.color import gray_copy, to_luminance, to_uint8
+from colorizer.config import MAX_LATENT_DIM
+from colorizer.data import CLASS_NAMES
+from colorizer.images import tile_rows
+from colorizer.metrics import image_mse
+from colorizer.ui import state
+
+_PUBLISHED_LOSS = 0.0139  # validation loss printed in the original notebook
+_STEPS = {
+    "notebook-gray": "What the notebook's code did: grayscale in, the same grayscale out, bottleneck 512.",
+    "notebook": "The same network asked for colour, as its description says, bottleneck 32.",
+    "linear": "No training: the best linear map through 32 numbers, in closed form.",
+    "dense": "Trained properly: started from that linear map, linear bottleneck, schedule, mirrored images.",
+    "dense-chroma": "Luminance passes through; only chroma goes through the 32 numbers.",
+}
+
+st.title("How it works")
+st.markdown(
+    "An autoencoder squeezes its input through a *bottleneck* of a few numbers and rebuilds an image from them. "
+    "Here the input is gray and the image it must rebuild is in colour. Choose an image and follow it."
+)
+samples = state.load_samples()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    index = st.selectbox(
+        "Image",
+        range(len(samples.images)),
+        index=11,
+        format_func=lambda i: f"{i} {CLASS_NAMES[samples.labels[i]]}",
+        key="sample",
+        bind="query-params",
+    )
+    latent_dim = st.slider("Bottleneck, k", 1, MAX_LATENT_DIM, 32, key="k", bind="query-params")
+
+image, name = samples.images[index], CLASS_NAMES[samples.labels[index]]
+autoencoder = state.linear_autoencoder()
+luminance = to_luminance(image[None])
+latent = autoencoder.encode(luminance, latent_dim)
+output = autoencoder.decode(latent)
+gray = to_uint8(gray_copy(image))
+
+
+def _values(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.2f}" for value in values[:4]) + ", …"
+
+
+def _bars(values: np.ndarray, description: str) -> None:
+    """Draw numbers as bars around zero."""
+    limit = float(np.abs(values).max())
+    chart = (
+        alt.Chart(pd.DataFrame({"number": np.arange(1, len(values) + 1), "value": values}))
+        .mark_bar(color="#c2410c", binSpacing=0)
+        .encode(
+            x=alt.X("number:Q", axis=None, scale=alt.Scale(domain=[0, len(values) + 1], nice=False)),
+            y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-limit, limit], nice=False)),
+            size=alt.value(max(1, 120 / len(values))),
+            tooltip=["number", alt.Tooltip("value", format=".3f")],
+        )
+        .properties(height=150)
+    )
+    st.altair_chart(chart, alt=description)
+
+
+numbers_in, numbers_out = luminance.reshape(-1), output.reshape(-1)
+error, baseline_error = image_mse(output, image[None])[0], image_mse(gray[None], image[None])[0]
+steps = [
+    ("1 · RGB", f"A {name}: 32 x 32 pixels, three channels", image, f"The original {name}, in colour"),
+    ("2 · Luminance", "Y = 0.299 R + 0.587 G + 0.114 B", gray, f"The {name} in grayscale"),
+    ("3 · 1,024 numbers", _values(numbers_in), numbers_in, f"The {name}'s 1,024 luminance values as bars"),
+    (f"4 · {latent_dim} numbers", _values(latent[0]), latent[0], f"The bottleneck's {latent_dim} numbers as bars"),
+    ("5 · 3,072 numbers", _values(numbers_out), numbers_out, "The decoder's 3,072 numbers as bars"),
+    (
+        "6 · Image",
+        f"Error (mse) {error:.4f}; gray copy {baseline_error:.4f}",
+        to_uint8(output[0]),
+        f"The {name} as rebuilt from {latent_dim} numbers",
+    ),
+]
+with st.grid(min_column_width=150, gap="small"):
+    for heading, text, content, description in steps:
+        with st.container(gap="xsmall"):
+            st.markdown(f"**{heading}**")
+            if content.ndim == 1:
+                _bars(content, description)
+            else:
+                st.image(tile_rows([[content]], 8), width="stretch", alt=description)
+            st.caption(text)
+st.caption(
+    "This page runs the `linear` model: encoder and decoder are one matrix each, known in closed form for every "
+    "bottleneck, so the slider answers at once. The trained models put hidden layers in their place."
+)
+
+st.header("From the notebook to here")
+st.markdown(
+    f"The project began as a notebook with a published validation loss of {_PUBLISHED_LOSS}. That number is real, but "
+    "it is not about colour: the notebook's code fitted grayscale to grayscale. These are the steps from there, each "
+    "measured on the same 10,000 test images. The number to beat is the *gray copy*, which just repeats the gray value."
+)
+entries = {entry.name: entry for entry in library.list_models() if not entry.damage and entry.shipped}
+rows = []
+for step, text in _STEPS.items():
+    if step not in entries or entries[step].metric("test") is None:
+        continue
+    entry = entries[step]
+    rows.append(
+        {
+            "model": step,
+            "what changed": text,
+            "loss on its own target": entry.card["best_val_loss"],
+            "colour error (test mse)": entry.metric("test"),
+            "sharpness (ssim)": entry.metric("test", "ssim"),
+        }
+    )
+if rows:
+    baseline = next(iter(entries.values())).card["metrics"]["test"]["gray_copy"]
+    rows.append(
+        {
+            "model": "gray copy",
+            "what changed": "The baseline: no network at all.",
+            "loss on its own target": None,
+            "colour error (test mse)": baseline["mse"],
+            "sharpness (ssim)": baseline["ssim"],
+        }
+    )
+    table = ["| model | what changed | loss on its own target | colour error, test `mse` | sharpness, `ssim` |"]
+    table.append("|:--|:--|--:|--:|--:|")
+    for row in rows:
+        name, text, loss, mse, ssim = row.values()
+        table.append(f"| **{name}** | {text} | {'' if loss is None else f'{loss:.4f}'} | {mse:.5f} | {ssim:.3f} |")
+    st.markdown("\n".join(table))
+else:
+    st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")

@@ -1,0 +1,158 @@
+"""A training run as it happens: progress, reconstructions, loss curve, and what to do with the result."""
+
+import numpy as np
+import streamlit as st
+
+from colorizer import data, library
+from colorizer.config import TrainConfig
+from colorizer.errors import ColorizerError
+from colorizer.service import RunView, training_service
+from colorizer.ui import charts, pictures, state
+from colorizer.worker import TrainingSpec
+
+_MAX_POINTS = 400
+_STATES = {
+    "starting": "Getting ready: the training process is loading TensorFlow",
+    "training": "Learning",
+    "saving": "Saving the model",
+    "measuring": "In the library. Measuring it on 10,000 test images",
+    "done": "Done",
+    "stopped": "Stopped; what it had learned is kept",
+    "failed": "The training failed",
+    "interrupted": "Interrupted: the server was stopped during this run",
+}
+
+
+def start_run(spec: TrainingSpec) -> bool:
+    """Start a run and put its id and key into the URL; on failure say why and return False."""
+    try:
+        run_id, key = training_service().start(spec)
+    except ColorizerError as error:
+        st.error(str(error), icon=":material/error:")
+        return False
+    st.query_params.update(run=run_id, key=key)
+    return True
+
+
+def training_dataset() -> str:
+    """The best data set that is on this machine."""
+    return "cifar10" if data.cifar10_status()["state"] == "prepared" else "synthetic"
+
+
+def show_run() -> None:
+    """Show the run that the URL names, live as long as it lasts; a wrong id is said so."""
+    run_id = st.query_params["run"]
+    try:
+        run = training_service().view(run_id)
+    except ColorizerError as error:
+        st.warning(str(error), icon=":material/warning:")
+        return
+    if run.active:
+        _poll(run_id)
+    else:
+        _render(run)
+
+
+@st.fragment(run_every=0.5)
+def _poll(run_id: str) -> None:
+    try:
+        run = training_service().view(run_id)
+    except ColorizerError:  # discarded meanwhile
+        _forget()
+        st.rerun()
+    if not run.active:
+        st.rerun()
+    _render(run)
+
+
+def _render(run: RunView) -> None:
+    with st.container(border=True, key="run"):
+        _show_status(run)
+        if run.snapshots:
+            left, right = st.columns([3, 2], gap="medium")
+            with left:
+                index = len(run.snapshots) - 1
+                if not run.active and index:
+                    index = st.slider("Back in time", 0, index, index, help="Snapshots taken while it learned.")
+                epochs = run.snapshots[index][0]
+                st.markdown(f"**After {epochs:.2f} epochs**")
+                pictures.show_snapshot(
+                    run.snapshot_images(index),
+                    f"Eight test images as the network colorizes them after {epochs:.2f} epochs, "
+                    "between their grayscale and original versions",
+                )
+            with right:
+                _show_curve(run)
+        elif run.active:
+            st.skeleton(height=240)
+
+
+def _show_status(run: RunView) -> None:
+    text = f"**{run.spec.name}** · {_STATES[run.state]}"
+    if run.state == "training" and run.batches:
+        last = run.batches[-1]
+        text += f" · step {last['step']:,} of {last['steps']:,} · loss {last['loss']:.5f}"
+    if run.active:
+        st.progress(run.progress, text=text)
+        if training_service().may_control(run.run_id, st.query_params.get("key", "")):
+            with st.container(horizontal=True):
+                ask = {"args": (run.run_id,), "disabled": run.state not in ("starting", "training")}
+                st.button("Stop and keep", icon=":material/stop_circle:", on_click=training_service().stop, **ask)
+                st.button("Discard", icon=":material/delete:", on_click=_discard, args=(run.run_id,))
+        if run.state == "measuring":
+            _show_result(run)
+        return
+    if run.state in ("failed", "interrupted"):
+        st.error(f"{text}. {run.message}", icon=":material/error:")
+        return
+    st.success(text, icon=":material/check_circle:")
+    _show_result(run)
+
+
+def _show_result(run: RunView) -> None:
+    try:
+        entry = library.find_model(run.spec.name)
+    except ColorizerError:
+        st.caption("Its model has been deleted since.")
+        return
+    split = "test" if "test" in entry.card["metrics"] else "samples"
+    where = "10,000 test images" if split == "test" else "20 built-in samples"
+    columns = st.columns(3)
+    columns[0].metric(f"Error (mse), {where}", f"{entry.metric(split):.5f}")
+    columns[1].metric("Gray copy, the baseline", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
+    columns[2].metric("Time", f"{entry.card['seconds']:.1f} s")
+    with st.container(horizontal=True):
+        link = {"query_params": {"model": entry.name}}
+        st.page_link("colorizer/ui/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link)
+        st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
+
+
+def _discard(run_id: str) -> None:
+    training_service().discard(run_id)
+    _forget()
+
+
+def _forget() -> None:
+    for name in ("run", "key"):
+        st.query_params.pop(name, None)
+
+
+def _show_curve(run: RunView) -> None:
+    points = [(event["epochs"], event["loss"]) for event in run.batches]
+    if len(points) > _MAX_POINTS:
+        points = [tuple(np.mean(part, axis=0)) for part in np.array_split(np.array(points), _MAX_POINTS)]
+    epochs = [(float(event["epoch"]), event["val_loss"]) for event in run.epochs]
+    st.altair_chart(
+        charts.loss_chart(
+            points, epochs, gray_copy_loss(run.spec.model.target, run.spec.train), max(1, run.spec.train.epochs)
+        ),
+        alt="Loss of each training batch, validation loss of each epoch and the gray copy, over epochs",
+    )
+
+
+def gray_copy_loss(target: str, train: TrainConfig) -> float | None:
+    """The gray copy's loss beside a training curve: on CIFAR-10's test images or the samples."""
+    if target == "gray":
+        return None
+    prepared = train.dataset == "cifar10" and data.cifar10_status()["state"] == "prepared"
+    return float(state.gray_copy_mse("cifar10" if prepared else "samples").mean())

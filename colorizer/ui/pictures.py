@@ -1,0 +1,34 @@
+"""Crisp pictures of small images: nearest neighbour, enlarged on the server, each with a text for screen readers."""
+
+import numpy as np
+import streamlit as st
+
+from colorizer.color import gray_copy, to_uint8
+from colorizer.data import CLASS_NAMES, SNAPSHOT_SAMPLES
+from colorizer.images import tile_rows
+from colorizer.ui import state
+
+
+def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
+    """Show original, grayscale and reconstructed side by side, each uint8 (32, 32, 3)."""
+    gray = to_uint8(gray_copy(original))
+    st.image(
+        tile_rows([[original, gray, reconstructed]], 6),
+        width="stretch",
+        alt=f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed",
+    )
+
+
+def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
+    """Show the eight fixed images: grayscale, reconstructed, original.
+
+    Args:
+        reconstructed: uint8 (8, 32, 32, 3).
+        alt: what the picture shows.
+    """
+    originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
+    rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
+    st.image(tile_rows([list(row) for row in rows], 4), width="stretch", alt=alt)
+    st.caption(
+        "Top: the network's input. Middle: what it makes of it. Bottom: the original. It never saw these images."
+    )

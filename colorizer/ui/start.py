@@ -1,0 +1,54 @@
+"""Start: what the app does, on a large photo, on your own, and while it learns."""
+
+import time
+
+import streamlit as st
+
+from colorizer import library
+from colorizer.color import gray_copy, to_uint8
+from colorizer.config import get_preset
+from colorizer.ui import live, pictures, state
+from colorizer.worker import TrainingSpec
+
+_HERO = "coffee"
+
+st.title("Gray pictures, back in colour")
+st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
+
+entries = state.usable_models()
+best = entries[0]
+photo = state.sample_photo(_HERO)
+before, after = st.columns(2)
+before.image(to_uint8(gray_copy(photo)), width="stretch", caption="Before", alt="A cup of coffee, in grayscale")
+after.image(
+    state.colorize_sample_photo(best, _HERO),
+    width="stretch",
+    caption=f"After: {best.name}, the best model here",
+    alt=f"The same cup of coffee, colorized by {best.name}",
+)
+with st.container(horizontal=True, vertical_alignment="center"):
+    if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
+        preset = get_preset("quick")
+        train = preset.train.replace(dataset=live.training_dataset())
+        live.start_run(TrainingSpec(f"quick-{time.strftime('%m%d-%H%M%S')}", preset.model, train, preset.name))
+    st.page_link("colorizer/ui/photo.py", label="Drop your own photo", icon=":material/upload:")
+if "run" in st.query_params:
+    live.show_run()
+
+st.header("Epoch by epoch")
+st.markdown("How each shipped model got there. Move the slider: nothing is computed, these were kept during training.")
+trained = [entry for entry in entries if len(library.load_arrays(entry, "snapshots.npz")["epochs"]) > 1]
+if trained:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        entry = state.pick_model(trained, key="history")
+        snapshots = library.load_arrays(entry, "snapshots.npz")
+        marks = [f"{epoch:.2f}" for epoch in snapshots["epochs"]]
+        index = st.slider("Snapshot", 0, len(marks) - 1, len(marks) - 1, key=f"snapshot-{entry.name}")
+    st.markdown(f"**{entry.name} after {marks[index]} epochs**")
+    pictures.show_snapshot(
+        snapshots["images"][index],
+        f"Eight test images as {entry.name} colorizes them after {marks[index]} epochs, "
+        "between their grayscale and original versions",
+    )
+else:
+    st.caption("No trained model here has snapshots yet.")

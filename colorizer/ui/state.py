@@ -1,0 +1,125 @@
+"""What the pages share: cached models, data and predictions, and the warm-up in the background."""
+
+import threading
+import time
+
+import numpy as np
+import streamlit as st
+
+from colorizer import data, evaluation, inference, library, linear
+from colorizer.color import gray_copy
+from colorizer.errors import DataError
+from colorizer.metrics import image_mse
+from colorizer.service import training_service
+
+_warm_up_started = threading.Event()
+
+
+def warm_up() -> None:
+    """Once a server, after its first page is painted: import TensorFlow here and in a worker, in the background."""
+    if _warm_up_started.is_set():
+        return
+    _warm_up_started.set()
+
+    def work() -> None:
+        time.sleep(1)  # let the browser fetch the page's pictures first
+        training_service().prepare()
+        import tensorflow  # noqa: F401
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def usable_models() -> list[library.ModelEntry]:
+    """Models that are not damaged, best first; with none, say what to do and end the page."""
+    entries = [entry for entry in library.list_models() if not entry.damage]
+    if not entries:
+        st.info(
+            "There is no model yet. Train one, which takes a few seconds, or restore the folder assets/models.",
+            icon=":material/model_training:",
+        )
+        st.page_link("colorizer/ui/train.py", label="Train a model", icon=":material/model_training:")
+        st.stop()
+    return entries
+
+
+def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntry:
+    """Show a selection of models, kept in the URL under `key`."""
+    names = [entry.name for entry in entries]
+    name = st.selectbox("Model", names, key=key, bind="query-params", help="Best first, by its error on test images.")
+    return entries[names.index(name) if name in names else 0]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Loading the model …")
+def _load(path: str, checksum: str) -> inference.Colorizer:
+    return inference.load(path)
+
+
+def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
+    """Load a model once for all visitors; a new file under the same name is loaded anew."""
+    return _load(str(entry.path), entry.checksum)
+
+
+def open_test_images() -> tuple[str, data.Split]:
+    """Return `cifar10` and its test images where they are, else `samples`; a broken source is named on the page."""
+    status = data.cifar10_status()
+    if status["state"] != "missing":
+        try:
+            if status["state"] == "found":
+                with st.spinner("Preparing CIFAR-10, once, about 15 seconds …"):
+                    return "cifar10", data.load_dataset("cifar10").test
+            return "cifar10", data.load_dataset("cifar10").test
+        except DataError as error:
+            st.warning(str(error), icon=":material/warning:")
+    return "samples", load_samples()
+
+
+@st.cache_resource(show_spinner=False)
+def load_samples() -> data.Split:
+    """The 20 built-in images."""
+    return data.load_samples()
+
+
+def predictions(entry: library.ModelEntry, dataset: str, split: data.Split) -> evaluation.Predictions:
+    """What a model makes of the test images: from disk, or computed once."""
+    stored = evaluation.stored_predictions(entry, dataset, "test")
+    if stored is not None:
+        return stored
+    with st.spinner(f"Colorizing {len(split.images):,} images with {entry.name}, once …"):
+        return evaluation.store_predictions(load_colorizer(entry), dataset, "test", split)
+
+
+@st.cache_resource(show_spinner=False)
+def gray_copy_mse(dataset: str) -> np.ndarray:
+    """Error of the gray copy of each test image, float64 (N,)."""
+    images = load_samples().images if dataset == "samples" else data.load_dataset(dataset).test.images
+    parts = [images[start : start + 1000] for start in range(0, len(images), 1000)]
+    return np.concatenate([image_mse(gray_copy(part), part) for part in parts])
+
+
+@st.cache_resource(show_spinner=False)
+def linear_autoencoder() -> linear.LinearAutoencoder:
+    """The closed-form autoencoder from luminance to RGB."""
+    statistics = data.load_statistics()
+    return linear.solve(statistics.mean, statistics.factors, "rgb")
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def sample_photo(name: str) -> np.ndarray:
+    """One of `images.PHOTOS`, uint8 (H, W, 3)."""
+    from colorizer.images import load_photo
+
+    return load_photo(name)
+
+
+def colorize_sample_photo(entry: library.ModelEntry, name: str) -> np.ndarray:
+    """Colorize one of the sample photos, from the chroma saved with the model if it is there: then no TensorFlow."""
+    return _colorize_sample_photo(str(entry.path), entry.checksum, name)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _colorize_sample_photo(path: str, checksum: str, name: str) -> np.ndarray:
+    entry, photo = library.find_model(path), sample_photo(name)
+    chroma = library.load_arrays(entry, "predictions.npz").get(f"photo_{name}")
+    if chroma is None:
+        return load_colorizer(entry).colorize(photo)
+    return inference.apply_chroma(photo, chroma)

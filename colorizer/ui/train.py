@@ -1,0 +1,144 @@
+"""Train: choose, start, and watch a network learn."""
+
+import time
+
+import streamlit as st
+
+from colorizer import config, data
+from colorizer.config import PRESETS
+from colorizer.errors import ColorizerError
+from colorizer.service import training_service
+from colorizer.ui import live
+from colorizer.worker import TrainingSpec
+
+_LATENT_DIMS = tuple(2**power for power in range(1, 10))
+_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50)
+_BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
+_LEARNING_RATES = (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
+_TRAIN_IMAGES = (1_000, 2_000, 5_000, 10_000, 20_000, 45_000)
+_SLIDERS = {
+    "latent_dim": (
+        "Bottleneck",
+        _LATENT_DIMS,
+        "{}",
+        "How many numbers the whole picture is squeezed into. More lets more detail through.",
+    ),
+    "epochs": ("Epochs", _EPOCHS, "{}", "How often the network sees every training image."),
+    "batch_size": ("Batch size", _BATCH_SIZES, "{}", "Images per step. Smaller means more steps, each one noisier."),
+    "learning_rate": (
+        "Learning rate",
+        _LEARNING_RATES,
+        "{:g}",
+        "How far each step goes. Too large and the loss jumps, too small and it crawls.",
+    ),
+    "train_images": (
+        "Training images",
+        _TRAIN_IMAGES,
+        "{:,}",
+        "With fewer, an epoch is shorter and there is less to learn from.",
+    ),
+}
+_DATASETS = {
+    "cifar10": "CIFAR-10: 45,000 photographs of ten kinds of things, 32 x 32 pixels",
+    "synthetic": "Synthetic: 20,000 clouds with the mean and covariance of CIFAR-10, no picture among them",
+}
+_DEFAULT_PRESET = "dense-chroma"
+_trainable = {name: preset for name, preset in PRESETS.items() if preset.train.epochs}
+
+
+def _nearest(options: tuple, value: float) -> float:
+    return min(options, key=lambda option: abs(option - value))
+
+
+def _slider_values(preset: config.Preset) -> dict[str, float]:
+    """The slider positions nearest to a preset."""
+    return {
+        "latent_dim": _nearest(_LATENT_DIMS, preset.model.latent_dim),
+        "epochs": _nearest(_EPOCHS, preset.train.epochs),
+        "batch_size": _nearest(_BATCH_SIZES, preset.train.batch_size),
+        "learning_rate": _nearest(_LEARNING_RATES, preset.train.learning_rate),
+        "train_images": _nearest(_TRAIN_IMAGES, preset.train.train_images or _TRAIN_IMAGES[-1]),
+    }
+
+
+def _fill_sliders() -> None:
+    st.session_state.update(_slider_values(PRESETS[st.session_state.preset]))
+
+
+def _start() -> None:
+    preset = PRESETS[st.session_state.preset]
+    try:
+        spec = TrainingSpec(
+            config.validate_name(st.session_state.name or _default_name(preset.name)),
+            preset.model.replace(latent_dim=st.session_state.latent_dim),
+            preset.train.replace(
+                dataset=st.session_state.dataset,
+                train_images=st.session_state.train_images,
+                epochs=st.session_state.epochs,
+                batch_size=st.session_state.batch_size,
+                learning_rate=st.session_state.learning_rate,
+            ),
+            preset.name,
+        )
+    except ColorizerError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    live.start_run(spec)
+
+
+def _default_name(preset: str) -> str:
+    return f"{preset}-{time.strftime('%m%d-%H%M%S')}"
+
+
+st.title("Train")
+st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
+have_cifar10 = data.cifar10_status()["state"] != "missing"
+datasets = list(_DATASETS) if have_cifar10 else ["synthetic"]
+
+settings, view = st.columns([1, 2], gap="large")
+with settings:
+    chosen = st.pills(
+        "Preset",
+        list(_trainable),
+        default=_DEFAULT_PRESET,
+        required=True,
+        key="preset",
+        bind="query-params",
+        on_change=_fill_sliders,
+    )
+    st.caption(PRESETS[chosen].summary)
+    for key, value in _slider_values(PRESETS[chosen]).items():
+        if key not in st.session_state and key not in st.query_params:
+            st.session_state[key] = value
+    for key, (label, options, style, explanation) in _SLIDERS.items():
+        st.select_slider(label, options, format_func=style.format, key=key, help=explanation, bind="query-params")
+    captions = [_DATASETS[name] for name in datasets]
+    st.radio("Data set", datasets, key="dataset", captions=captions, bind="query-params")
+    if not have_cifar10:
+        st.caption(
+            "CIFAR-10 is not on this machine; the gallery offers its download. Synthetic shows what second-order "
+            "statistics alone can teach: true colours, but only the most general ones."
+        )
+    st.text_input(
+        "Name of the model",
+        key="name",
+        placeholder="chosen for you",
+        max_chars=48,
+        help="Lower-case letters, digits and hyphens.",
+    )
+    active = training_service().active_run()
+    st.button(
+        "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=_start,
+        disabled=active is not None,
+        width="stretch",
+    )
+with view:
+    if "run" not in st.query_params and active is not None:
+        st.query_params["run"] = active.run_id  # anyone may watch
+    if "run" in st.query_params:
+        live.show_run()
+    else:
+        st.info("Nothing is being trained. Set the sliders and press *Start training*.", icon=":material/monitoring:")

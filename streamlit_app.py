@@ -1,0 +1,19 @@
+"""Entry point of the app: page configuration and navigation."""
+
+import streamlit as st
+
+from colorizer.ui import state
+
+st.set_page_config(page_title="Colorizer", page_icon=":material/palette:", layout="wide")
+page = st.navigation(
+    [
+        st.Page("colorizer/ui/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("colorizer/ui/gallery.py", title="Gallery", icon=":material/grid_view:"),
+        st.Page("colorizer/ui/photo.py", title="Your photo", icon=":material/photo_camera:"),
+        st.Page("colorizer/ui/train.py", title="Train", icon=":material/model_training:"),
+        st.Page("colorizer/ui/how.py", title="How it works", icon=":material/school:", url_path="how-it-works"),
+    ],
+    position="top",
+)
+page.run()
+state.warm_up()
