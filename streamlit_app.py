@@ -4,7 +4,7 @@ import streamlit as st
 
 from colorizer.ui import state
 
-st.set_page_config(page_title="Colorizer", page_icon=":material/palette:", layout="wide")
+st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
 page = st.navigation(
     [
         st.Page("colorizer/ui/start.py", title="Start", icon=":material/home:", default=True),

@@ -97,7 +97,8 @@ class ModelConfig(_Config):
         bottleneck_activation: whether the bottleneck has that activation too, instead of being linear.
         output_activation: `sigmoid` keeps RGB in [0, 1], `linear` leaves clipping to the metric.
         linear_path: add a linear encoder and decoder beside the hidden layers, started from the closed form.
-        dropout: rate between the hidden layers.
+        input_components: feed the hidden layers that many principal components of the luminance; 0 feeds the pixels.
+        output_components: build the image from that many principal components of RGB; 0 predicts it directly.
     """
 
     architecture: str = "dense"
@@ -109,7 +110,8 @@ class ModelConfig(_Config):
     bottleneck_activation: bool = False
     output_activation: str = "linear"
     linear_path: bool = False
-    dropout: float = 0.0
+    input_components: int = 0
+    output_components: int = 0
 
     def __post_init__(self) -> None:
         self._check_choice("architecture", ARCHITECTURES)
@@ -126,7 +128,10 @@ class ModelConfig(_Config):
         self._check_choice("output_activation", OUTPUT_ACTIVATIONS)
         self._check_flag("bottleneck_activation")
         self._check_flag("linear_path")
-        self._check_number("dropout", 0, 0.9, float)
+        self._check_number("input_components", 0, MAX_LATENT_DIM)
+        self._check_number("output_components", 0, MAX_LATENT_DIM)
+        if self.output_components and not (self.linear_path and self.target == "rgb"):
+            raise ConfigError("output_components needs linear_path and the target rgb. Set it to 0 otherwise.")
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,6 @@ class TrainConfig(_Config):
         weight_decay: decoupled weight decay.
         flips: mirror each training image left to right with probability one half.
         shift: move each training image by up to this many pixels, mirrored at its edges.
-        averaging: momentum of the exponential moving average of the weights; 0 turns it off.
         seed: of the initial weights, the order of the images and the augmentation.
     """
 
@@ -156,7 +160,6 @@ class TrainConfig(_Config):
     weight_decay: float = 0.0
     flips: bool = False
     shift: int = 0
-    averaging: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -169,7 +172,6 @@ class TrainConfig(_Config):
         self._check_number("weight_decay", 0, 1.0, float)
         self._check_flag("flips")
         self._check_number("shift", 0, 8)
-        self._check_number("averaging", 0, 0.9999, float)
         self._check_number("seed", 0, 2**31 - 1)
         if not math.isfinite(self.learning_rate):
             raise ConfigError(f"learning_rate must be finite, received {self.learning_rate!r}.")
@@ -202,23 +204,33 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "dense",
-            "The same idea trained properly: linear bottleneck, warm start, schedule, flips.",
-            ModelConfig(encoder_widths=(1024,), decoder_widths=(384,), activation="gelu", linear_path=True),
-            TrainConfig(schedule="cosine", flips=True),
+            "The same idea trained properly: started from the closed form, better activation, schedule, augmentation.",
+            ModelConfig(
+                encoder_widths=(),
+                decoder_widths=(512, 512, 384),
+                activation="gelu",
+                linear_path=True,
+                output_components=256,
+            ),
+            TrainConfig(epochs=20, schedule="cosine", weight_decay=0.01, flips=True, shift=1),
         ),
         Preset(
             "dense-chroma",
             "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
             ModelConfig(
-                target="chroma", encoder_widths=(1024,), decoder_widths=(384,), activation="gelu", linear_path=True
+                target="chroma",
+                encoder_widths=(1536, 512),
+                decoder_widths=(256,),
+                activation="gelu",
+                input_components=256,
             ),
-            TrainConfig(epochs=8, schedule="cosine", flips=True),
+            TrainConfig(epochs=16, schedule="cosine", weight_decay=0.1, flips=True, shift=2),
         ),
         Preset(
             "quick",
-            "A small dense-chroma from scratch: a few seconds, from gray to its first colours.",
+            "A small dense-chroma: a few seconds, from gray to its first colours.",
             ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),
-            TrainConfig(train_images=10_000, epochs=5, schedule="cosine", flips=True),
+            TrainConfig(train_images=10_000, epochs=5, schedule="cosine", weight_decay=0.01, flips=True),
         ),
     )
 }

@@ -70,9 +70,12 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
     ridge = _RIDGE * np.trace(gram) / 1024
     variances, axes = np.linalg.eigh(gram)
     variances = np.maximum(variances, 0)
-    # H = gram (gram + r I)^-1; the fitted covariance is F^T H F, its eigenvectors come from an SVD of H^(1/2) F.
-    root = (axes * np.sqrt(variances / (variances + ridge))) @ axes.T
-    decoder = np.linalg.svd(root @ output_factors, full_matrices=False)[2]  # (512, outputs)
+    # H = gram (gram + r I)^-1; the fitted covariance is F^T H F, whose eigenvectors are those of the small
+    # matrix H^(1/2) F F^T H^(1/2), carried over by H^(1/2) F.
+    fitted = (axes * np.sqrt(variances / (variances + ridge))) @ axes.T @ output_factors
+    strengths, directions = np.linalg.eigh(fitted @ fitted.T)
+    strengths, directions = np.maximum(strengths[::-1], 1e-12), directions[:, ::-1]
+    decoder = (directions / np.sqrt(strengths)).T @ fitted  # (512, outputs), orthonormal rows, strongest first
     full_rank = (axes / (variances + ridge)) @ axes.T @ input_factors  # (512, 1024): z as regressed on y
     encoder = (decoder @ output_factors.T @ full_rank).T
     return LinearAutoencoder(

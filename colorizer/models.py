@@ -13,7 +13,7 @@ from colorizer.config import ModelConfig
 if TYPE_CHECKING:
     import keras
 
-_CHANNELS = {"rgb": 3, "chroma": 2, "gray": 1}
+INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
 
 
 def build_model(config: ModelConfig) -> "keras.Model":
@@ -22,43 +22,48 @@ def build_model(config: ModelConfig) -> "keras.Model":
 
 
 def build_dense(config: ModelConfig) -> "keras.Model":
-    """Fully connected autoencoder: 1,024 luminance values, `latent_dim` numbers, an image."""
+    """Fully connected autoencoder: 1,024 luminance values, `latent_dim` numbers, an image.
+
+    With `linear_path`, encoder and decoder are each the sum of a linear layer and of hidden layers, if there are any,
+    so that training can start from the best linear autoencoder.
+    """
     from keras import Input, Model, layers
 
     luminance = Input((32, 32, 1), name="luminance")
-    flat = layers.Flatten()(luminance)
-    if config.linear_path:  # centre the input: its mean is 0.48, its standard deviation 0.24
-        flat = layers.Rescaling(4.0, offset=-2.0, name="centre")(flat)
+    pixels = layers.Flatten()(luminance)
+    if config.linear_path or config.input_components:  # centred: the mean is 0.48, the standard deviation 0.24
+        pixels = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE, name="centre")(pixels)
+    hidden = pixels
+    if config.input_components:
+        hidden = layers.Dense(config.input_components, trainable=False, name="input_components")(hidden)
+    activation = config.activation if config.bottleneck_activation else "linear"
+    latent = _linear_and_hidden(config, pixels, hidden, config.encoder_widths, config.latent_dim, activation, "encoder")
 
-    hidden = flat
-    for width in config.encoder_widths:
-        hidden = layers.Dense(width, config.activation)(hidden)
-        if config.dropout:
-            hidden = layers.Dropout(config.dropout)(hidden)
-    paths = []
-    if config.encoder_widths or not config.linear_path:
-        activation = config.activation if config.bottleneck_activation else "linear"
-        paths.append(layers.Dense(config.latent_dim, activation, name="encoder_output")(hidden))
-    if config.linear_path:
-        paths.append(layers.Dense(config.latent_dim, name="linear_encoder")(flat))
-    latent = layers.Add(name="bottleneck")(paths) if len(paths) > 1 else paths[0]
-
-    channels = _CHANNELS[config.target]
-    hidden = latent
-    for width in config.decoder_widths:
-        hidden = layers.Dense(width, config.activation)(hidden)
-        if config.dropout:
-            hidden = layers.Dropout(config.dropout)(hidden)
-    paths = []
-    if config.decoder_widths or not config.linear_path:
-        paths.append(layers.Dense(1024 * channels, config.output_activation, name="decoder_output")(hidden))
-    if config.linear_path:
-        paths.append(layers.Dense(1024 * channels, name="linear_decoder")(latent))
-    output = layers.Add()(paths) if len(paths) > 1 else paths[0]
+    channels = {"rgb": 3, "chroma": 2, "gray": 1}[config.target]
+    width = config.output_components or 1024 * channels
+    output = _linear_and_hidden(
+        config, latent, latent, config.decoder_widths, width, config.output_activation, "decoder"
+    )
+    if config.output_components:
+        output = layers.Dense(1024 * channels, name="output_components")(output)
     output = layers.Reshape((32, 32, channels))(output)
     if config.target == "chroma":
         output = _pass_luminance_through(luminance, output)
     return Model(luminance, output, name="dense")
+
+
+def _linear_and_hidden(config: ModelConfig, start, hidden, widths, width: int, activation: str, name: str):
+    """Map to `width` numbers by hidden layers, by a linear layer from `start`, or by the sum of both."""
+    from keras import layers
+
+    paths = []
+    if config.linear_path:
+        paths.append(layers.Dense(width, name=f"linear_{name}")(start))
+    if widths or not config.linear_path:
+        for hidden_width in widths:
+            hidden = layers.Dense(hidden_width, config.activation)(hidden)
+        paths.append(layers.Dense(width, activation, name=f"{name}_output")(hidden))
+    return layers.Add()(paths) if len(paths) > 1 else paths[0]
 
 
 def _pass_luminance_through(luminance, chroma):

@@ -75,11 +75,12 @@ class TrainingService:
         self._workers: dict[str, subprocess.Popen] = {}
         self._keys: dict[str, str] = {}
         self._discarded: set[str] = set()
+        self._closed = False
 
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
         with self._lock:
-            if self._spare is None or self._spare.poll() is not None:
+            if not self._closed and (self._spare is None or self._spare.poll() is not None):
                 self._spare = self._spawn()
 
     def _spawn(self) -> subprocess.Popen:
@@ -184,6 +185,16 @@ class TrainingService:
             worker.wait(_STOP_PATIENCE)
         except subprocess.TimeoutExpired:
             worker.kill()
+
+    def close(self) -> None:
+        """End every worker, the spare one too."""
+        with self._lock:
+            self._closed = True
+            workers = [*self._workers.values(), *([self._spare] if self._spare else [])]
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+            worker.stdin.close()
 
     def _remove(self, run_id: str) -> None:
         run = read_run(run_id, alive=True)

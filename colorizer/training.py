@@ -15,7 +15,7 @@ from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
 from colorizer.errors import TrainingError
-from colorizer.models import build_model
+from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model
 
 _VALIDATION_BATCH = 1000
 _MAX_CURVE_POINTS = 1000
@@ -97,8 +97,7 @@ def train(
     started = time.perf_counter()
     keras.utils.set_random_seed(train_config.seed)
     model = build_model(model_config)
-    if model_config.linear_path:
-        _warm_start(model, model_config)
+    _set_known_weights(model, model_config)
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
     samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
 
@@ -133,8 +132,6 @@ def train(
                 break
             if step in snapshot_steps and step < steps:
                 take_snapshot(step / steps_per_epoch)
-        if result.stopped or epoch == train_config.epochs - 1:
-            trainer.use_averaged_weights()
         seconds = time.perf_counter() - epoch_started
         finished = Epoch(epoch + 1, float(np.mean(losses)), trainer.validation_loss(), seconds)
         for key, value in dataclasses.asdict(finished).items():
@@ -155,28 +152,42 @@ def train(
     return result
 
 
-def _warm_start(model: keras.Model, config: ModelConfig) -> None:
-    """Start the linear path at the closed form and the paths beside it at zero."""
+def _set_known_weights(model: keras.Model, config: ModelConfig) -> None:
+    """Set the weights that follow from the statistics of images: principal components and the closed form."""
+    if not config.linear_path and not config.input_components:
+        return
     statistics = load_statistics()
-    solution = linear.solve(statistics.mean, statistics.factors, config.target)
-    encoder, decoder = solution.encoder[:, : config.latent_dim], solution.decoder[: config.latent_dim]
-    spread = np.sqrt(_latent_variance(statistics.factors, encoder))  # so that each latent number has unit variance
-    encoder, decoder = encoder / spread, decoder * spread[:, None]
-    centre = model.get_layer("centre")
-    # The layer sees scale * y + offset instead of y.
-    kernel = encoder / centre.scale
-    bias = -solution.input_mean @ encoder - centre.offset * kernel.sum(axis=0)
-    model.get_layer("linear_encoder").set_weights([kernel, bias])
-    model.get_layer("linear_decoder").set_weights([decoder, solution.output_mean])
+    layers = {layer.name: layer for layer in model.layers}
+    luminance_factors = statistics.factors.reshape(len(statistics.factors), 1024, 3) @ LUMINANCE_WEIGHTS
+    luminance_mean = statistics.mean.reshape(1024, 3) @ LUMINANCE_WEIGHTS
+
+    def set_centred(layer: keras.Layer, kernel: np.ndarray) -> None:
+        """Make `layer`, which sees (y - INPUT_MEAN) / INPUT_SCALE, compute (y - mean image) @ kernel."""
+        layer.set_weights([kernel * INPUT_SCALE, (INPUT_MEAN - luminance_mean) @ kernel])
+
+    if config.input_components:
+        _, strengths, axes = np.linalg.svd(luminance_factors, full_matrices=False)
+        strengths, axes = strengths[: config.input_components], axes[: config.input_components]
+        # Half-way between plain and whitened components, an eighth of the way down at unit variance.
+        scales = np.sqrt(strengths / strengths[len(strengths) // 8]) / strengths
+        set_centred(layers["input_components"], axes.T * scales)
+    if config.linear_path:
+        solution = linear.solve(statistics.mean, statistics.factors, config.target)
+        encoder, decoder = solution.encoder[:, : config.latent_dim], solution.decoder[: config.latent_dim]
+        spread = np.linalg.norm(luminance_factors @ encoder, axis=0)  # standard deviation of each latent number
+        set_centred(layers["linear_encoder"], encoder / spread)
+        decoder = decoder * spread[:, None]
+        if config.output_components:
+            axes = statistics.factors[: config.output_components]
+            axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+            layers["output_components"].set_weights([axes, statistics.mean])
+            layers["linear_decoder"].set_weights([decoder @ axes.T, np.zeros(len(axes))])
+        else:
+            layers["linear_decoder"].set_weights([decoder, solution.output_mean])
     for name in ("encoder_output", "decoder_output"):
-        if any(layer.name == name for layer in model.layers):
-            layer = model.get_layer(name)
-            layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
-
-
-def _latent_variance(factors: np.ndarray, encoder: np.ndarray) -> np.ndarray:
-    latent = factors.reshape(len(factors), 1024, 3) @ LUMINANCE_WEIGHTS @ encoder
-    return np.maximum(np.square(latent).sum(axis=0), 1e-12)
+        # Beside a linear path the hidden layers start at zero; predicted chroma starts near gray.
+        if name in layers and (config.linear_path or (config.target == "chroma" and name == "decoder_output")):
+            layers[name].set_weights([0.1 * weight * (not config.linear_path) for weight in layers[name].get_weights()])
 
 
 class _Trainer:
@@ -209,10 +220,10 @@ class _Trainer:
             rate = keras.optimizers.schedules.CosineDecay(
                 rate / 20, max(1, steps - warmup), warmup_target=rate, warmup_steps=warmup
             )
-        average = {"use_ema": True, "ema_momentum": config.averaging} if config.averaging else {}
+        # The gradients of a mean over 3,072 values are small beside Adam's default epsilon, which `notebook` keeps.
         if not config.weight_decay:
-            return keras.optimizers.Adam(rate, **average)
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
+            return keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
 
@@ -234,17 +245,17 @@ class _Trainer:
         return loss
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Shift each image by its own offset, mirrored at the edges, and flip half of them: one gather."""
+        if not self._config.shift and not self._config.flips:
+            return images
         seed = tf.stack([tf.constant(self._config.seed), step])
-        if self._config.shift:
-            margin = self._config.shift
-            images = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]], "REFLECT")
-            # One offset a batch: a crop is a slice, not a gather of each row.
-            offset = tf.random.stateless_uniform([2], seed, 0, 2 * margin + 1, tf.int32)
-            images = tf.slice(images, [0, offset[0], offset[1], 0], [self._batch_size, 32, 32, 3])
+        limit, shape = self._config.shift, (2, self._batch_size, 1)
+        offsets = tf.random.stateless_uniform(shape, seed, -limit, limit + 1, tf.int32)
+        rows, columns = tf.unstack(31 - tf.abs(31 - tf.abs(tf.range(32) + offsets)))  # (N, 32) each
         if self._config.flips:
-            mirrored = tf.random.stateless_uniform([self._batch_size, 1, 1, 1], seed) < 0.5
-            images = tf.where(mirrored, images[:, :, ::-1], images)
-        return images
+            columns = tf.where(tf.random.stateless_uniform((self._batch_size, 1), seed) < 0.5, columns, 31 - columns)
+        pixels = rows[:, :, None] * 32 + columns[:, None, :]
+        return tf.gather(tf.reshape(images, (self._batch_size, 1024, 3)), pixels, batch_dims=1)
 
     def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return luminance (N, 32, 32, 1) and the target, RGB or luminance, of uint8 images."""
@@ -263,8 +274,3 @@ class _Trainer:
     def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
         luminance, truth = self._to_float(images)
         return tf.reduce_mean(tf.square(self._model(luminance, training=False) - truth))
-
-    def use_averaged_weights(self) -> None:
-        """Replace the weights by their exponential moving average, where there is one."""
-        if self._config.averaging:
-            self._optimizer.finalize_variable_values(self._model.trainable_variables)

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-_LABELS = ["training batches", "validation", "gray copy"]
+_LABELS = ["training", "validation", "gray copy"]
 _COLORS = ["#9a938c", "#c2410c", "#2563eb"]
 
 

@@ -31,18 +31,20 @@ def _show_closely(index: int) -> None:
     scale = max(0.05, float(error.max()))
     heat = to_uint8(np.stack([error / scale, (error / scale) ** 2, 0.15 * error / scale], axis=-1))
     name = CLASS_NAMES[split.labels[index]]
-    st.image(
+    picture, numbers = st.columns([3, 2], gap="medium")
+    picture.image(
         tile_rows([[original, gray], [reconstructed, heat]], 10),
         width="stretch",
         alt=f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong",
     )
-    st.caption(
+    picture.caption(
         f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
         f"black for none, yellow for {scale:.2f} of full scale."
     )
     truth = split.images[index : index + 1]
-    st.markdown(_metrics_table(compute_metrics(reconstructed[None], truth), gray_copy_metrics(truth)))
-    with st.container(horizontal=True):
+    numbers.markdown(f"**#{index}, {name}**")
+    numbers.markdown(_metrics_table(compute_metrics(reconstructed[None], truth), gray_copy_metrics(truth)))
+    with numbers.container(horizontal=True):
         last = len(split.images) - 1
         st.button("Previous", icon=":material/arrow_back:", on_click=_open, args=(max(index - 1, 0),))
         st.button("Next", icon=":material/arrow_forward:", on_click=_open, args=(min(index + 1, last),))

@@ -52,14 +52,14 @@ def _values(values: np.ndarray) -> str:
 
 
 def _bars(values: np.ndarray, description: str) -> None:
-    """Draw numbers as bars around zero."""
-    limit = float(np.abs(values).max())
+    """Draw numbers as bars from zero."""
+    domain = [min(0.0, float(values.min())), max(0.0, float(values.max()))]
     chart = (
         alt.Chart(pd.DataFrame({"number": np.arange(1, len(values) + 1), "value": values}))
         .mark_bar(color="#c2410c", binSpacing=0)
         .encode(
             x=alt.X("number:Q", axis=None, scale=alt.Scale(domain=[0, len(values) + 1], nice=False)),
-            y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-limit, limit], nice=False)),
+            y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=domain, nice=False)),
             size=alt.value(max(1, 120 / len(values))),
             tooltip=["number", alt.Tooltip("value", format=".3f")],
         )

@@ -69,8 +69,8 @@ def _render(run: RunView) -> None:
     with st.container(border=True, key="run"):
         _show_status(run)
         if run.snapshots:
-            left, right = st.columns([3, 2], gap="medium")
-            with left:
+            panes = st.grid(min_column_width=440, gap="medium")
+            with panes, st.container():
                 index = len(run.snapshots) - 1
                 if not run.active and index:
                     index = st.slider("Back in time", 0, index, index, help="Snapshots taken while it learned.")
@@ -81,7 +81,7 @@ def _render(run: RunView) -> None:
                     f"Eight test images as the network colorizes them after {epochs:.2f} epochs, "
                     "between their grayscale and original versions",
                 )
-            with right:
+            with panes:
                 _show_curve(run)
         elif run.active:
             st.skeleton(height=240)

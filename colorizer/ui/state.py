@@ -96,7 +96,7 @@ def gray_copy_mse(dataset: str) -> np.ndarray:
     return np.concatenate([image_mse(gray_copy(part), part) for part in parts])
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner="Solving the closed form, once …")
 def linear_autoencoder() -> linear.LinearAutoencoder:
     """The closed-form autoencoder from luminance to RGB."""
     statistics = data.load_statistics()

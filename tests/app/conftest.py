@@ -1,0 +1,36 @@
+"""A fresh app for every test: no caches, no background warm-up, its own training service."""
+
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from colorizer import service
+from colorizer.ui import state
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def open_page(home, monkeypatch):
+    """A function that opens a page of the app, by its file name, with query parameters."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    monkeypatch.setattr(state, "warm_up", lambda: None)
+    monkeypatch.setattr(service, "_service", None)
+
+    def opened(page="start", /, **query):
+        app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+        app.query_params.update(query)
+        app.run()
+        if page != "start":
+            app.switch_page(f"colorizer/ui/{page}.py")
+            app.query_params.update(query)
+            app.run()
+        assert not app.exception, app.exception[0].message
+        return app
+
+    yield opened
+    if service._service is not None:
+        service._service.close()

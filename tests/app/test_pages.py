@@ -1,0 +1,228 @@
+"""Each page of the app, in process: what it shows, what its widgets do, and its empty and error states."""
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorizer import data, library
+from colorizer.data import CLASS_NAMES
+from colorizer.service import training_service
+
+PAGES = ("start", "gallery", "photo", "train", "how")
+
+
+def alt_texts(app):
+    """Alt text of every picture and chart on the page."""
+    pictures = [image.alt for element in app.image for image in element.proto.imgs]
+    return pictures + [chart.proto.alt for chart in app.get("vega_lite_chart")]
+
+
+def texts(app):
+    return " ".join(str(element.value) for kind in ("markdown", "caption") for element in app.get(kind))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_without_an_error_and_names_its_pictures(open_page, page):
+    app = open_page(page)
+    assert not app.error and not app.warning
+    assert all(alt_texts(app))
+
+
+def test_no_page_imports_tensorflow_on_the_way_to_its_first_paint(tmp_path):
+    code = f"""
+import os, sys
+os.environ["COLORIZER_HOME"] = {str(tmp_path)!r}
+from streamlit.testing.v1 import AppTest
+from colorizer.ui import state
+state.warm_up = lambda: None
+app = AppTest.from_file("streamlit_app.py", default_timeout=60).run()
+for page in {PAGES[1:]!r}:
+    app.switch_page(f"colorizer/ui/{{page}}.py").run()
+    assert not app.exception, app.exception
+app.switch_page("colorizer/ui/photo.py")
+app.query_params["source"] = "Sample photos"
+app.run()
+assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120)
+
+
+def test_start_shows_a_photo_before_and_after_by_the_best_model(open_page):
+    best = library.list_models()[0].name
+    assert any(alt.endswith(f"colorized by {best}") for alt in alt_texts(open_page()))
+
+
+def test_start_slider_goes_back_through_the_snapshots_of_a_model(open_page):
+    app = open_page(history="notebook")
+    app.slider(key="snapshot-notebook").set_value(0).run()
+    assert "**notebook after 0.00 epochs**" in texts(app)
+    assert not app.exception
+
+
+def test_gallery_offers_the_download_when_only_the_samples_are_here(open_page):
+    app = open_page("gallery")
+    assert "20 images" in texts(app)
+    assert [button.label for button in app.button if "Download" in button.label]
+    assert len([button for button in app.button if button.label.startswith("#")]) == 12
+
+
+def test_gallery_download_without_a_network_says_so_in_one_sentence(open_page, monkeypatch):
+    monkeypatch.setattr(data, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
+    app = open_page("gallery")
+    next(button for button in app.button if "Download" in button.label).click().run()
+    assert "could not be downloaded" in app.error[0].value
+    assert not app.exception
+
+
+def test_gallery_filters_by_class_and_sorts_by_error(open_page):
+    app = open_page("gallery", **{"class": "ship", "sort": "worst", "model": "notebook"})
+    items = [button.label for button in app.button if button.label.startswith("#")]
+    errors = [float(label.split("mse ")[1].split()[0]) for label in items]
+    assert len(items) == 4 and all("ship" in label for label in items)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_gallery_says_when_a_class_has_no_images(open_page):
+    assert "No image of the class" in open_page("gallery", **{"class": "deer"}).info[0].value
+
+
+def test_gallery_shows_one_image_closely_with_its_metrics(open_page):
+    app = open_page("gallery", image="3")
+    assert any("where it is wrong" in alt for alt in alt_texts(app))
+    assert "#3, airplane" in texts(app)
+
+
+@pytest.mark.parametrize("image", ["-1", "99999", "abc", "1e9"])
+def test_gallery_ignores_an_impossible_image_in_the_url(open_page, image):
+    assert not any("where it is wrong" in alt for alt in alt_texts(open_page("gallery", image=image)))
+
+
+def test_gallery_pages_through_the_full_test_set(open_page, cifar10, monkeypatch):
+    monkeypatch.setattr(data, "load_dataset", lambda name: cifar10)
+    monkeypatch.setattr(data, "cifar10_status", lambda: {"state": "prepared", "path": "", "bytes": 0})
+    app = open_page("gallery", model="linear", page="834")
+    items = [button.label for button in app.button if button.label.startswith("#")]
+    label = CLASS_NAMES[cifar10.test.labels[9999]]
+    assert len(items) == 4 and items[-1].startswith(f"#9999 {label} ")
+
+
+def test_gallery_names_a_broken_source_and_goes_on_with_the_samples(open_page, monkeypatch, tmp_path):
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(b"no archive")
+    monkeypatch.setenv("COLORIZER_CIFAR10", str(broken))
+    app = open_page("gallery")
+    assert "cannot be read as a CIFAR-10 archive" in app.warning[0].value
+    assert "20 images" in texts(app)
+
+
+def picture(mode="RGB", size=(60, 40), form="PNG"):
+    buffer = io.BytesIO()
+    Image.new(mode, size, 120).save(buffer, form)
+    return buffer.getvalue()
+
+
+def test_photo_colorizes_an_upload_at_its_own_resolution(open_page):
+    app = open_page("photo")
+    app.file_uploader(key="upload").upload("mine.png", picture("L", (61, 47))).run()
+    assert not app.exception and not app.error
+    assert "61 x 47 pixels" in texts(app)
+    assert "mine.png, colorized" in alt_texts(app)
+
+
+def test_photo_names_what_is_wrong_with_a_file(open_page):
+    app = open_page("photo")
+    app.file_uploader(key="upload").upload("notes.png", b"just text").run()
+    assert "is not a picture" in app.error[0].value
+    assert not app.exception
+
+
+@pytest.mark.parametrize("name", ["coffee", "retina"])
+def test_photo_shows_sample_photos(open_page, name):
+    app = open_page("photo", source="Sample photos", photo=name)
+    assert len(alt_texts(app)) == 3
+
+
+def test_train_preset_fills_the_sliders(open_page):
+    app = open_page("train")
+    app.pills(key="preset").set_value("notebook").run()
+    assert (app.session_state.epochs, app.session_state.learning_rate) == (5, 1e-3)
+
+
+def test_train_settings_come_from_the_url(open_page):
+    app = open_page("train", epochs="20", latent_dim="64")
+    assert (app.session_state.epochs, app.session_state.latent_dim) == (20, 64)
+
+
+def test_train_refuses_a_bad_name_in_one_sentence(open_page):
+    app = open_page("train")
+    app.text_input(key="name").set_value("../evil").run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert "is not a valid name" in app.error[0].value
+    assert not app.exception
+
+
+def test_train_says_when_the_run_in_the_url_is_unknown(open_page):
+    assert "no training run" in open_page("train", run="20200101-000000-abcdef").warning[0].value
+
+
+def test_train_runs_shows_its_end_and_the_model_is_in_the_gallery(open_page):
+    app = open_page("train", preset="quick", epochs="1", train_images="1000")
+    app.text_input(key="name").set_value("mine").run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert not app.error
+    run_id = app.query_params["run"]
+    deadline = time.monotonic() + 90
+    while training_service().view(run_id).active and time.monotonic() < deadline:
+        time.sleep(0.5)
+    app.run()
+    assert "Done" in app.success[0].value
+    assert any("Eight test images" in alt for alt in alt_texts(app))
+    assert "mine" in open_page("gallery").selectbox(key="model").options
+
+
+def test_pages_say_what_to_do_when_there_is_no_model(open_page, monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "SHIPPED", tmp_path / "none")
+    for page in ("start", "gallery", "photo"):
+        assert "There is no model yet" in open_page(page).info[0].value
+    assert not open_page("how").error
+
+
+def test_a_damaged_model_harms_no_page(open_page, monkeypatch, tmp_path):
+    shipped = tmp_path / "models"
+    shutil.copytree(library.SHIPPED / "linear", shipped / "linear")
+    shutil.copytree(library.SHIPPED / "linear", shipped / "broken")
+    (shipped / "broken" / "model.keras").write_bytes(b"")
+    (shipped / "linear" / "history.json").write_text("[]")
+    monkeypatch.setattr(library, "SHIPPED", shipped)
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.error, page
+    assert open_page("gallery").selectbox(key="model").options == ["linear"]
+
+
+def test_how_it_works_follows_the_bottleneck_slider(open_page):
+    app = open_page("how")
+    app.slider(key="k").set_value(200).run()
+    assert "**4 · 200 numbers**" in texts(app)
+    assert any("200 numbers" in alt for alt in alt_texts(app))
+
+
+def test_how_it_works_tells_the_story_in_measured_numbers(open_page):
+    table = texts(open_page("how"))
+    for name in ("notebook-gray", "notebook", "linear", "dense", "dense-chroma"):
+        assert f"{library.find_model(name).metric('test'):.5f}" in table
+
+
+def test_reconstructions_in_the_gallery_are_the_models_own(open_page):
+    from colorizer import evaluation, inference
+
+    entry = library.find_model("linear")
+    shown = evaluation.stored_predictions(entry, "samples", "test")
+    computed = evaluation.predict_split(inference.load("linear"), data.load_samples())
+    assert np.abs(shown.images.astype(int) - computed.images).max() <= 1

@@ -1,0 +1,176 @@
+"""Fixtures shared by all tests: a home of their own, CIFAR-10 real and fake, a tiny data set and a tiny saved model."""
+
+import io
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colorizer import archive, data, library
+from colorizer.config import ModelConfig, TrainConfig
+
+CIFAR10_SOURCE = os.environ.get("COLORIZER_CIFAR10")  # as it was before any test hid it
+BATCHES = (*archive.TRAIN_BATCHES, "test_batch")
+TINY_MODEL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
+TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty COLORIZER_HOME, and no CIFAR-10 in the environment; deleted afterwards, for it can hold 200 MB."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("COLORIZER_HOME", str(folder))
+    monkeypatch.delenv("COLORIZER_CIFAR10", raising=False)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cifar10(tmp_path_factory):
+    """The real CIFAR-10, prepared once for the session."""
+    if not CIFAR10_SOURCE or not Path(CIFAR10_SOURCE).exists():
+        pytest.skip("needs the real CIFAR-10: set COLORIZER_CIFAR10 to the archive or its folder")
+    folder = tmp_path_factory.mktemp("cifar10")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZER_HOME", str(folder))
+        patch.setenv("COLORIZER_CIFAR10", CIFAR10_SOURCE)
+        dataset = data.load_dataset("cifar10")
+    yield dataset
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """The 20 built-in images."""
+    return data.load_samples()
+
+
+@pytest.fixture(scope="session")
+def tiny(samples):
+    """64 synthetic training images, validated on the samples."""
+    train = data.Split(data.draw_synthetic(64, seed=0), np.zeros(64, np.uint8))
+    return data.Dataset("synthetic", train, samples, samples)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Configuration of a model that builds and trains in no time."""
+    return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def tiny_train():
+    """Configuration of two epochs of four steps."""
+    return TINY_TRAIN
+
+
+@pytest.fixture
+def save_tiny(home, samples):
+    """A function that saves an untrained tiny model under a name, as training does, and returns its entry."""
+    from colorizer import evaluation
+    from colorizer.inference import Colorizer
+    from colorizer.models import build_model
+
+    def save(name="tiny", **options):
+        model = build_model(TINY_MODEL)
+        colorizer = Colorizer(model, None)
+        predictions = evaluation.predict_split(colorizer, samples)
+        card = {
+            "name": name,
+            "preset": None,
+            "model": TINY_MODEL.to_dict(),
+            "train": TINY_TRAIN.to_dict(),
+            "metrics": {"samples": evaluation.measure(colorizer, samples)},
+        }
+        history = {"epoch": [1], "loss": [0.2], "val_loss": [0.3], "batch_epochs": [0.5, 1.0], "batch_loss": [0.3, 0.1]}
+        arrays = {
+            "snapshots.npz": {"epochs": np.array([0.0, 1.0]), "images": np.zeros((2, 8, 32, 32, 3), np.uint8)},
+            "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse},
+        }
+        return library.save_model(name, model, card, history, arrays, **options)
+
+    return save
+
+
+class _Python2Pickler(pickle._Pickler):
+    """Writes byte strings as Python 2 did, which is what the official archive holds."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_bytes(self, value):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_bytes
+
+
+def pickle_batch(content) -> bytes:
+    """Pickle an object in the official archive's dialect."""
+    buffer = io.BytesIO()
+    _Python2Pickler(buffer, protocol=2).dump(content)
+    return buffer.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray", 1)
+
+
+def fake_content(name: str) -> dict:
+    """What a file of the fake archive holds.
+
+    A batch has 10,000 images; labels go round. Red is batch index * 10 + label, green 60 more, blue 120 more,
+    except the second pixel of the first row, which is 255.
+    """
+    if name == "batches.meta":
+        return {b"label_names": [name.encode() for name in archive.CLASS_NAMES], b"num_vis": 3072}
+    labels = [image % 10 for image in range(10_000)]
+    red = np.array([BATCHES.index(name) * 10 + label for label in labels], np.uint8)
+    planes = np.repeat(np.stack([red, red + 60, red + 120], axis=1)[..., None], 1024, axis=2)
+    planes[:, :, 1] = 255
+    return {b"batch_label": b"fake", b"labels": labels, b"data": planes.reshape(10_000, 3072)}
+
+
+@pytest.fixture(scope="session")
+def fake_folder(tmp_path_factory):
+    """A full-size unpacked archive of fake images, in the official layout."""
+    folder = tmp_path_factory.mktemp("fake") / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*BATCHES, "batches.meta"):
+        (folder / name).write_bytes(pickle_batch(fake_content(name)))
+    (folder / "readme.html").write_text("not a batch")
+    yield folder
+    shutil.rmtree(folder.parent)
+
+
+@pytest.fixture
+def forge(fake_folder, tmp_path):
+    """A function that copies the fake folder with some files changed, and returns the copy.
+
+    A file is left out for None, takes bytes as they are, and a dict replaces values of its content.
+    """
+
+    def forge(changes: dict[str, bytes | dict | None]) -> Path:
+        folder = tmp_path / "forged"
+        folder.mkdir()
+        for path in fake_folder.iterdir():
+            change = changes.get(path.name, path)
+            if isinstance(change, Path):
+                (folder / path.name).symlink_to(path)
+            elif change is not None:
+                raw = change if isinstance(change, bytes) else pickle_batch(fake_content(path.name) | change)
+                (folder / path.name).write_bytes(raw)
+        return folder
+
+    return forge
+
+
+@pytest.fixture(scope="session")
+def fake_archives(fake_folder):
+    """The same as .tar.gz and .tar.xz, by suffix."""
+    paths = {}
+    for suffix, options in {"gz": {"compresslevel": 1}, "xz": {"preset": 0}}.items():
+        paths[suffix] = fake_folder.parent / f"cifar-10-python.tar.{suffix}"
+        with tarfile.open(paths[suffix], f"w:{suffix}", **options) as tar:
+            tar.add(fake_folder, fake_folder.name)
+    return paths

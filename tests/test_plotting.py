@@ -1,0 +1,73 @@
+"""plotting: figures hold the numbers that they were given, and can be written."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from colorizer import plotting
+
+TRAINED = {
+    "epoch": [1, 2],
+    "loss": [0.3, 0.1],
+    "val_loss": [0.25, 0.12],
+    "batch_epochs": [0.5, 1.0, 1.5, 2.0],
+    "batch_loss": [0.4, 0.3, 0.2, 0.1],
+}
+CLOSED_FORM = {"epoch": [0], "loss": [], "val_loss": [0.0157], "batch_epochs": [], "batch_loss": []}
+
+
+def _lines(figure):
+    return {line.get_label(): SimpleNamespace(x=list(line.get_xdata()), y=list(line.get_ydata()))
+            for line in figure.axes[0].lines}  # fmt: skip
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    return buffer.getvalue()
+
+
+def test_loss_curve_draws_batches_validation_and_gray_copy():
+    figure = plotting.loss_curve(TRAINED, "Learning curve", gray_copy=0.0066)
+    assert isinstance(figure, Figure)
+    lines = _lines(figure)
+    assert set(lines) == {"training batches", "validation", "gray copy, 0.00660"}
+    assert (lines["training batches"].x, lines["training batches"].y) == (
+        TRAINED["batch_epochs"],
+        TRAINED["batch_loss"],
+    )
+    assert (lines["validation"].x, lines["validation"].y) == (TRAINED["epoch"], TRAINED["val_loss"])
+    assert set(lines["gray copy, 0.00660"].y) == {0.0066}
+    axes = figure.axes[0]
+    assert (axes.get_title(), axes.get_yscale()) == ("Learning curve", "log")
+    assert _png(figure).startswith(b"\x89PNG")
+
+
+def test_loss_curve_of_a_closed_form_has_its_validation_point_alone():
+    figure = plotting.loss_curve(CLOSED_FORM, "linear")
+    assert set(_lines(figure)) == {"validation"}
+    assert _png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_comparison_shows_three_rows_of_the_images(count):
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(0, 256, (count, 32, 32, 3), np.uint8) for _ in range(3)]
+    captions = [f"mse {index}" for index in range(count)]
+    figure = plotting.comparison(*rows, captions, "A model")
+    assert figure.get_suptitle() == "A model"
+    assert len(figure.axes) == 3 * count
+    for axes, image in zip(figure.axes, np.concatenate(rows), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
+    assert [axes.get_xlabel() for axes in figure.axes[-count:]] == captions
+    assert [axes.get_ylabel() for axes in figure.axes[::count]] == ["original", "grayscale", "reconstructed"]
+    assert _png(figure).startswith(b"\x89PNG")
+
+
+def test_comparison_refuses_rows_of_different_lengths():
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="shorter|longer"):
+        plotting.comparison(images, images[:1], images, ["", ""], "")
