@@ -23,7 +23,6 @@ from colorizer.metrics import METRICS
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the process's exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on missing GPUs
     options = _parser().parse_args(arguments)
     try:
         result, text = options.run(options)
@@ -58,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("train", _train, "Train a model and put it into the library. Ctrl-C keeps what is learned so far.")
     command.add_argument("--preset", choices=list(config.PRESETS), default="dense")
     command.add_argument("--name", help="of the new model (default: preset, date and time)")
-    command.add_argument("--library", type=Path, metavar="DIR", help="save there instead of into your own library")
+    command.add_argument(
+        "--library",
+        type=lambda text: Path(text).absolute(),
+        metavar="DIR",
+        help="save there instead of into your own library",
+    )
     command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
     group = command.add_argument_group("settings", "each overrides the preset's value")
     for cls in (ModelConfig, TrainConfig):
@@ -85,6 +89,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", help="of a model, or its folder")
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     return parser
+
+
+def _import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the notes on missing GPUs that its C++ parts write straight to the terminal."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow
+
+        tensorflow.config.list_logical_devices()
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -158,6 +177,8 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
     )
     name = options.name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     spec = TrainingSpec(config.validate_name(name), model, train, options.preset)
+    library.check_name_is_free(name, options.library, options.replace)
+    _import_tensorflow_quietly()
     stop = threading.Event()
 
     def interrupt(*_: Any) -> None:
@@ -187,7 +208,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                 show,
                 stop.is_set,
                 lambda stage: bar.write(f"{stage} ...", file=sys.stderr),
-                options.library and options.library.absolute(),
+                options.library,
                 options.replace,
             )
     finally:
@@ -206,6 +227,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import evaluation, inference
 
     entry = library.find_model(options.name)
+    _import_tensorflow_quietly()
     dataset = data.load_dataset(options.dataset)
     if not len(dataset.split(options.split).images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
@@ -230,8 +252,11 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import inference
     from colorizer.images import decode_image, encode_png
 
+    library.find_model(options.name)
+    _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
-    written, failed = [], []
+    written: list[str] = []
+    failed: list[dict[str, str]] = []
     for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
         try:
             if not path.is_file():
@@ -239,6 +264,8 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
             target = options.output / f"{path.stem}.png"
             if target.exists() and target.samefile(path):
                 raise ImageError("The result would overwrite this file. Choose another --output folder.")
+            if str(target) in written:
+                raise ImageError(f"Another file has just become {target}. Rename one of them, or colorize it apart.")
             options.output.mkdir(parents=True, exist_ok=True)
             target.write_bytes(encode_png(colorizer.colorize(decode_image(path.read_bytes()))))
             written.append(str(target))

@@ -20,6 +20,13 @@ TINY_MODEL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
 TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_size=16)
 
 
+def pytest_configure(config):
+    """Let pass one warning of others: when Keras saves, NumPy finds that TensorFlow's variables know an older protocol."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    )
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty COLORIZER_HOME, and no CIFAR-10 in the environment; deleted afterwards, for it can hold 200 MB."""
@@ -85,7 +92,7 @@ def save_tiny(home, samples):
             "preset": None,
             "model": TINY_MODEL.to_dict(),
             "train": TINY_TRAIN.to_dict(),
-            "metrics": {"samples": evaluation.measure(colorizer, samples)},
+            "metrics": {"samples": evaluation.measure(colorizer, data.load_dataset("samples"), "test")},
         }
         history = {"epoch": [1], "loss": [0.2], "val_loss": [0.3], "batch_epochs": [0.5, 1.0], "batch_loss": [0.3, 0.1]}
         arrays = {

@@ -18,14 +18,14 @@ PARTS = [
 # For each number: its lowest and highest accepted value.
 RANGES = {
     (ModelConfig, "latent_dim"): (1, 512),
-    (ModelConfig, "dropout"): (0, 0.9),
+    (ModelConfig, "input_components"): (0, 512),
+    (ModelConfig, "output_components"): (0, 512),
     (TrainConfig, "train_images"): (0, 50_000),
     (TrainConfig, "epochs"): (0, 200),
     (TrainConfig, "batch_size"): (1, 4096),
     (TrainConfig, "learning_rate"): (1e-6, 1.0),
     (TrainConfig, "weight_decay"): (0, 1.0),
     (TrainConfig, "shift"): (0, 8),
-    (TrainConfig, "averaging"): (0, 0.9999),
     (TrainConfig, "seed"): (0, 2**31 - 1),
 }
 NUMBERS = pytest.mark.parametrize(("cls", "name"), RANGES, ids=[name for _, name in RANGES])
@@ -67,7 +67,8 @@ def test_unknown_settings_and_other_json_are_refused(cls):
 def test_numbers_are_accepted_to_their_limits_and_not_beyond(cls, name):
     low, high = RANGES[cls, name]
     for value in (low, high):
-        assert getattr(cls(**{name: value}), name) == value
+        needed = {"linear_path": True} if name == "output_components" else {}
+        assert getattr(cls(**{name: value}, **needed), name) == value
     for value in (low - 1, high + 1, math.nan, math.inf):
         with pytest.raises(errors.ConfigError, match=rf"{name} must be .* from .* to .*, received"):
             cls(**{name: value})
@@ -118,6 +119,12 @@ def test_flags_take_only_booleans(cls, name, value):
 def test_layer_widths_are_checked(name, value):
     with pytest.raises(errors.ConfigError, match=rf"{name} (takes whole numbers from 1 to 4096|must be a list of)"):
         ModelConfig(**{name: value})
+
+
+@pytest.mark.parametrize("others", [{}, {"linear_path": True, "target": "chroma"}])
+def test_output_components_need_a_linear_path_to_colour(others):
+    with pytest.raises(errors.ConfigError, match="output_components needs linear_path and the target rgb"):
+        ModelConfig(output_components=8, **others)
 
 
 def test_replace_validates_and_leaves_the_original_alone():

@@ -69,5 +69,5 @@ def test_comparison_shows_three_rows_of_the_images(count):
 
 def test_comparison_refuses_rows_of_different_lengths():
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         plotting.comparison(images, images[:1], images, ["", ""], "")

@@ -149,6 +149,8 @@ with side:
     st.markdown(_metrics_table(values["model"], values["gray_copy"]))
     st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
 
+state.show_damaged_models()
+
 wanted = st.query_params.get("image", "")
 if wanted.isdecimal() and int(wanted) < len(split.images):
     _show_closely(int(wanted))

@@ -7,36 +7,15 @@ import streamlit as st
 
 from colorizer.color import gray_copy, to_uint8
 from colorizer.errors import ColorizerError
-from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, decode_image, encode_png, resize_planes
-from colorizer.ui import state
+from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, encode_png
+from colorizer.ui import pictures, state
 
-_SHOWN_PIXELS = 1200  # longest side of a picture on the page; the download has them all
 _OWN, _SAMPLE = "Your own", "Sample photos"
-
-
-@st.cache_data(max_entries=8, show_spinner="Reading the picture …")
-def _decode(data: bytes) -> np.ndarray:
-    return decode_image(data)
-
-
-@st.cache_data(max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
-def _colorize(digest: str, path: str, checksum: str, _image: np.ndarray, _entry) -> np.ndarray:
-    return state.load_colorizer(_entry).colorize(_image)
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _png(digest: str, _image: np.ndarray) -> bytes:
     return encode_png(_image)
-
-
-def _shown(image: np.ndarray) -> np.ndarray:
-    """Scale a picture down for the page, if it is larger than the page."""
-    height, width = image.shape[:2]
-    shrink = _SHOWN_PIXELS / max(height, width)
-    if shrink >= 1:
-        return image
-    size = max(1, round(height * shrink)), max(1, round(width * shrink))
-    return np.clip(np.rint(resize_planes(image, *size)), 0, 255).astype(np.uint8)
 
 
 st.title("Your photo")
@@ -75,20 +54,21 @@ try:
             st.stop()
         title, stem = upload.name, upload.name.rsplit(".", 1)[0]
         content = upload.getvalue()
-        image = _decode(content)
         digest = hashlib.sha256(content).hexdigest()
-        result = _colorize(digest, str(entry.path), entry.checksum, image, entry)
+        image, result = state.decode(content), state.colorize_upload(entry, content)
 except ColorizerError as error:
     st.error(str(error), icon=":material/broken_image:")
     st.stop()
 
 height, width = image.shape[:2]
-gray = to_uint8(gray_copy(_shown(image)))
-colours = _shown(image)
+gray = to_uint8(gray_copy(pictures.fit_page(image)))
+colours = pictures.fit_page(image)
 was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
 columns = st.columns(2 if was_gray else 3)
 columns[0].image(gray, width="stretch", caption="Gray: all that the network sees", alt=f"{title}, in grayscale")
-columns[1].image(_shown(result), width="stretch", caption=f"Colorized by {entry.name}", alt=f"{title}, colorized")
+columns[1].image(
+    pictures.fit_page(result), width="stretch", caption=f"Colorized by {entry.name}", alt=f"{title}, colorized"
+)
 if not was_gray:
     columns[2].image(colours, width="stretch", caption="Original", alt=f"{title}, the original colours")
 with st.container(horizontal=True, vertical_alignment="center"):

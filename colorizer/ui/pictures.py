@@ -5,8 +5,10 @@ import streamlit as st
 
 from colorizer.color import gray_copy, to_uint8
 from colorizer.data import CLASS_NAMES, SNAPSHOT_SAMPLES
-from colorizer.images import tile_rows
+from colorizer.images import resize_planes, tile_rows
 from colorizer.ui import state
+
+_PAGE_PIXELS = 1200  # longest side of a photo on a page
 
 
 def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
@@ -32,3 +34,20 @@ def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
     st.caption(
         "Top: the network's input. Middle: what it makes of it. Bottom: the original. It never saw these images."
     )
+
+
+def fit_page(image: np.ndarray) -> np.ndarray:
+    """Scale a photo, uint8 (H, W, 3), down to what a page can show."""
+    height, width = image.shape[:2]
+    shrink = _PAGE_PIXELS / max(height, width)
+    if shrink >= 1:
+        return image
+    size = max(1, round(height * shrink)), max(1, round(width * shrink))
+    return np.clip(np.rint(resize_planes(image, *size)), 0, 255).astype(np.uint8)
+
+
+def show_before_and_after(before: np.ndarray, after: np.ndarray, title: str, model: str) -> None:
+    """Show a photo in grayscale and colorized, both uint8 (H, W, 3)."""
+    left, right = st.columns(2)
+    left.image(to_uint8(gray_copy(fit_page(before))), width="stretch", caption="Before", alt=f"{title}, in grayscale")
+    right.image(fit_page(after), width="stretch", caption=f"After, by {model}", alt=f"{title}, colorized by {model}")

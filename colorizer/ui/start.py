@@ -5,33 +5,35 @@ import time
 import streamlit as st
 
 from colorizer import library
-from colorizer.color import gray_copy, to_uint8
 from colorizer.config import get_preset
+from colorizer.errors import ColorizerError
+from colorizer.images import PHOTOS, SUFFIXES
 from colorizer.ui import live, pictures, state
 from colorizer.worker import TrainingSpec
 
-_HERO = "coffee"
+_HERO = "chelsea"
 
 st.title("Gray pictures, back in colour")
 st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
 
 entries = state.usable_models()
 best = entries[0]
-photo = state.sample_photo(_HERO)
-before, after = st.columns(2)
-before.image(to_uint8(gray_copy(photo)), width="stretch", caption="Before", alt="A cup of coffee, in grayscale")
-after.image(
-    state.colorize_sample_photo(best, _HERO),
-    width="stretch",
-    caption=f"After: {best.name}, the best model here",
-    alt=f"The same cup of coffee, colorized by {best.name}",
-)
-with st.container(horizontal=True, vertical_alignment="center"):
+hero = st.container()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
         live.start_run(TrainingSpec(f"quick-{time.strftime('%m%d-%H%M%S')}", preset.model, train, preset.name))
-    st.page_link("colorizer/ui/photo.py", label="Drop your own photo", icon=":material/upload:")
+with hero:
+    photo, after, title = state.sample_photo(_HERO), state.colorize_sample_photo(best, _HERO), PHOTOS[_HERO]
+    if upload is not None:
+        try:
+            content = upload.getvalue()
+            photo, after, title = state.decode(content), state.colorize_upload(best, content), upload.name
+        except ColorizerError as error:
+            st.error(str(error), icon=":material/broken_image:")
+    pictures.show_before_and_after(photo, after, title, best.name)
 if "run" in st.query_params:
     live.show_run()
 

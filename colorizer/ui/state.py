@@ -6,7 +6,7 @@ import time
 import numpy as np
 import streamlit as st
 
-from colorizer import data, evaluation, inference, library, linear
+from colorizer import data, evaluation, images, inference, library, linear
 from colorizer.color import gray_copy
 from colorizer.errors import DataError
 from colorizer.metrics import image_mse
@@ -40,6 +40,17 @@ def usable_models() -> list[library.ModelEntry]:
         st.page_link("colorizer/ui/train.py", label="Train a model", icon=":material/model_training:")
         st.stop()
     return entries
+
+
+def show_damaged_models() -> None:
+    """Name each damaged model with the reason; the user's own can be deleted on the spot."""
+    for entry in library.list_models():
+        if not entry.damage:
+            continue
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/warning: **{entry.name}** is damaged and left out: {entry.damage}.")
+            if not entry.shipped:
+                st.button("Delete it", key=f"delete-{entry.name}", on_click=library.delete_model, args=(entry.name,))
 
 
 def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntry:
@@ -106,9 +117,7 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
 @st.cache_data(max_entries=16, show_spinner=False)
 def sample_photo(name: str) -> np.ndarray:
     """One of `images.PHOTOS`, uint8 (H, W, 3)."""
-    from colorizer.images import load_photo
-
-    return load_photo(name)
+    return images.load_photo(name)
 
 
 def colorize_sample_photo(entry: library.ModelEntry, name: str) -> np.ndarray:
@@ -123,3 +132,19 @@ def _colorize_sample_photo(path: str, checksum: str, name: str) -> np.ndarray:
     if chroma is None:
         return load_colorizer(entry).colorize(photo)
     return inference.apply_chroma(photo, chroma)
+
+
+@st.cache_data(max_entries=8, show_spinner="Reading the picture …")
+def decode(content: bytes) -> np.ndarray:
+    """Decode an uploaded file, uint8 (H, W, 3); raises `ImageError`."""
+    return images.decode_image(content)
+
+
+def colorize_upload(entry: library.ModelEntry, content: bytes) -> np.ndarray:
+    """Colorize an uploaded file at its own resolution, uint8 (H, W, 3)."""
+    return _colorize_upload(str(entry.path), entry.checksum, content)
+
+
+@st.cache_data(max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
+def _colorize_upload(path: str, checksum: str, content: bytes) -> np.ndarray:
+    return _load(path, checksum).colorize(decode(content))

@@ -1,0 +1,80 @@
+"""The app's first story, in Chromium: look at reconstructions, colorize a picture, train, and use the result."""
+
+import io
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+PATHS = ("/", "/gallery", "/photo?source=Sample+photos", "/train", "/how-it-works")
+
+
+def reconstructions(page):
+    return page.get_by_role("img", name="original, grayscale and reconstructed")
+
+
+def test_gallery_shows_reconstructions_enlarges_one_and_keeps_it_in_the_url(open_page, server):
+    page = open_page("/gallery?model=dense-chroma")
+    expect(reconstructions(page)).to_have_count(12)
+    assert reconstructions(page).first.evaluate("image => image.naturalWidth") == 3 * 32 * 6 + 2 * 6
+    page.get_by_role("button", name="#3 airplane").click()
+    expect(page.get_by_role("dialog").get_by_role("img", name="Test image 3, airplane")).to_be_visible()
+    expect(page.get_by_role("dialog").get_by_text("#3, airplane")).to_be_visible()
+    page.wait_for_url("**image=3**")
+    again = open_page(page.url.removeprefix(server))
+    expect(again.get_by_role("dialog").get_by_text("#3, airplane")).to_be_visible()
+    again.keyboard.press("Escape")
+    expect(again.get_by_role("dialog")).to_have_count(0)
+    assert not page.errors + again.errors
+
+
+def test_an_uploaded_picture_comes_back_in_colour_and_at_its_own_size(open_page, tmp_path):
+    picture = tmp_path / "mine.jpg"
+    Image.linear_gradient("L").resize((333, 222)).save(picture)
+    page = open_page("/photo?model=dense-chroma")
+    page.locator("input[type=file]").set_input_files(picture)
+    expect(page.get_by_role("img", name="mine.jpg, colorized")).to_be_visible(timeout=60_000)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the result").click()
+    with Image.open(io.BytesIO(download.value.path().read_bytes())) as result:
+        assert (result.format, result.size, result.mode) == ("PNG", (333, 222), "RGB")
+    assert not page.errors
+
+
+def test_a_file_that_is_no_picture_gets_one_sentence(open_page, tmp_path):
+    notes = tmp_path / "notes.png"
+    notes.write_text("not a picture")
+    page = open_page("/photo")
+    page.locator("input[type=file]").set_input_files(notes)
+    expect(page.get_by_role("alert").get_by_text("is not a picture this app can read")).to_be_visible()
+
+
+def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_page):
+    page = open_page("/train?preset=quick&epochs=1&train_images=5000")
+    page.get_by_role("textbox", name="Name of the model").fill("browser-test")
+    page.get_by_role("textbox", name="Name of the model").press("Enter")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("img", name="Eight test images")).to_be_visible(timeout=60_000)
+    page.reload()  # the run goes on, and the page finds it again
+    expect(page.get_by_text("Error (mse)")).to_be_visible(timeout=60_000)
+    page.get_by_role("link", name="See it in the gallery").click()
+    expect(page.get_by_role("heading", name="browser-test")).to_be_visible()
+    expect(reconstructions(page)).to_have_count(12)
+    assert not page.errors
+
+
+def test_the_start_button_trains_from_gray_to_colour_on_the_same_page(open_page):
+    page = open_page("/")
+    page.get_by_role("button", name="Watch one learn").click()
+    expect(page.get_by_text("Error (mse)")).to_be_visible(timeout=90_000)
+    assert "run=" in page.url
+    assert not page.errors
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("width", "color_scheme"), [(390, "dark"), (1440, "light")])
+def test_no_page_scrolls_sideways_and_every_picture_has_a_text(open_page, path, width, color_scheme):
+    page = open_page(path, width, color_scheme)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("[...document.images].every(image => image.alt)")
+    assert not page.errors

@@ -1,0 +1,127 @@
+"""inference: photos of any size keep their luminance, batches and threads give the same, other arrays are refused."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import colorizer
+from colorizer import inference, library
+from colorizer.color import split_luminance, to_luminance
+from colorizer.errors import ImageError, ModelError
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return inference.load("linear")
+
+
+def _random(*shape):
+    return GENERATOR.integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3), (1, 1), (1, 50, 3), (33, 31, 3), (32, 32, 3), (7, 200, 3), (200, 301), (500, 333, 3)]
+)
+def test_a_photo_of_any_size_keeps_its_luminance(linear, shape):
+    image = _random(*shape)
+    result = linear.colorize(image)
+    assert (result.shape, result.dtype) == ((*shape[:2], 3), np.uint8)
+    luminance = to_luminance(image) if image.ndim == 3 else image[..., None] / 255
+    assert np.abs(to_luminance(result) - luminance).max() < 1 / 255
+
+
+def test_photos_get_some_colour(linear):
+    gray = to_luminance(colorizer.images.load_photo("astronaut"))[..., 0]
+    result = linear.colorize((gray * 255).astype(np.uint8))
+    assert np.abs(split_luminance(result)[1]).mean() > 0.005
+
+
+def test_only_the_luminance_of_the_input_is_used(linear):
+    colours = _random(400_000, 3).astype(int)
+    luminance = colours @ [299, 587, 114]
+    colours = colours[luminance % 1000 == 0][:300].reshape(15, 20, 3).astype(np.uint8)  # whole gray values
+    gray = (colours @ np.array([299, 587, 114])) // 1000
+    assert np.ptp(colours.astype(int), axis=-1).mean() > 50
+    difference = linear.colorize(colours).astype(int) - linear.colorize(gray.astype(np.uint8))
+    assert np.abs(difference).max() <= 1
+
+
+def test_large_photos_are_merged_in_strips_without_seams(linear, monkeypatch):
+    image = _random(90, 70, 3)
+    whole = linear.colorize(image)
+    monkeypatch.setattr(inference, "_STRIP_PIXELS", 700)
+    np.testing.assert_array_equal(linear.colorize(image), whole)
+
+
+def test_the_chroma_is_that_of_the_model_on_the_small_image(linear, samples):
+    luminance = to_luminance(samples.images)
+    expected = split_luminance(linear.predict(luminance[3:4]).clip(0, 1))[1][0]
+    np.testing.assert_allclose(linear.predict_chroma(luminance[3]), expected, atol=1e-5)
+
+
+def test_batches_give_what_single_images_give(linear, samples, monkeypatch):
+    luminance = to_luminance(samples.images)
+    whole = linear.predict(luminance)
+    assert (whole.shape, whole.dtype) == ((20, 32, 32, 3), np.float32)
+    monkeypatch.setattr(inference, "_BATCH", 7)
+    np.testing.assert_allclose(linear.predict(luminance), whole, atol=1e-5)
+    assert linear.predict(luminance[:0]).shape == (0, 32, 32, 3)
+
+
+def test_two_threads_give_what_one_gives(linear):
+    images = [_random(40 + n, 50, 3) for n in range(12)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(linear.colorize, images))
+    for result, image in zip(together, images, strict=True):
+        np.testing.assert_array_equal(result, linear.colorize(image))
+
+
+def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
+    from colorizer.models import build_model
+
+    gray = inference.Colorizer(build_model(tiny_model.replace(target="gray")), None)
+    predicted = gray.predict(to_luminance(samples.images))
+    assert predicted.shape == (20, 32, 32, 3)
+    assert (predicted == predicted[..., :1]).all()
+    image = _random(10, 12)
+    np.testing.assert_allclose(gray.colorize(image), np.repeat(image[..., None], 3, axis=-1), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        (np.zeros((4, 4, 3)), "must be a uint8 array, received a float64 array. Read files with decode_image"),
+        (np.zeros((4, 4, 3), np.int64), "received a int64 array"),
+        ([[1, 2]], "received a list"),
+        ("photo.jpg", "received a str"),
+        (None, "received a NoneType"),
+        (np.zeros((4, 4, 4), np.uint8), r"must have the shape \(H, W, 3\) or \(H, W\), received \(4, 4, 4\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"received \(1, 4, 4, 3\)"),
+        (np.zeros(4, np.uint8), r"received \(4,\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"received \(0, 4, 3\)"),
+        (np.broadcast_to(np.uint8(0), (8000, 8000, 3)), "more than 50 megapixels"),
+    ],
+)
+def test_other_arrays_are_refused(linear, image, match):
+    with pytest.raises(ImageError, match=match):
+        linear.colorize(image)
+
+
+def test_models_load_by_name_or_folder(linear, samples):
+    luminance = to_luminance(samples.images)
+    for place in (library.SHIPPED / "linear", str(library.SHIPPED / "linear")):
+        np.testing.assert_array_equal(inference.load(place).predict(luminance), linear.predict(luminance))
+    with pytest.raises(ModelError, match="There is no model 'nope'"):
+        inference.load("nope")
+
+
+def test_the_public_names(samples):
+    png = colorizer.images.encode_png(samples.images[0])
+    assert colorizer.load is inference.load
+    assert colorizer.Colorizer is inference.Colorizer
+    np.testing.assert_array_equal(colorizer.decode_image(png), samples.images[0])
+    with pytest.raises(AttributeError, match="module 'colorizer' has no attribute 'nope'"):
+        _ = colorizer.nope
