@@ -118,7 +118,7 @@ def _unpickle(raw: bytes, name: str) -> dict:
     try:
         for opcode, argument, _ in pickletools.genops(raw):
             # A memo index beyond the file's length would only serve to exhaust memory.
-            if opcode.name.endswith("BINPUT") and argument > len(raw):
+            if opcode.name.endswith("PUT") and argument > len(raw):
                 raise pickle.UnpicklingError("its memo is out of range")
         content = _BatchUnpickler(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a hostile pickle can raise nearly anything
