@@ -288,7 +288,7 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     shown = slice(0, 10)
     figures = {
         "loss_curve_plot.png": plotting.loss_curve(
-            library.load_history(entry), f"Learning curve of {entry.name}", entry.card.get("gray_copy_loss")
+            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
         ),
         "results_visualization/original_vs_grayscale_vs_reconstructed.png": plotting.comparison(
             samples.images[shown],

@@ -65,6 +65,13 @@ class ModelEntry:
         """A metric of the model on `validation`, `test` or `samples`, or None if it was not measured."""
         return self.card["metrics"].get(split, {}).get("model", {}).get(name)
 
+    @property
+    def gray_copy_loss(self) -> float | None:
+        """The gray copy's mse on the images that the model was validated on; None for the target `gray`."""
+        split = "validation" if self.train_config.dataset == "cifar10" else "samples"
+        measured = self.card["metrics"].get(split) if self.model_config.target != "gray" else None
+        return measured["gray_copy"]["mse"] if measured else None
+
 
 def user_folder() -> Path:
     """Folder of the models trained on this machine."""

@@ -26,6 +26,8 @@ def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | N
     if gray_copy is not None:
         axes.axhline(gray_copy, color=SECOND, ls="--", lw=1.2, label=f"gray copy, {gray_copy:.5f}")
     axes.set(title=title, xlabel="epochs", ylabel="mean squared error", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

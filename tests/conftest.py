@@ -21,7 +21,7 @@ TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_s
 
 
 def pytest_configure(config):
-    """Let pass one warning of others: when Keras saves, NumPy finds that TensorFlow's variables know an older protocol."""
+    """Let pass one warning of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times."""
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )

@@ -35,7 +35,7 @@ def loss_chart(
             scale=alt.Scale(type="log", domain=domain, nice=False),
             axis=alt.Axis(format="~g", tickCount=6),
         ),
-        "color": alt.Color("line:N", scale=scale, legend=alt.Legend(title=None, orient="top")),
+        "color": alt.Color("line:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=2)),
         "tooltip": ["line:N", alt.Tooltip("epochs:Q", format=".2f"), alt.Tooltip("loss:Q", format=".5f")],
     }
 

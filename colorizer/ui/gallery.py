@@ -9,7 +9,7 @@ from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics
-from colorizer.ui import charts, live, pictures, state
+from colorizer.ui import charts, pictures, state
 
 _PAGE_SIZE = 12
 _SORTS = ("index", "best", "worst")
@@ -136,7 +136,7 @@ with side:
                 charts.loss_chart(
                     list(zip(history["batch_epochs"], history["batch_loss"], strict=True)),
                     list(zip(history["epoch"], history["val_loss"], strict=True)),
-                    live.gray_copy_loss(entry.model_config.target, entry.train_config),
+                    entry.gray_copy_loss,
                     max(history["batch_epochs"]),
                 ),
                 alt=f"Loss curve of {entry.name}: training batches, validation, and the gray copy",

@@ -4,7 +4,6 @@ import numpy as np
 import streamlit as st
 
 from colorizer import data, library
-from colorizer.config import TrainConfig
 from colorizer.errors import ColorizerError
 from colorizer.service import RunView, training_service
 from colorizer.ui import charts, pictures, state
@@ -143,16 +142,14 @@ def _show_curve(run: RunView) -> None:
         points = [tuple(np.mean(part, axis=0)) for part in np.array_split(np.array(points), _MAX_POINTS)]
     epochs = [(float(event["epoch"]), event["val_loss"]) for event in run.epochs]
     st.altair_chart(
-        charts.loss_chart(
-            points, epochs, gray_copy_loss(run.spec.model.target, run.spec.train), max(1, run.spec.train.epochs)
-        ),
+        charts.loss_chart(points, epochs, _gray_copy_loss(run.spec), max(1, run.spec.train.epochs)),
         alt="Loss of each training batch, validation loss of each epoch and the gray copy, over epochs",
     )
 
 
-def gray_copy_loss(target: str, train: TrainConfig) -> float | None:
+def _gray_copy_loss(spec: TrainingSpec) -> float | None:
     """The gray copy's loss beside a training curve: on CIFAR-10's test images or the samples."""
-    if target == "gray":
+    if spec.model.target == "gray":
         return None
-    prepared = train.dataset == "cifar10" and data.cifar10_status()["state"] == "prepared"
+    prepared = spec.train.dataset == "cifar10" and data.cifar10_status()["state"] == "prepared"
     return float(state.gray_copy_mse("cifar10" if prepared else "samples").mean())

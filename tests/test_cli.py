@@ -1,0 +1,263 @@
+"""cli: what each command prints, writes and returns; JSON alone on stdout; failures in one sentence; Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorizer import cli, data, inference, library
+from colorizer.images import decode_image, encode_png
+from colorizer.metrics import METRICS
+
+TINY = ["--preset", "notebook", "--encoder-widths", "8", "--decoder-widths", "8", "--dataset", "synthetic"]
+
+
+@pytest.fixture
+def run(capsys):
+    """A function that runs a command in this process and returns its exit code, stdout and stderr."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def run_json(run):
+    """The same with --json; stdout must be one JSON object and nothing else."""
+
+    def run_json(*words):
+        code, out, _ = run(*words, "--json")
+        result = json.loads(out)
+        assert isinstance(result, dict)
+        return code, result
+
+    return run_json
+
+
+@pytest.fixture
+def pictures(tmp_path, samples):
+    """Files: a colour PNG, a gray JPEG, a text file called PNG, and one that is missing."""
+    paths = [tmp_path / name for name in ("colour.png", "gray.jpg", "bad.png", "missing.png")]
+    Image.fromarray(samples.images[0].repeat(2, axis=0)).save(paths[0])
+    Image.fromarray(samples.images[1, :20, :, 0]).save(paths[1])
+    paths[2].write_text("no picture")
+    return paths
+
+
+def test_data_tells_what_is_here(run, run_json, home):
+    code, result = run_json("data")
+    assert (code, result["home"]) == (0, str(home))
+    assert {name: entry["state"] for name, entry in result["datasets"].items()} == {
+        "cifar10": "missing", "samples": "built in", "synthetic": "built in"
+    }  # fmt: skip
+    assert result["datasets"]["samples"]["bytes"] > 20 * 1000
+    _, out, _ = run("data")
+    assert all(word in out for word in ("cifar10", "missing", "samples", "synthetic", str(home)))
+
+
+def test_a_download_without_a_network_fails_in_one_sentence(run, monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    code, out, err = run("data", "--download")
+    assert (code, out) == (1, "")
+    assert "error: CIFAR-10 could not be downloaded from" in err
+
+
+def test_models_lists_the_library_damaged_ones_too(run, run_json, save_tiny):
+    save_tiny("mine")
+    (save_tiny("broken").path / "model.keras").unlink()
+    code, result = run_json("models")
+    models = {model["name"]: model for model in result["models"]}
+    assert code == 0
+    assert models["linear"]["shipped"]
+    assert not models["mine"]["shipped"]
+    assert models["mine"]["card"]["model"]["latent_dim"] == 4
+    assert models["broken"]["damage"] == "model.keras is missing"
+    _, out, _ = run("models")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert rows["linear"].endswith("shipped")
+    assert rows["mine"].endswith("yours")
+    assert rows["broken"].endswith("model.keras is missing")
+
+
+def test_train_puts_a_model_into_the_library(run, home):
+    code, out, err = run("train", *TINY, "--train-images", 64, "--epochs", 2, "--batch-size", 32, "--name", "mine")
+    assert code == 0
+    assert out.startswith(f"Saved mine in {home / 'models' / 'mine'}\nmse 0.")
+    assert "on the 20 built-in samples; gray copy 0.00610" in out
+    assert "epoch 2: loss 0." in err
+    entry = library.find_model("mine")
+    assert entry.card["preset"] == "notebook"
+    assert (entry.model_config.encoder_widths, entry.train_config.epochs) == ((8,), 2)
+    assert entry.train_config.learning_rate == 1e-3  # of the preset
+
+
+def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
+    command = ["train", *TINY, "--train-images", 16, "--epochs", 1, "--name", "mine", "--library", tmp_path / "shelf"]
+    code, result = run_json(*command)
+    assert (code, result["name"], result["path"]) == (0, "mine", str(tmp_path / "shelf" / "mine"))
+    assert result["card"]["metrics"]["samples"]["images"] == 20
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert "error: A model named mine is already here." in err
+    assert run_json(*command, "--replace")[0] == 0
+
+
+def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
+    code, result = run_json("evaluate", "linear", "--dataset", "samples")
+    assert code == 0
+    assert (result["model"], result["dataset"], result["split"], result["images"]) == ("linear", "samples", "test", 20)
+    assert list(result["metrics"]) == list(result["gray_copy"]) == list(METRICS)
+    assert result["metrics"]["mse"] == pytest.approx(library.find_model("linear").metric("samples"), rel=1e-4)
+    _, out, _ = run("evaluate", library.SHIPPED / "linear", "--dataset", "samples", "--split", "validation")
+    assert out.startswith("linear on samples validation, 20 images\n")
+    assert all(f"\n{name} " in out for name in METRICS)
+    assert "0.00610" in out
+
+
+def test_colorize_writes_a_png_of_the_same_size_for_each_picture(run, run_json, pictures, tmp_path):
+    code, result = run_json("colorize", "linear", *pictures[:2], "--output", tmp_path / "new" / "out")
+    written = [tmp_path / "new" / "out" / name for name in ("colour.png", "gray.png")]
+    assert (code, result) == (0, {"model": "linear", "written": list(map(str, written)), "failed": []})
+    for source, target in zip(pictures, written, strict=False):
+        image = decode_image(source.read_bytes())
+        assert target.read_bytes().startswith(b"\x89PNG")
+        np.testing.assert_array_equal(decode_image(target.read_bytes()), inference.load("linear").colorize(image))
+
+
+def test_colorize_goes_on_after_a_bad_file_and_returns_1(run, run_json, pictures, tmp_path):
+    code, out, err = run("colorize", "linear", *pictures[::-1], "--output", tmp_path / "out")
+    assert code == 1
+    assert out.split() == [str(tmp_path / "out" / name) for name in ("gray.png", "colour.png")]
+    assert f"{pictures[2]}: The file is not a picture" in err
+    assert f"{pictures[3]}: There is no such file." in err
+    assert "Traceback" not in err
+    code, result = run_json("colorize", "linear", *pictures[::-1], "--output", tmp_path / "out")
+    assert code == 1
+    assert [failure["file"] for failure in result["failed"]] == [str(pictures[3]), str(pictures[2])]
+
+
+def test_colorize_never_overwrites_its_input(run, pictures, tmp_path):
+    before = pictures[0].read_bytes()
+    code, _, err = run("colorize", "linear", pictures[0], "--output", tmp_path)
+    assert code == 1
+    assert "The result would overwrite this file. Choose another --output folder." in err
+    assert pictures[0].read_bytes() == before
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(run_json, tmp_path, samples):
+    paths = [tmp_path / name / "photo.png" for name in ("a", "b")]
+    for path, image in zip(paths, samples.images, strict=False):
+        path.parent.mkdir()
+        path.write_bytes(encode_png(image))
+    code, result = run_json("colorize", "linear", *paths, "--output", tmp_path / "out")
+    assert len(set(result["written"])) + len(result["failed"]) == 2
+    assert code == bool(result["failed"])
+
+
+def test_report_writes_its_two_pictures(run_json, tmp_path):
+    code, result = run_json("report", "linear", "--output", tmp_path / "report")
+    names = ["loss_curve_plot.png", "results_visualization/original_vs_grayscale_vs_reconstructed.png"]
+    assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
+    for path in result["written"]:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["data", "--nope"],
+        ["data", "extra"],
+        ["train", "--preset", "nope"],
+        ["train", "--epochs", "many"],
+        ["train", "--encoder-widths", "8,x"],
+        ["train", "--flips", "maybe"],
+        ["evaluate"],
+        ["evaluate", "linear", "--split", "all"],
+        ["evaluate", "linear", "--dataset", "mnist"],
+        ["colorize", "linear", "photo.png"],
+        ["colorize", "linear", "--output", "out"],
+        ["report", "linear"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: python -m colorizer")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "--name", "../evil"], "'../evil' is not a valid name."),
+        (["train", "--epochs", "9999"], "epochs must be a whole number from 0 to 200, received 9999."),
+        (["train", "--name", "linear"], "A model named linear is already here."),
+        (["train", "--name", "mine"], "CIFAR-10 is not on this machine."),
+        (["train", "--dataset", "samples", "--name", "mine"], "The data set samples has no training images."),
+        (["train", *TINY, "--epochs", "0", "--name", "mine", "--library", "file/shelf"], "could not be saved in"),
+        (["evaluate", "nope"], "There is no model 'nope'."),
+        (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
+        (
+            ["evaluate", "linear", "--dataset", "samples", "--split", "train"],
+            "The data set samples has no train images.",
+        ),
+        (["colorize", "nope", "photo.png", "--output", "out"], "There is no model 'nope'."),
+        (["report", "./nope", "--output", "out"], "The model nope is damaged: card.json is missing."),
+        (["report", "linear", "--output", "file/report"], "cannot be written"),
+    ],
+)
+def test_failures_return_1_with_one_sentence(run, words, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert sentence in err
+    assert "Traceback" not in err
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+
+
+def test_write_statistics_needs_the_real_data(run):
+    before = data.STATISTICS_PATH.read_bytes()
+    assert run("data", "--write-statistics")[0] == 1
+    assert data.STATISTICS_PATH.read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_is_learned(tmp_path):
+    command = [sys.executable, "-m", "colorizer", "train", *TINY, "--batch-size", "4", "--epochs", "200"]
+    log = tmp_path / "stderr"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*command, "--name", "interrupted", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=os.environ,
+        ) as process,
+    ):
+        end = time.monotonic() + 60
+        while "loss=" not in log.read_text() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, log.read_text()
+    assert "Stopping after this batch; what is learned so far is kept." in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert json.loads(out)["card"]["stopped"]
+    assert library.find_model("interrupted").card["epochs_done"] >= 1
