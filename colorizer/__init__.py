@@ -8,11 +8,13 @@ result = colorizer.load("dense-chroma").colorize(image)
 
 from typing import TYPE_CHECKING, Any
 
+from colorizer import errors
+
 if TYPE_CHECKING:
     from colorizer.images import decode_image
     from colorizer.inference import Colorizer, load
 
-__all__ = ["Colorizer", "decode_image", "load"]
+__all__ = ["Colorizer", "decode_image", "errors", "load"]
 __version__ = "0.1.0"
 
 

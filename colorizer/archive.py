@@ -46,7 +46,9 @@ def read_batches(source: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         raise DataError(f"{source} lacks {missing[0]}. Give the official python version of CIFAR-10.")
     names = found.pop("batches.meta").get(b"label_names")
     if names != [name.encode() for name in CLASS_NAMES]:
-        raise DataError(f"{source} has other classes than CIFAR-10: {str(names)[:80]}. Is it another data set?")
+        readable = isinstance(names, list) and all(isinstance(name, bytes) for name in names)
+        received = b", ".join(names)[:60].decode("ascii", "replace") if readable else "none that can be read"
+        raise DataError(f"{source} has other classes than CIFAR-10: {received}. Is it another data set?")
     batches = {name: _check_batch(batch, name) for name, batch in found.items()}
     for split, members in (("training", TRAIN_BATCHES), ("test", ("test_batch",))):
         counts = np.bincount(np.concatenate([batches[name][1] for name in members]), minlength=10)

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ STATISTICS_PATH = ASSETS / "cifar10-statistics.npz"
 _SPLIT_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
 _SPLIT_SEED = 0
 _SYNTHETIC_IMAGES = 20_000
+_KILLED_AFTER = 600  # seconds after which a half-finished preparation is taken for one that was killed
 _prepare_lock = threading.Lock()
 
 
@@ -182,14 +184,12 @@ def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, 
     pooch.get_logger().setLevel(logging.WARNING)
     folder = config.home() / "downloads"
     try:
-        archive = pooch.retrieve(
-            CIFAR10_URL,
-            known_hash=f"sha256:{CIFAR10_SHA256}",
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=8),
-        )
-        _prepare(Path(archive))
-        shutil.rmtree(folder, ignore_errors=True)
+        with _prepare_lock:
+            if _open_cache(_cache_folder()) is None:  # else another visitor's download has just ended
+                downloader = pooch.HTTPDownloader(progressbar=progress, timeout=8)
+                archive = pooch.retrieve(CIFAR10_URL, f"sha256:{CIFAR10_SHA256}", path=folder, downloader=downloader)
+                _prepare(Path(archive))
+                shutil.rmtree(folder, ignore_errors=True)
     except (OSError, ValueError) as error:
         reason = "the file received is not the official one" if isinstance(error, ValueError) else "no connection"
         raise DataError(
@@ -208,11 +208,11 @@ class _DownloadProgress:
         self.total = 0
 
     def update(self, received: int) -> None:
-        self._received += received
+        self._received = min(self._received + received, self.total or self._received + received)
         self._on_progress(self._received, self.total)
 
     def reset(self) -> None:
-        self._received = 0
+        pass  # pooch counts whole chunks, then starts again to set the true total, which is kept here all along
 
     def close(self) -> None:
         pass
@@ -274,8 +274,9 @@ def _prepare(source: Path) -> None:
     staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(".cifar10-*"):  # of a preparation that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in target.parent.glob(".cifar10-*"):
+            if time.time() - leftover.stat().st_mtime > _KILLED_AFTER:
+                shutil.rmtree(leftover, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=".cifar10-", dir=target.parent))
         for name, (split_images, split_labels) in arrays.items():
             np.save(staging / f"{name}_images.npy", split_images)

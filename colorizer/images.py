@@ -48,7 +48,7 @@ def decode_image(data: bytes) -> np.ndarray:
         raise
     except Image.UnidentifiedImageError:
         raise ImageError(f"The file is not a picture this app can read. Use {FORMAT_NAMES}.") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(
             f"The picture has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down and try again."
         ) from None
@@ -59,7 +59,7 @@ def decode_image(data: bytes) -> np.ndarray:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray in one of Pillow's integer modes
         values = np.asarray(picture, np.float64)
-        full_scale = 65535 if values.max(initial=0) > 255 else 255
+        full_scale = 65535 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255
         return Image.fromarray(np.clip(np.rint(values * 255 / full_scale), 0, 255).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

@@ -117,7 +117,7 @@ def read_entry(path: Path) -> ModelEntry:
         return ModelEntry(path.name, path, {}, f"{Path(error.filename).name} is missing")
     except KeyError as error:
         return ModelEntry(path.name, path, {}, f"its card lacks {error}")
-    except (ColorizerError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (ColorizerError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return ModelEntry(path.name, path, {}, str(error))
     return entry
 
@@ -181,7 +181,7 @@ def load_history(entry: ModelEntry) -> dict[str, list[float]]:
 def load_arrays(entry: ModelEntry, file_name: str) -> dict[str, np.ndarray]:
     """Read `snapshots.npz` (`epochs`, `images`) or `predictions.npz` of a model; no pickles."""
     try:
-        with np.load(entry.path / file_name, allow_pickle=False) as file:
+        with (entry.path / file_name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except Exception as error:  # a damaged zip raises many kinds
         raise ModelError(f"{file_name} of {entry.name} cannot be read ({error}). Train the model again.") from error

@@ -158,7 +158,7 @@ class TrainingService:
 
     def may_control(self, run_id: str, key: str) -> bool:
         """Whether `key` is the one that `start` gave out for this run."""
-        return secrets.compare_digest(self._keys.get(run_id, ""), key) and bool(key)
+        return bool(key) and secrets.compare_digest(self._keys.get(run_id, "").encode(), key.encode())
 
     def stop(self, run_id: str) -> None:
         """Ask a run to end after its current batch; what it learned is kept."""
@@ -200,7 +200,8 @@ class TrainingService:
         run = read_run(run_id, alive=True)
         for folder in library.user_folder().glob(".saving-*"):
             shutil.rmtree(folder, ignore_errors=True)
-        if any(entry.name == run.spec.name and not entry.shipped for entry in library.list_models()):
+        saved = run.state in ("measuring", "done", "stopped")
+        if saved and any(entry.name == run.spec.name and not entry.shipped for entry in library.list_models()):
             library.delete_model(run.spec.name)
         shutil.rmtree(runs_folder() / run_id, ignore_errors=True)
 
@@ -219,21 +220,16 @@ def read_run(run_id: str, alive: bool) -> RunView:
     try:
         spec = TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        state = status["state"] if alive or status["state"] not in ACTIVE_STATES else "interrupted"
         events = _read_events(folder / "events.jsonl")
+        batches = [event for event in events if event["event"] == "batch"]
+        epochs = [event for event in events if event["event"] == "epoch"]
+        snapshots = [(event["epochs"], folder / event["images"]) for event in events if event["event"] == "snapshot"]
+        return RunView(run_id, spec, state, status.get("message", ""), batches, epochs, snapshots)
     except FileNotFoundError:
         raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"The folder of the run {run_id!r} is damaged ({error}). Delete it.") from error
-    state = status["state"] if alive or status["state"] not in ACTIVE_STATES else "interrupted"
-    return RunView(
-        run_id,
-        spec,
-        state,
-        status.get("message", ""),
-        [event for event in events if event["event"] == "batch"],
-        [event for event in events if event["event"] == "epoch"],
-        [(event["epochs"], folder / event["images"]) for event in events if event["event"] == "snapshot"],
-    )
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def train(
     samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
 
     def take_snapshot(epochs: float) -> None:
-        images = to_uint8(np.asarray(model(samples, training=False)))
+        images = to_uint8(np.nan_to_num(model(samples, training=False)))
         snapshot = Snapshot(epochs, np.broadcast_to(images, (*images.shape[:3], 3)))
         result.snapshots.append(snapshot)
         on_event(snapshot)

@@ -7,6 +7,7 @@ A later line `stop` ends the training and keeps what was learned; the end of std
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import threading
@@ -52,22 +53,18 @@ class TrainingSpec:
 
     def command(self) -> str:
         """The command line that trains this again."""
-        words = ["python -m colorizer train"]
-        base_model, base_train = ModelConfig(), TrainConfig()
-        if self.preset:
-            preset = config.get_preset(self.preset)
-            base_model, base_train = preset.model, preset.train
-            words.append(f"--preset {self.preset}")
-        for base, actual in ((base_model, self.model), (base_train, self.train)):
+        preset = config.get_preset(self.preset or "dense")
+        words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
+        for base, actual in ((preset.model, self.model), (preset.train, self.train)):
             for key, value in actual.to_dict().items():
+                option = key.replace("_", "-")
                 if value == getattr(base, key):
                     continue
-                option = key.replace("_", "-")
                 if isinstance(value, bool):
                     words.append(f"--{option}" if value else f"--no-{option}")
                 else:
-                    words.append(f"--{option} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
-        return " ".join([*words, f"--name {self.name}"])
+                    words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        return shlex.join([*words, "--name", self.name])
 
 
 def run_training(

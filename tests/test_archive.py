@@ -55,7 +55,7 @@ def _nested(depth):
 NO_IMAGES = r"data_batch_1 does not hold \(10000, 3072\) bytes of images\. Get the archive again"
 NO_LABELS = r"data_batch_1 does not hold 10,000 labels from 0 to 9\. Get the archive again"
 DAMAGED = "data_batch_1 is damaged or not from CIFAR-10: "
-OTHER_CLASSES = "has other classes than CIFAR-10: "
+OTHER_CLASSES = r"has other classes than CIFAR-10\. Is it another data set\?"
 ROUND = [image % 10 for image in range(10_000)]
 BATCH_DEFECTS = {
     "no images": ({b"data": None}, NO_IMAGES),
@@ -87,7 +87,7 @@ BATCH_DEFECTS = {
     "huge length": (b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b".", DAMAGED),
 }
 META_DEFECTS = {
-    "other classes": ({b"label_names": [b"apple"] * 10}, OTHER_CLASSES + r".*apple.*Is it another data set\?"),
+    "other classes": ({b"label_names": [b"apple"] * 10}, OTHER_CLASSES),
     "other order": ({b"label_names": [name.encode() for name in reversed(CLASS_NAMES)]}, OTHER_CLASSES),
     "no classes": ({b"label_names": None}, OTHER_CLASSES),
     "exploding classes": ({b"label_names": _nested(25)}, OTHER_CLASSES),

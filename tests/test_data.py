@@ -4,6 +4,7 @@ import errno
 import functools
 import hashlib
 import http.server
+import os
 import shutil
 import socket
 import threading
@@ -104,19 +105,11 @@ def test_without_any_source_the_sentence_says_what_to_do():
         data.load_dataset("cifar10")
 
 
-def test_what_a_killed_preparation_left_is_cleaned_up(fake_source, home):
-    leftover = home / "data" / ".cifar10-killed"
-    leftover.mkdir(parents=True)
-    (leftover / "train_images.npy").write_bytes(b"half")
-    data.load_dataset("cifar10")
-    assert [path.name for path in (home / "data").iterdir()] == ["cifar10"]
-
-
 def test_a_full_disk_leaves_no_cache(fake_source, home, monkeypatch):
     save = np.save
 
     def fill_up(path, array):
-        if Path(path).name.startswith("test"):
+        if Path(path).name.startswith("validation"):
             raise OSError(errno.ENOSPC, "No space left on device")
         save(path, array)
 
@@ -146,13 +139,19 @@ def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_s
     assert path.read_bytes() == whole
 
 
-def test_two_threads_prepare_once(fake_source, monkeypatch):
+def test_two_threads_prepare_once_and_clean_up_what_a_killed_preparation_left(fake_source, home, monkeypatch):
+    for name, age in {"killed": 3600, "of-another-process": 5}.items():
+        leftover = home / "data" / f".cifar10-{name}"
+        leftover.mkdir(parents=True)
+        (leftover / "train_images.npy").write_bytes(b"half")
+        os.utime(leftover, (time.time() - age,) * 2)
     calls, read = [], data.read_batches
     monkeypatch.setattr(data, "read_batches", lambda source: calls.append(source) or read(source))
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(data.load_dataset, ["cifar10"] * 2)
     assert calls == [fake_source]
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
+    assert {path.name for path in (home / "data").iterdir()} == {"cifar10", ".cifar10-of-another-process"}
 
 
 # The download

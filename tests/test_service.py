@@ -77,7 +77,7 @@ def _names():
     return {entry.name for entry in library.list_models() if not entry.shipped}
 
 
-def test_a_run_reaches_the_library_and_only_one_runs_at_a_time(trainings, tiny_model):
+def test_a_run_reaches_the_library_and_is_the_only_one_until_it_ends(trainings, tiny_model):
     spec = TrainingSpec(
         "first", tiny_model, TrainConfig(dataset="synthetic", train_images=256, epochs=2, batch_size=32)
     )
@@ -101,6 +101,50 @@ def test_a_run_reaches_the_library_and_only_one_runs_at_a_time(trainings, tiny_m
     assert [trainings.may_control(run_id, k) for k in (key, "", "other", key + "x")] == [True, False, False, False]
     with pytest.raises(ModelError, match="A model named first is already here"):
         trainings.start(spec)
+    trainings.discard(run_id)
+    assert "first" not in _names()
+
+
+SERVER = """
+import json, sys, time
+from colorizer.service import TrainingService
+from colorizer.worker import TrainingSpec
+
+trainings = TrainingService()
+run_id, _ = trainings.start(TrainingSpec.from_dict(json.loads(sys.argv[1])))
+while not trainings.view(run_id).batches:
+    time.sleep(0.05)
+print(run_id, trainings._workers[run_id].pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(shared_home, tiny_model):
+    """Another server's process, which trains; started first, for it takes its time to import TensorFlow."""
+    spec = TrainingSpec("orphan", tiny_model, TrainConfig(dataset="synthetic", epochs=200, batch_size=4))
+    environment = {**os.environ, "COLORIZER_HOME": str(shared_home)}
+    command = [sys.executable, "-c", SERVER, json.dumps(spec.to_dict())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        yield process
+        process.kill()
+
+
+def _runs(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_worker_ends_with_its_server_and_the_run_is_interrupted(server):
+    run_id, pid = server.stdout.readline().split()
+    assert _runs(pid)
+    server.kill()
+    _wait(lambda: not _runs(pid))
+    run = TrainingService().view(run_id)
+    assert (run.state, run.active) == ("interrupted", False)
+    assert run.batches
 
 
 def test_a_stopped_run_keeps_its_model(trainings, long_spec):
@@ -138,48 +182,6 @@ def test_a_run_that_cannot_train_says_why(trainings, tiny_model):
     run = _finish(trainings, run_id)
     assert run.state == "failed"
     assert run.message.startswith("CIFAR-10 is not on this machine.")
-
-
-def test_a_finished_run_is_discarded_with_its_model(trainings, tiny_model):
-    spec = TrainingSpec("finished", tiny_model, TrainConfig(dataset="synthetic", train_images=8, epochs=0))
-    run_id, _ = trainings.start(spec)
-    assert _finish(trainings, run_id).state == "done"
-    assert "finished" in _names()
-    trainings.discard(run_id)
-    assert "finished" not in _names()
-
-
-SERVER = """
-import sys, time
-from colorizer.service import TrainingService
-from colorizer.worker import TrainingSpec
-import json
-trainings = TrainingService()
-run_id, _ = trainings.start(TrainingSpec.from_dict(json.loads(sys.argv[1])))
-while not trainings.view(run_id).batches:
-    time.sleep(0.05)
-print(run_id, trainings._workers[run_id].pid, flush=True)
-time.sleep(600)
-"""
-
-
-def _runs(pid):
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def test_a_worker_ends_with_its_server_and_the_run_is_interrupted(long_spec):
-    command = [sys.executable, "-c", SERVER, json.dumps(long_spec.to_dict())]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        run_id, pid = server.stdout.readline().split()
-        assert _runs(pid)
-        server.kill()
-    _wait(lambda: not _runs(pid))
-    run = TrainingService().view(run_id)
-    assert (run.state, run.active) == ("interrupted", False)
-    assert run.batches
 
 
 # Run folders written by hand

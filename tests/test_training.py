@@ -78,6 +78,11 @@ def test_the_loss_falls(tiny, tiny_model, tiny_train, target):
         assert history["val_loss"][-1] < history["val_loss"][0]
 
 
+@pytest.fixture(scope="module")
+def base_history(tiny, tiny_model, tiny_train):
+    return train(tiny_model, tiny_train, tiny).history
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -92,11 +97,10 @@ def test_the_loss_falls(tiny, tiny_model, tiny_train, target):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_setting_has_an_effect(tiny, tiny_model, tiny_train, change):
-    base = train(tiny_model, tiny_train, tiny).history
+def test_every_setting_has_an_effect(tiny, tiny_model, tiny_train, base_history, change):
     changed = train(tiny_model, tiny_train.replace(**change), tiny).history
     assert np.isfinite(changed["val_loss"]).all()
-    assert changed["val_loss"][-1] != base["val_loss"][-1]
+    assert changed["val_loss"][-1] != base_history["val_loss"][-1]
 
 
 @pytest.mark.parametrize(("flips", "shift"), [(False, 0), (True, 0), (False, 2), (True, 2)])
