@@ -4,9 +4,7 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
+from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 # Of the built-in samples: cat, ship, frog, automobile, airplane, truck, dog, horse.
@@ -33,7 +32,6 @@ STATISTICS_PATH = ASSETS / "cifar10-statistics.npz"
 _SPLIT_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
 _SPLIT_SEED = 0
 _SYNTHETIC_IMAGES = 20_000
-_KILLED_AFTER = 600  # seconds after which a half-finished preparation is taken for one that was killed
 _prepare_lock = threading.Lock()
 
 
@@ -271,24 +269,13 @@ def _prepare(source: Path) -> None:
         "test": batches["test_batch"],
     }
     target = _cache_folder()
-    staging = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(".cifar10-*"):
-            if time.time() - leftover.stat().st_mtime > _KILLED_AFTER:
-                shutil.rmtree(leftover, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(prefix=".cifar10-", dir=target.parent))
-        for name, (split_images, split_labels) in arrays.items():
-            np.save(staging / f"{name}_images.npy", split_images)
-            np.save(staging / f"{name}_labels.npy", split_labels)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.replace(target)
+        with replace_folder(target) as staging:
+            for name, (split_images, split_labels) in arrays.items():
+                np.save(staging / f"{name}_images.npy", split_images)
+                np.save(staging / f"{name}_labels.npy", split_labels)
     except OSError as error:
         raise DataError(
             f"CIFAR-10 could not be prepared in {target} ({error.strerror or error}). Free about 200 MB there, "
             "or set COLORIZER_HOME to another folder."
         ) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import numpy as np
 from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
+from colorizer.storage import replace_folder, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -173,7 +173,7 @@ def load_history(entry: ModelEntry) -> dict[str, list[float]]:
         history = _read_json(entry.path / "history.json")
         for values in history.values():
             np.asarray(values, np.float64)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"The history of {entry.name} cannot be read ({error}). Train the model again.") from error
     return history
 
@@ -200,7 +200,7 @@ def save_model(
 
     Args:
         name: see `config.validate_name`.
-        model: a Keras model; its optimizer is not saved.
+        model: a Keras model, not compiled, so that no optimizer is saved.
         card: JSON object with `model`, `train` and `metrics`; `sha256` and `bytes` are added.
         history: JSON object.
         arrays: for each .npz file name, its arrays.
@@ -213,25 +213,16 @@ def save_model(
     folder = folder or user_folder()
     target = folder / config.validate_name(name)
     check_name_is_free(name, folder, replace)
-    staging = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-        staging.chmod(0o755)
-        model.save(staging / "model.keras", include_optimizer=False)
-        card = card | {"sha256": _sha256(staging / "model.keras"), "bytes": (staging / "model.keras").stat().st_size}
-        write_json(staging / "card.json", card)
-        write_json(staging / "history.json", history, indent=None)
-        for file_name, content in arrays.items():
-            np.savez_compressed(staging / file_name, **content)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
+        with replace_folder(target) as staging:
+            model.save(staging / "model.keras")
+            file = staging / "model.keras"
+            write_json(staging / "card.json", card | {"sha256": _sha256(file), "bytes": file.stat().st_size})
+            write_json(staging / "history.json", history, indent=None)
+            for file_name, content in arrays.items():
+                np.savez_compressed(staging / file_name, **content)
     except OSError as error:
         raise ModelError(f"The model {name} could not be saved in {folder} ({error.strerror or error}).") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
     return read_entry(target)
 
 
@@ -255,13 +246,6 @@ def delete_model(name: str) -> None:
     if entry is None:
         raise ModelError(f"There is no model {name!r} of yours to delete.")
     shutil.rmtree(entry.path)
-
-
-def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write JSON in one step: readers see the old file or the new one."""
-    staging = path.with_name(f".{path.name}-{os.getpid()}")
-    staging.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
-    staging.replace(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from colorizer import config, library
 from colorizer.errors import TrainingError
+from colorizer.storage import write_json
 from colorizer.worker import TrainingSpec
 
 WORKER_COMMAND = (sys.executable, "-m", "colorizer.worker")
@@ -116,13 +117,14 @@ class TrainingService:
             folder = runs_folder() / run_id
             try:
                 folder.mkdir(parents=True)
-                library.write_json(folder / "spec.json", spec.to_dict())
-                library.write_json(folder / "status.json", {"state": "starting"})
+                write_json(folder / "spec.json", spec.to_dict())
+                write_json(folder / "status.json", {"state": "starting"})
                 self.prepare()
                 worker, self._spare = self._spare, None
                 worker.stdin.write(json.dumps({"run": str(folder)}) + "\n")
                 worker.stdin.flush()
             except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
                 raise TrainingError(f"The training could not be started ({error.strerror or error}).") from error
             self._workers[run_id] = worker
             self._keys[run_id] = key = secrets.token_urlsafe(12)
@@ -138,7 +140,7 @@ class TrainingService:
                 self._remove(run_id)
             elif read_run(run_id, alive=True).active:  # it died without a word
                 reason = f"The training process ended unexpectedly (exit code {worker.returncode}). Start it again."
-                library.write_json(runs_folder() / run_id / "status.json", {"state": "failed", "message": reason})
+                write_json(runs_folder() / run_id / "status.json", {"state": "failed", "message": reason})
             del self._workers[run_id]
         self.prepare()
 
@@ -198,9 +200,7 @@ class TrainingService:
 
     def _remove(self, run_id: str) -> None:
         run = read_run(run_id, alive=True)
-        for folder in library.user_folder().glob(".saving-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        saved = run.state in ("measuring", "done", "stopped")
+        saved = run.state in ("saving", "measuring", "done", "stopped")
         if saved and any(entry.name == run.spec.name and not entry.shipped for entry in library.list_models()):
             library.delete_model(run.spec.name)
         shutil.rmtree(runs_folder() / run_id, ignore_errors=True)

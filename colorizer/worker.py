@@ -28,6 +28,7 @@ from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, DataError
 from colorizer.images import PHOTOS, load_photo
 from colorizer.inference import Colorizer
+from colorizer.storage import write_json
 
 _UPDATES_PER_SECOND = 10
 
@@ -160,7 +161,7 @@ class _RunFolder:
         self._num_snapshots = 0
 
     def status(self, **values: Any) -> None:
-        library.write_json(self._folder / "status.json", values)
+        write_json(self._folder / "status.json", values)
 
     def on_event(self, event: Any) -> None:
         """Keep an event; batches are joined so that at most ten updates a second are written."""

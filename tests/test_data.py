@@ -141,7 +141,7 @@ def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_s
 
 def test_two_threads_prepare_once_and_clean_up_what_a_killed_preparation_left(fake_source, home, monkeypatch):
     for name, age in {"killed": 3600, "of-another-process": 5}.items():
-        leftover = home / "data" / f".cifar10-{name}"
+        leftover = home / "data" / f".staging-{name}"
         leftover.mkdir(parents=True)
         (leftover / "train_images.npy").write_bytes(b"half")
         os.utime(leftover, (time.time() - age,) * 2)
@@ -151,7 +151,7 @@ def test_two_threads_prepare_once_and_clean_up_what_a_killed_preparation_left(fa
         first, second = pool.map(data.load_dataset, ["cifar10"] * 2)
     assert calls == [fake_source]
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
-    assert {path.name for path in (home / "data").iterdir()} == {"cifar10", ".cifar10-of-another-process"}
+    assert {path.name for path in (home / "data").iterdir()} == {"cifar10", ".staging-of-another-process"}
 
 
 # The download

@@ -14,7 +14,7 @@ PACKAGE = Path(colorizer.__file__).parent
 LEVELS = (
     {"errors"},
     {"config"},
-    {"archive", "color"},
+    {"archive", "color", "storage"},
     {"models", "linear", "data", "images", "metrics", "plotting"},
     {"library"},
     {"training", "inference"},

@@ -148,7 +148,7 @@ def test_a_damaged_folder_is_listed_with_its_reason_and_harms_no_other(save_tiny
 
 def test_files_and_hidden_folders_are_no_models(save_tiny, home):
     save_tiny()
-    (home / "models" / ".saving-x1").mkdir()
+    (home / "models" / ".staging-x1").mkdir()
     (home / "models" / "notes.txt").touch()
     assert set(_mine()) == {"tiny"}
 

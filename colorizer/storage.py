@@ -1,0 +1,43 @@
+"""Writes files and folders in one step: readers see the old one or the new one, never a half."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_PREFIX = ".staging-"
+_KILLED_AFTER = 600  # seconds after which a staging folder is taken for that of a process that was killed
+
+
+@contextlib.contextmanager
+def replace_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `target` at the end of the block, if nothing went wrong.
+
+    What killed processes left beside it is cleaned up. Any `OSError` of the disk is passed on.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished
+            if time.time() - leftover.stat().st_mtime > _KILLED_AFTER:
+                shutil.rmtree(leftover, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        if target.exists():
+            shutil.rmtree(target)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write a JSON file in one step."""
+    staging = path.with_name(f".{path.name}-{os.getpid()}")
+    staging.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
+    staging.replace(path)
