@@ -12,7 +12,7 @@ import platformdirs
 
 from colorizer.errors import ConfigError
 
-ARCHITECTURES = ("dense",)
+ARCHITECTURES = ("dense", "unet")
 TARGETS = ("rgb", "chroma", "gray")
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
 OUTPUT_ACTIVATIONS = ("linear", "sigmoid")
@@ -88,7 +88,7 @@ class ModelConfig(_Config):
 
     Attributes:
         architecture: key of `colorizer.models.MODELS`.
-        latent_dim: width of the bottleneck.
+        latent_dim: width of the bottleneck; of a `unet` the number of channels at its narrowest level.
         target: `rgb` predicts colour, `chroma` predicts the two chroma planes and passes the luminance through,
             `gray` reproduces the input (what the original notebook's code did).
         encoder_widths: widths of the dense hidden layers before the bottleneck; empty for a linear autoencoder.
@@ -99,6 +99,7 @@ class ModelConfig(_Config):
         linear_path: add a linear encoder and decoder beside the hidden layers, started from the closed form.
         input_components: feed the hidden layers that many principal components of the luminance; 0 feeds the pixels.
         output_components: build the image from that many principal components of RGB; 0 predicts it directly.
+        dropout: rate inside the blocks of a `unet` below its top level.
     """
 
     architecture: str = "dense"
@@ -112,6 +113,7 @@ class ModelConfig(_Config):
     linear_path: bool = False
     input_components: int = 0
     output_components: int = 0
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_choice("architecture", ARCHITECTURES)
@@ -128,6 +130,9 @@ class ModelConfig(_Config):
         self._check_choice("output_activation", OUTPUT_ACTIVATIONS)
         self._check_flag("bottleneck_activation")
         self._check_flag("linear_path")
+        if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
+            raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
+        self._check_number("dropout", 0, 0.9, float)
         self._check_number("input_components", 0, MAX_LATENT_DIM)
         self._check_number("output_components", 0, MAX_LATENT_DIM)
         if self.output_components and not (self.linear_path and self.target == "rgb"):
@@ -225,6 +230,20 @@ PRESETS: dict[str, Preset] = {
                 input_components=256,
             ),
             TrainConfig(epochs=16, schedule="cosine", weight_decay=0.1, flips=True, shift=2),
+        ),
+        Preset(
+            "unet",
+            "A U-Net: skip connections keep what is where, three levels see how it belongs together.",
+            ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.1),
+            TrainConfig(
+                epochs=40,
+                batch_size=128,
+                learning_rate=2e-3,
+                schedule="cosine",
+                weight_decay=0.05,
+                flips=True,
+                shift=2,
+            ),
         ),
         Preset(
             "quick",

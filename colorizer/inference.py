@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 _STRIP_PIXELS = 2_000_000  # merged at a time, to bound memory on large photos
 _MODEL_SIZE = 32
+_WORKING_SIZE = 64  # shorter side at which a convolutional model sees a photo
 
 
 class Colorizer:
@@ -30,17 +31,19 @@ class Colorizer:
         import tensorflow as tf
 
         self.entry = entry
-        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
+        self._any_size = model.input_shape[1] is None
+        shape = tf.TensorSpec(model.input_shape, tf.float32)
         self._forward = tf.function(lambda luminance: model(luminance, training=False), input_signature=[shape])
 
     def predict(self, luminance: np.ndarray) -> np.ndarray:
         """Colorize a batch.
 
         Args:
-            luminance: float32 of shape (N, 32, 32, 1) in [0, 1].
+            luminance: float32 of shape (N, 32, 32, 1) in [0, 1]; a convolutional model takes any multiple of 8.
 
         Returns:
-            float32 of shape (N, 32, 32, 3), not clipped. A model of the target `gray` gives three equal channels.
+            float32 of shape (N, 32, 32, 3), or that size, not clipped. A model of the target `gray` gives three equal
+            channels.
         """
         output = np.empty((*luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
@@ -48,15 +51,19 @@ class Colorizer:
         return output
 
     def predict_chroma(self, luminance: np.ndarray) -> np.ndarray:
-        """Predict the chroma of a photo at the model's own size.
+        """Predict the chroma of a photo at the model's working size.
 
         Args:
             luminance: float32 of shape (H, W, 1) in [0, 1].
 
         Returns:
-            float32 of shape (32, 32, 2).
+            float32 of shape (32, 32, 2); of a convolutional model (h, w, 2), the shorter side 64.
         """
-        small = np.clip(resize_planes(luminance, _MODEL_SIZE, _MODEL_SIZE), 0, 1)
+        height = width = _MODEL_SIZE
+        if self._any_size:
+            scale = _WORKING_SIZE / min(luminance.shape[:2])
+            height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
+        small = np.clip(resize_planes(luminance, height, width), 0, 1)
         return split_luminance(np.clip(self.predict(small[None])[0], 0, 1))[1]
 
     def colorize(self, image: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """train(): a blocking function that fits a model and reports its progress through a callback."""
 
 import dataclasses
+import json
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -78,6 +81,7 @@ def train(
     dataset: Dataset,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: Path | None = None,
 ) -> TrainResult:
     """Train a model with the mean squared error and return it.
 
@@ -90,6 +94,8 @@ def train(
         dataset: training and validation images.
         on_event: called with every `Batch`, `Epoch` and `Snapshot`.
         should_stop: asked after every batch; True ends the run and keeps what was learned.
+        checkpoint: .npz file written after every epoch; if it is there, from the same configurations, the run goes on
+            from it as if it had not been interrupted.
 
     Raises:
         TrainingError: there are no training images, or the loss is no longer finite.
@@ -107,13 +113,14 @@ def train(
         result.snapshots.append(snapshot)
         on_event(snapshot)
 
-    take_snapshot(0.0)
     trainer = _Trainer(model, model_config, train_config, dataset)
     curve: list[float] = []
+    if checkpoint is None or not trainer.restore(checkpoint, result, curve):
+        take_snapshot(0.0)
     steps_per_epoch, steps = trainer.steps_per_epoch, trainer.steps_per_epoch * train_config.epochs
     # Early snapshots close together, where most is learned, later ones far apart.
     snapshot_steps = set(np.rint(np.geomspace(1, max(steps, 1), MAX_SNAPSHOTS - 1)).astype(int).tolist())
-    for epoch in range(train_config.epochs):
+    for epoch in range(len(result.history["epoch"]), train_config.epochs):
         epoch_started = time.perf_counter()
         losses = []
         for rows in trainer.shuffled_rows(epoch):
@@ -139,6 +146,8 @@ def train(
         on_event(finished)
         if result.stopped:
             break
+        if checkpoint is not None:
+            trainer.save(checkpoint, result, curve)
     if curve:
         take_snapshot(len(curve) / steps_per_epoch)
     else:
@@ -148,7 +157,7 @@ def train(
     ends = np.cumsum([len(chunk) for chunk in chunks]) / steps_per_epoch
     result.history["batch_epochs"] = [round(float(end), 4) for end in ends]
     result.history["batch_loss"] = [round(float(np.mean(chunk)), 7) for chunk in chunks]
-    result.seconds = time.perf_counter() - started
+    result.seconds = max(time.perf_counter() - started, sum(result.history["seconds"]))
     return result
 
 
@@ -205,11 +214,15 @@ class _Trainer:
         self.steps_per_epoch = max(1, num_images // self._batch_size)
         self._validation = dataset.validation.images
         self._compiled_error = tf.function(self._squared_error, reduce_retracing=True)
+        self._identity = [model_config.to_dict(), train_config.to_dict()]
+        self._identity = json.loads(json.dumps(self._identity))  # tuples as lists, as a checkpoint has them
+        self._variables = list(model.variables)
         if not train_config.epochs:
             return
         self._images = tf.constant(dataset.train.images[:num_images])
         self._optimizer = self._build_optimizer()
         self._optimizer.build(model.trainable_variables)
+        self._variables += self._optimizer.variables
         self._compiled_step = tf.function(self._step, reduce_retracing=True)
 
     def _build_optimizer(self) -> keras.optimizers.Optimizer:
@@ -226,6 +239,35 @@ class _Trainer:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
+
+    def save(self, path: Path, result: TrainResult, curve: list[float]) -> None:
+        """Write a checkpoint: all variables, the history, the curve and the snapshots."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {"identity": self._identity, "history": result.history, "curve": curve}
+        arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(self._variables)}
+        arrays["snapshot_epochs"] = np.array([snapshot.epochs for snapshot in result.snapshots])
+        arrays["snapshot_images"] = np.stack([snapshot.images for snapshot in result.snapshots])
+        staging = path.with_suffix(".staging.npz")
+        np.savez(staging, state=np.array(json.dumps(state)), **arrays)
+        staging.replace(path)
+
+    def restore(self, path: Path, result: TrainResult, curve: list[float]) -> bool:
+        """Go back to a checkpoint of the same configurations; False if there is none that can be used."""
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                state = json.loads(str(file["state"]))
+                if state["identity"] != self._identity:
+                    return False
+                values = [file[f"variable_{index}"] for index in range(len(self._variables))]
+                snapshots = list(zip(file["snapshot_epochs"].tolist(), file["snapshot_images"], strict=True))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return False
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+        result.history.update(state["history"])
+        result.snapshots.extend(Snapshot(epochs, images) for epochs, images in snapshots)
+        curve.extend(state["curve"])
+        return True
 
     def shuffled_rows(self, epoch: int) -> np.ndarray:
         """Row indices of an epoch's batches, int32 (steps, batch_size); the remainder is left out."""

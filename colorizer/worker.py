@@ -89,7 +89,8 @@ def run_training(
     from colorizer import training  # imports TensorFlow: after the checks that need none
 
     on_stage("training")
-    result = training.train(spec.model, spec.train, dataset, on_event, should_stop)
+    checkpoint = config.home() / "checkpoints" / f"{spec.name}.npz"
+    result = training.train(spec.model, spec.train, dataset, on_event, should_stop, checkpoint)
     on_stage("saving")
     colorizer = Colorizer(result.model, None)
     samples = data.load_samples()
@@ -122,6 +123,7 @@ def run_training(
         | {f"photo_{name}": chroma for name, chroma in photos.items()},
     }
     entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+    checkpoint.unlink(missing_ok=True)
     if (cifar10 := _prepared_cifar10(dataset)) is not None:
         on_stage("measuring")
         measured = {split: evaluation.measure(colorizer, cifar10, split) for split in ("validation", "test")}
