@@ -24,7 +24,8 @@ def test_every_architecture_of_the_config_has_a_builder():
 @EVERY_PRESET
 def test_every_preset_builds_and_maps_luminance_to_colour(preset, luminance):
     model = build_model(PRESETS[preset].model)
-    assert (model.input_shape, model.output_shape) == ((None, 32, 32, 1), (None, 32, 32, 3))
+    side = None if PRESETS[preset].model.architecture == "unet" else 32
+    assert (model.input_shape, model.output_shape) == ((None, side, side, 1), (None, side, side, 3))
     output = np.asarray(model(luminance))
     assert output.shape == (20, 32, 32, 3)
     assert np.isfinite(output).all()
@@ -62,6 +63,19 @@ def test_luminance_passes_through(luminance):
     output = np.asarray(build_model(ModelConfig(target="chroma", **SMALL))(luminance))
     np.testing.assert_allclose(to_luminance(output), luminance, atol=1e-5)
     assert np.abs(split_luminance(output)[1]).max() > 0.01  # and there is some chroma
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (64, 40)])
+def test_a_unet_takes_any_multiple_of_8_and_keeps_its_luminance(height, width):
+    luminance = np.random.default_rng(0).random((2, height, width, 1), np.float32)
+    output = np.asarray(build_model(ModelConfig("unet", latent_dim=16, target="chroma"))(luminance))
+    assert output.shape == (2, height, width, 3)
+    np.testing.assert_allclose(to_luminance(output), luminance, atol=1e-5)
+
+
+def test_a_unet_starts_near_gray(luminance):
+    output = np.asarray(build_model(PRESETS["unet"].model)(luminance))
+    assert np.abs(output - luminance).max() < 0.1
 
 
 def test_the_passthrough_is_not_trained():

@@ -241,3 +241,50 @@ def test_a_loss_that_is_not_finite_is_given_up(tiny, tiny_train):
         match=r"The loss became (inf|nan) at step \d+ of 40\. Start again with a smaller learning rate than 1",
     ):
         train(deep, tiny_train.replace(epochs=10, learning_rate=1.0), tiny)
+
+
+class _KilledError(Exception):
+    """Stands for a process that ends in the middle of an epoch."""
+
+
+@pytest.fixture
+def killed_run(tiny, tiny_model, tiny_train, tmp_path):
+    """The checkpoint of a run of 4 epochs that was killed in its third."""
+    config, checkpoint = tiny_train.replace(epochs=4, flips=True, shift=1), tmp_path / "folder" / "run.npz"
+
+    def kill(event):
+        if isinstance(event, Batch) and event.epochs > 2:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        train(tiny_model, config, tiny, kill, checkpoint=checkpoint)
+    return config, checkpoint
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny, tiny_model, killed_run):
+    config, checkpoint = killed_run
+    events = []
+    resumed = train(tiny_model, config, tiny, events.append, checkpoint=checkpoint)
+    whole = train(tiny_model, config, tiny)
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == [3, 4]
+    assert _losses(resumed.history) == _losses(whole.history)
+    assert [snapshot.epochs for snapshot in resumed.snapshots] == [snapshot.epochs for snapshot in whole.snapshots]
+    for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(tiny, tiny_model, killed_run):
+    config, checkpoint = killed_run
+    other = train(tiny_model, config.replace(seed=5), tiny, checkpoint=checkpoint)
+    assert other.history["epoch"] == [1, 2, 3, 4]
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    whole = train(tiny_model, config, tiny, checkpoint=checkpoint)
+    assert whole.history["epoch"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
+    config = ModelConfig("unet", latent_dim=32, target="chroma", dropout=dropout)
+    result = train(config, tiny_train.replace(epochs=20, learning_rate=3e-3, schedule="cosine"), tiny)
+    gray_copy = np.square(tiny.validation.images / 255 - to_luminance(tiny.validation.images)).mean()
+    assert result.history["val_loss"][-1] < gray_copy
