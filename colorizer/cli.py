@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
                 group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
 
     command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.")
-    command.add_argument("name", help="of a model, or its folder")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="of a model, or its folder")
+    which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
     command.add_argument("--dataset", choices=config.DATASETS, default="cifar10")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
 
@@ -226,26 +228,44 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import evaluation, inference
 
-    entry = library.find_model(options.name)
+    entries = [entry for entry in library.list_models() if not entry.damage]
+    if not options.all:
+        entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
     dataset = data.load_dataset(options.dataset)
-    if not len(dataset.split(options.split).images):
+    images = dataset.split(options.split).images
+    if not len(images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    measured = evaluation.measure(inference.load(entry.path), dataset, options.split)
-    result = {
-        "model": entry.name,
-        "dataset": options.dataset,
-        "split": options.split,
-        "images": measured["images"],
-        "metrics": measured["model"],
-        "gray_copy": measured["gray_copy"],
+    measured = {
+        entry.name: evaluation.measure(inference.load(entry.path), dataset, options.split)
+        for entry in tqdm(entries, unit="model", file=sys.stderr, disable=len(entries) < 2)
     }
+    about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
+    first = next(iter(measured.values()))
+    title = f"on {options.dataset} {options.split}, {len(images):,} images"
+    if not options.all:
+        name = entries[0].name
+        rows = [
+            [
+                metric,
+                format(first["model"][metric], style),
+                format(first["gray_copy"][metric], style),
+                f"{better} is better",
+            ]
+            for metric, (better, style) in METRICS.items()
+        ]
+        result = {"model": name, **about, "metrics": first["model"]} | {
+            key: first[key] for key in ("gray_copy", "classes")
+        }
+        return result, f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
+    baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
     rows = [
-        [name, format(result["metrics"][name], style), format(result["gray_copy"][name], style), f"{better} is better"]
-        for name, (better, style) in METRICS.items()
+        [name, *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
+        for name, values in [(name, result["model"]) for name, result in measured.items()] + list(baselines.items())
     ]
-    title = f"{entry.name} on {options.dataset} {options.split}, {measured['images']:,} images"
-    return result, f"{title}\n\n" + _table(["metric", entry.name, "gray copy", ""], rows)
+    classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
+    text = f"Models {title}\n\n{_table(['model', *METRICS], rows)}\n\nmse by class\n\n"
+    return {**about, "models": measured, "baselines": baselines}, text + _table(["model", *first["classes"]], classes)
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:

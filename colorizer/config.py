@@ -12,7 +12,7 @@ import platformdirs
 
 from colorizer.errors import ConfigError
 
-ARCHITECTURES = ("dense", "unet")
+ARCHITECTURES = ("dense", "conv", "unet")
 TARGETS = ("rgb", "chroma", "gray")
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
 OUTPUT_ACTIVATIONS = ("linear", "sigmoid")
@@ -130,6 +130,8 @@ class ModelConfig(_Config):
         self._check_choice("output_activation", OUTPUT_ACTIVATIONS)
         self._check_flag("bottleneck_activation")
         self._check_flag("linear_path")
+        if self.architecture == "conv" and (self.target != "rgb" or self.latent_dim % 16):
+            raise ConfigError("conv needs the target rgb and a latent_dim divisible by 16.")
         if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
             raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
         self._check_number("dropout", 0, 0.9, float)
@@ -230,6 +232,14 @@ PRESETS: dict[str, Preset] = {
                 input_components=256,
             ),
             TrainConfig(epochs=16, schedule="cosine", weight_decay=0.1, flips=True, shift=2),
+        ),
+        Preset(
+            "conv",
+            "A convolutional autoencoder: 512 numbers at 4 x 4 places, no skip connections.",
+            ModelConfig("conv", latent_dim=512),
+            TrainConfig(
+                epochs=12, batch_size=128, learning_rate=2e-3, schedule="cosine", weight_decay=0.01, flips=True
+            ),
         ),
         Preset(
             "unet",

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from colorizer import config, library
-from colorizer.color import to_luminance, to_uint8
-from colorizer.data import Dataset, Split
+from colorizer import config, library, linear
+from colorizer.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
+from colorizer.config import MAX_LATENT_DIM
+from colorizer.data import CLASS_NAMES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
@@ -33,14 +34,34 @@ def measure(colorizer: Colorizer, dataset: Dataset, split: str) -> dict[str, Any
     """Measure a model on a split of a data set.
 
     Returns:
-        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric).
+        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` (the model's
+        `mse` on the images of each class).
     """
-    images = dataset.split(split).images
+    images, labels = dataset.split(split).images, dataset.split(split).labels
     prediction = colorizer.predict(to_luminance(images))
+    mse = image_mse(prediction, images)
     return {
         "images": len(images),
         "model": compute_metrics(prediction, images),
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
+        "classes": {CLASS_NAMES[label]: float(mse[labels == label].mean()) for label in np.unique(labels)},
+    }
+
+
+def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
+    """Metrics of what needs no network, on images, uint8 (N, 32, 32, 3).
+
+    Returns:
+        for `mean chroma` (every pixel gets the training images' mean chroma) and `closed form` (the best linear map
+        from luminance to chroma), a dict of every metric.
+    """
+    statistics, luminance = load_statistics(), to_luminance(images)
+    mean_chroma = split_luminance(statistics.mean.reshape(1, 1024, 3))[1].mean(axis=(0, 1))
+    regression = linear.solve(statistics.mean, statistics.factors, "chroma")
+    chroma = regression.decode(regression.encode(luminance, MAX_LATENT_DIM))
+    return {
+        "mean chroma": compute_metrics(luminance + mean_chroma @ YCBCR_TO_RGB[1:], images),
+        "closed form": compute_metrics(luminance + chroma @ YCBCR_TO_RGB[1:], images),
     }
 
 

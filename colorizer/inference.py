@@ -31,9 +31,11 @@ class Colorizer:
         import tensorflow as tf
 
         self.entry = entry
+        self._constant = tf.constant
         self._any_size = model.input_shape[1] is None
         shape = tf.TensorSpec(model.input_shape, tf.float32)
-        self._forward = tf.function(lambda luminance: model(luminance, training=False), input_signature=[shape])
+        # A concrete function: traced once, here.
+        self._forward = tf.function(lambda batch: model(batch, training=False)).get_concrete_function(shape)
 
     def predict(self, luminance: np.ndarray) -> np.ndarray:
         """Colorize a batch.
@@ -47,7 +49,7 @@ class Colorizer:
         """
         output = np.empty((*luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
-            output[start : start + _BATCH] = self._forward(luminance[start : start + _BATCH]).numpy()
+            output[start : start + _BATCH] = self._forward(self._constant(luminance[start : start + _BATCH])).numpy()
         return output
 
     def predict_chroma(self, luminance: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One small builder per architecture, and the registry MODELS.
 
 Every model maps luminance, float32 (N, H, W, 1) in [0, 1], to an image: sRGB (N, H, W, 3), or for the target
-`gray` luminance (N, H, W, 1). Dense ones take 32 x 32 pixels only. Only standard Keras layers are used, so a saved
+`gray` luminance (N, H, W, 1). All but `unet` take 32 x 32 pixels only. Only standard Keras layers are used, so a saved
 model loads anywhere.
 """
 
@@ -14,6 +14,7 @@ from colorizer.config import ModelConfig
 if TYPE_CHECKING:
     import keras
 
+_CONV_WIDTHS = (48, 96, 160)  # channels of `conv` at 16, 8 and 4 pixels
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
 
 
@@ -77,6 +78,22 @@ def _pass_luminance_through(luminance, chroma):
     return rgb
 
 
+def build_conv(config: ModelConfig) -> "keras.Model":
+    """Convolutional autoencoder without skip connections: 32 x 32 pixels, `latent_dim` numbers at 4 x 4, RGB."""
+    from keras import Input, Model, layers
+
+    luminance = Input((32, 32, 1), name="luminance")
+    features = _encode(config, luminance)[-1]
+    latent = layers.Conv2D(config.latent_dim // 16, 1, name="bottleneck")(_activate(config, features))
+    features = layers.Conv2D(_CONV_WIDTHS[-1], 1)(latent)
+    for width in reversed(_CONV_WIDTHS[:-1]):
+        features = _residual_block(config, features)
+        features = layers.UpSampling2D(2)(layers.Conv2D(width, 1)(_activate(config, features)))
+    features = _activate(config, _residual_block(config, features))
+    output = layers.Conv2DTranspose(3, 4, strides=2, padding="same")(features)
+    return Model(luminance, output, name="conv")
+
+
 def build_unet(config: ModelConfig) -> "keras.Model":
     """U-Net of residual blocks with the luminance passed through; takes images of any size divisible by 8.
 
@@ -86,35 +103,54 @@ def build_unet(config: ModelConfig) -> "keras.Model":
     """
     from keras import Input, Model, initializers, layers
 
-    def activate(features):
-        return layers.Activation(config.activation)(features)
-
-    def residual_block(features):
-        """Two 3x3 convolutions whose sum with the input starts as the input; dropout below the top level."""
-        channels = features.shape[-1]
-        change = layers.Conv2D(channels, 3, padding="same")(activate(features))
-        if config.dropout and channels > config.latent_dim // 4:
-            change = layers.Dropout(config.dropout)(change)
-        change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(activate(change))
-        return layers.Add()([features, change])
-
-    widths = [config.latent_dim // 4, config.latent_dim // 2, config.latent_dim]
     luminance = Input((None, None, 1), name="luminance")
-    centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)
-    features = residual_block(layers.Conv2D(widths[0], 4, strides=2, padding="same")(centred))
-    skips = []
-    for width, num_blocks in zip(widths[1:], (1, 2), strict=True):
-        skips.append(features)
-        features = layers.Conv2D(width, 2, strides=2)(activate(features))
-        for _ in range(num_blocks):
-            features = residual_block(features)
+    *skips, features = _encode(config, luminance)
     for skip in reversed(skips):
-        features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(activate(features)))
-        features = residual_block(layers.Add()([features, skip]))
+        features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
+        features = _residual_block(config, layers.Add()([features, skip]))
     near_zero = initializers.VarianceScaling(0.01)
-    chroma = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero)(activate(features))
+    chroma = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero)(_activate(config, features))
     chroma = layers.UpSampling2D(2, interpolation="bilinear")(chroma)
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
 
 
-MODELS: dict[str, Callable[[ModelConfig], "keras.Model"]] = {"dense": build_dense, "unet": build_unet}
+def _encode(config: ModelConfig, luminance):
+    """Return features at 1/2, 1/4 and 1/8 of the input's size."""
+    from keras import layers
+
+    widths = _CONV_WIDTHS
+    if config.architecture == "unet":
+        widths = (config.latent_dim // 4, config.latent_dim // 2, config.latent_dim)
+    centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)
+    levels = [_residual_block(config, layers.Conv2D(widths[0], 4, strides=2, padding="same")(centred))]
+    for width, num_blocks in zip(widths[1:], (1, 2), strict=True):
+        features = layers.Conv2D(width, 2, strides=2)(_activate(config, levels[-1]))
+        for _ in range(num_blocks):
+            features = _residual_block(config, features)
+        levels.append(features)
+    return levels
+
+
+def _residual_block(config: ModelConfig, features):
+    """Two 3x3 convolutions whose sum with the input starts as the input; dropout below a U-Net's top level."""
+    from keras import layers
+
+    channels = features.shape[-1]
+    change = layers.Conv2D(channels, 3, padding="same")(_activate(config, features))
+    if config.dropout and channels > config.latent_dim // 4:
+        change = layers.Dropout(config.dropout)(change)
+    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(_activate(config, change))
+    return layers.Add()([features, change])
+
+
+def _activate(config: ModelConfig, features):
+    from keras import layers
+
+    return layers.Activation(config.activation)(features)
+
+
+MODELS: dict[str, Callable[[ModelConfig], "keras.Model"]] = {
+    "dense": build_dense,
+    "conv": build_conv,
+    "unet": build_unet,
+}

@@ -111,6 +111,27 @@ def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
     assert run_json(*command, "--replace")[0] == 0
 
 
+def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json):
+    code, result = run_json("evaluate", "--all", "--dataset", "samples")
+    names = [entry.name for entry in library.list_models()]
+    assert (code, list(result["models"]), result["images"]) == (0, names, 20)
+    assert set(result["baselines"]) == {"gray copy", "mean chroma", "closed form"}
+    for values in [measured["model"] for measured in result["models"].values()] + list(result["baselines"].values()):
+        assert set(values) == set(METRICS)
+    # Chroma that is known from statistics alone is better than none.
+    errors = {name: values["mse"] for name, values in result["baselines"].items()}
+    assert errors["closed form"] < errors["mean chroma"] < errors["gray copy"]
+    _, out, _ = run("evaluate", "--all", "--dataset", "samples")
+    assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
+
+
+def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):
+    _, result = run_json("evaluate", "linear", "--dataset", "samples")
+    counts = {name: int((samples.labels == index).sum()) for index, name in enumerate(data.CLASS_NAMES)}
+    total = sum(counts[name] * mse for name, mse in result["classes"].items())
+    assert total / 20 == pytest.approx(result["metrics"]["mse"])
+
+
 def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
     code, result = run_json("evaluate", "linear", "--dataset", "samples")
     assert code == 0

@@ -9,9 +9,10 @@ from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics
-from colorizer.ui import charts, pictures, state
+from colorizer.ui import charts, compare, pictures, state
 
 _PAGE_SIZE = 12
+_VIEWS = ("Browse", "Compare models")
 _SORTS = ("index", "best", "worst")
 
 
@@ -74,8 +75,14 @@ def _download() -> None:
 
 
 st.title("Gallery")
-dataset, split = state.open_test_images()
 entries = state.usable_models()
+view = st.segmented_control(
+    "View", _VIEWS, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
+)
+if view == "Compare models":
+    compare.show_comparison(entries)
+    st.stop()
+dataset, split = state.open_test_images()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     entry = state.pick_model(entries, key="model")
     classes = ["all classes", *CLASS_NAMES]

@@ -121,6 +121,22 @@ def test_gallery_names_a_broken_source_and_goes_on_with_the_samples(open_page, m
     assert "20 images" in texts(app)
 
 
+def test_gallery_compares_every_model_with_the_gray_copy(open_page):
+    app = open_page("gallery", view="Compare models", compared="1 ship")
+    table = app.dataframe[0].value.set_index("model")
+    names = [entry.name for entry in library.list_models()]
+    assert list(table.index) == [*names, "gray copy"]
+    assert table.loc["linear", "mse"] == library.find_model("linear").metric("test")
+    assert {f"1 ship: {name}" for name in ("original", "grayscale", *names)} <= set(alt_texts(app))
+
+
+def test_gallery_compares_models_whose_history_is_damaged(open_page, monkeypatch, tmp_path):
+    shutil.copytree(library.SHIPPED / "notebook", tmp_path / "models" / "notebook")
+    (tmp_path / "models" / "notebook" / "history.json").write_text("{")
+    monkeypatch.setattr(library, "SHIPPED", tmp_path / "models")
+    assert len(open_page("gallery", view="Compare models").dataframe[0].value) == 2
+
+
 def picture(mode="RGB", size=(60, 40), form="PNG"):
     buffer = io.BytesIO()
     Image.new(mode, size, 120).save(buffer, form)

@@ -1,0 +1,89 @@
+"""The gallery's second view: every model beside the others, in a table, in curves, and on the same images."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from colorizer import evaluation, library
+from colorizer.color import gray_copy, to_uint8
+from colorizer.data import CLASS_NAMES
+from colorizer.errors import ColorizerError
+from colorizer.images import tile_rows
+from colorizer.metrics import METRICS
+from colorizer.ui import state
+
+
+def show_comparison(entries: list[library.ModelEntry]) -> None:
+    """Show all models, best first."""
+    split = "test" if all("test" in entry.card["metrics"] for entry in entries) else "samples"
+    st.subheader(f"Measured on {'10,000 test images' if split == 'test' else 'the 20 built-in samples'}")
+    rows = [_row(entry, split) for entry in entries]
+    baseline = entries[0].card["metrics"][split]["gray_copy"]
+    rows.append({"model": "gray copy", "parameters": 0} | {name: baseline[name] for name in METRICS})
+    formats = {
+        name: st.column_config.NumberColumn(name, format=f"%{style}", help=f"{better} is better")
+        for name, (better, style) in METRICS.items()
+    }
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        placeholder="",
+        alt="Models with their size, speed and every metric, beside the gray copy",
+        column_config=formats
+        | {
+            "parameters": st.column_config.NumberColumn(format="localized"),
+            "MB": st.column_config.NumberColumn(format="%.1f", help="size of the model file"),
+            "s/epoch": st.column_config.NumberColumn(format="%.1f", help="median, on the machine that trained it"),
+        },
+    )
+
+    curves = [_curve(entry) for entry in entries if entry.model_config.target != "gray"]
+    curves = [curve for curve in curves if len(curve)]
+    if curves:
+        st.subheader("Validation loss")
+        chart = alt.Chart(pd.concat(curves)).mark_line(point=True)
+        chart = chart.encode(
+            x=alt.X("epoch:Q", title="epochs"),
+            y=alt.Y("loss:Q", title="mean squared error", scale=alt.Scale(type="log", nice=False, zero=False)),
+            color=alt.Color("model:N", legend=alt.Legend(title=None, orient="top", columns=3)),
+            tooltip=["model:N", "epoch:Q", alt.Tooltip("loss:Q", format=".5f")],
+        )
+        st.altair_chart(chart.properties(height=320), alt="Validation loss of each model over its epochs")
+
+    st.subheader("The same images through every model")
+    samples = state.load_samples()
+    labels = [f"{index} {CLASS_NAMES[label]}" for index, label in enumerate(samples.labels)]
+    chosen = st.selectbox("Image", labels, key="compared", bind="query-params")
+    index = labels.index(chosen) if chosen in labels else 0
+    original = samples.images[index]
+    tiles = [("original", original, None), ("grayscale", to_uint8(gray_copy(original)), None)]
+    for entry in entries:
+        stored = evaluation.stored_predictions(entry, "samples", "test")
+        if stored is not None:
+            tiles.append((entry.name, stored.images[index], stored.mse[index]))
+    with st.grid(min_column_width=130, gap="small"):
+        for name, image, mse in tiles:
+            caption = name if mse is None else f"{name}, mse {mse:.4f}"
+            st.image(tile_rows([[image]], 6), width="stretch", caption=caption, alt=f"{chosen}: {name}")
+
+
+def _row(entry: library.ModelEntry, split: str) -> dict[str, object]:
+    try:
+        seconds = library.load_history(entry)["seconds"]
+    except (ColorizerError, KeyError):
+        seconds = []
+    return {
+        "model": entry.name,
+        "parameters": entry.card["parameters"],
+        "MB": entry.card["bytes"] / 1e6,
+        "s/epoch": float(np.median(seconds)) if seconds else None,
+    } | {name: entry.metric(split, name) for name in METRICS}
+
+
+def _curve(entry: library.ModelEntry) -> pd.DataFrame:
+    try:
+        history = library.load_history(entry)
+        return pd.DataFrame({"epoch": history["epoch"], "loss": history["val_loss"]}).assign(model=entry.name)
+    except (ColorizerError, KeyError, ValueError):
+        return pd.DataFrame()
