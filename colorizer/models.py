@@ -80,7 +80,7 @@ def _pass_luminance_through(luminance, chroma):
 
 def build_conv(config: ModelConfig) -> "keras.Model":
     """Convolutional autoencoder without skip connections: 32 x 32 pixels, `latent_dim` numbers at 4 x 4, RGB."""
-    from keras import Input, Model, layers
+    from keras import Input, Model, initializers, layers
 
     luminance = Input((32, 32, 1), name="luminance")
     features = _encode(config, luminance)[-1]
@@ -90,7 +90,8 @@ def build_conv(config: ModelConfig) -> "keras.Model":
         features = _residual_block(config, features)
         features = layers.UpSampling2D(2)(layers.Conv2D(width, 1)(_activate(config, features)))
     features = _activate(config, _residual_block(config, features))
-    output = layers.Conv2DTranspose(3, 4, strides=2, padding="same")(features)
+    mean = initializers.Constant(INPUT_MEAN)
+    output = layers.Conv2DTranspose(3, 4, strides=2, padding="same", bias_initializer=mean)(features)
     return Model(luminance, output, name="conv")
 
 

@@ -20,6 +20,8 @@ _STEPS = {
     "linear": "No training: the best linear map through 32 numbers, in closed form.",
     "dense": "Trained properly: started from that linear map, linear bottleneck, schedule, mirrored images.",
     "dense-chroma": "Luminance passes through; only chroma goes through the 32 numbers.",
+    "conv": "Convolutions instead of dense layers, 512 numbers at 4 x 4 places, no luminance passed through.",
+    "unet": "Convolutions, skip connections, and the luminance passed through.",
 }
 
 st.title("How it works")
@@ -104,36 +106,16 @@ st.markdown(
     "measured on the same 10,000 test images. The number to beat is the *gray copy*, which just repeats the gray value."
 )
 entries = {entry.name: entry for entry in library.list_models() if not entry.damage and entry.shipped}
-rows = []
-for step, text in _STEPS.items():
-    if step not in entries or entries[step].metric("test") is None:
-        continue
-    entry = entries[step]
-    rows.append(
-        {
-            "model": step,
-            "what changed": text,
-            "loss on its own target": entry.card["best_val_loss"],
-            "colour error (test mse)": entry.metric("test"),
-            "sharpness (ssim)": entry.metric("test", "ssim"),
-        }
-    )
-if rows:
-    baseline = next(iter(entries.values())).card["metrics"]["test"]["gray_copy"]
-    rows.append(
-        {
-            "model": "gray copy",
-            "what changed": "The baseline: no network at all.",
-            "loss on its own target": None,
-            "colour error (test mse)": baseline["mse"],
-            "sharpness (ssim)": baseline["ssim"],
-        }
-    )
-    table = ["| model | what changed | loss on its own target | colour error, test `mse` | sharpness, `ssim` |"]
-    table.append("|:--|:--|--:|--:|--:|")
-    for row in rows:
-        name, text, loss, mse, ssim = row.values()
-        table.append(f"| **{name}** | {text} | {'' if loss is None else f'{loss:.4f}'} | {mse:.5f} | {ssim:.3f} |")
-    st.markdown("\n".join(table))
+steps_there = [(entries[name], text) for name, text in _STEPS.items() if name in entries]
+if steps_there:
+    lines = ["| model | what changed | loss on its own target | colour error, test `mse` | sharpness, `ssim` |"]
+    lines.append("|:--|:--|--:|--:|--:|")
+    for entry, text in steps_there:
+        loss, mse, ssim = entry.card["best_val_loss"], entry.metric("test"), entry.metric("test", "ssim")
+        lines.append(f"| **{entry.name}** | {text} | {loss:.4f} | {mse:.5f} | {ssim:.3f} |")
+    baseline = steps_there[0][0].card["metrics"]["test"]["gray_copy"]
+    text = "The baseline: no network at all."
+    lines.append(f"| **gray copy** | {text} | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
+    st.markdown("\n".join(lines))
 else:
     st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")

@@ -1,0 +1,29 @@
+"""presets: the first losses of each on synthetic images are those that were recorded, to three digits."""
+
+import pytest
+
+from colorizer.config import PRESETS
+from colorizer.training import train
+
+# Losses of the first three steps, batches of 16 out of 64 synthetic images, and the validation loss on the samples.
+RECORDED = {
+    "notebook": (0.055846, 0.052237, 0.051223, 0.065146),
+    "dense": (0.013921, 0.014644, 0.013300, 0.016615),
+    "dense-chroma": (0.004940, 0.007043, 0.005408, 0.006108),
+    "conv": (0.054123, 0.050660, 0.050943, 0.063880),
+    "unet": (0.004972, 0.007200, 0.005416, 0.006162),
+    "quick": (0.008401, 0.010377, 0.007878, 0.008277),
+}
+
+
+def first_losses(preset, dataset):
+    """Train for three steps, small ones, so that rounding differences between machines do not grow."""
+    chosen = PRESETS[preset]
+    settings = chosen.train.replace(epochs=1, train_images=48, batch_size=16, learning_rate=1e-4)
+    history = train(chosen.model, settings, dataset).history
+    return (*history["batch_loss"], history["val_loss"][-1])
+
+
+@pytest.mark.parametrize("preset", [name for name, preset in PRESETS.items() if preset.train.epochs])
+def test_a_preset_trains_as_it_was_recorded(preset, tiny):
+    assert first_losses(preset, tiny) == pytest.approx(RECORDED[preset], rel=1e-3)
