@@ -33,9 +33,10 @@ class Colorizer:
         self.entry = entry
         self._constant = tf.constant
         self._any_size = model.input_shape[1] is None
-        shape = tf.TensorSpec(model.input_shape, tf.float32)
-        # A concrete function: traced once, here.
-        self._forward = tf.function(lambda batch: model(batch, training=False)).get_concrete_function(shape)
+        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
+        # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
+        self._small = tf.function(lambda batch: model(batch, training=False)).get_concrete_function(shape)
+        self._other = lambda batch: model(batch, training=False)
 
     def predict(self, luminance: np.ndarray) -> np.ndarray:
         """Colorize a batch.
@@ -47,9 +48,10 @@ class Colorizer:
             float32 of shape (N, 32, 32, 3), or that size, not clipped. A model of the target `gray` gives three equal
             channels.
         """
+        forward = self._small if luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE) else self._other
         output = np.empty((*luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
-            output[start : start + _BATCH] = self._forward(self._constant(luminance[start : start + _BATCH])).numpy()
+            output[start : start + _BATCH] = forward(self._constant(luminance[start : start + _BATCH])).numpy()
         return output
 
     def predict_chroma(self, luminance: np.ndarray) -> np.ndarray:

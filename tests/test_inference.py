@@ -8,6 +8,7 @@ import pytest
 import colorizer
 from colorizer import inference, library
 from colorizer.color import split_luminance, to_luminance
+from colorizer.config import ModelConfig
 from colorizer.errors import ImageError, ModelError
 
 GENERATOR = np.random.default_rng(0)
@@ -125,3 +126,15 @@ def test_the_public_names(samples):
     np.testing.assert_array_equal(colorizer.decode_image(png), samples.images[0])
     with pytest.raises(AttributeError, match="module 'colorizer' has no attribute 'nope'"):
         _ = colorizer.nope
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 70), (1, 1), (300, 8), (64, 64)])
+def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
+    from colorizer.models import build_model
+
+    model = inference.Colorizer(build_model(ModelConfig("unet", latent_dim=16, target="chroma")), None)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    result = model.colorize(image)
+    assert result.shape == image.shape
+    assert np.abs(to_luminance(result) - to_luminance(image)).max() < 1 / 255
+    assert min(model.predict_chroma(to_luminance(image)).shape[:2]) == 64
