@@ -197,7 +197,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                 if type(event).__name__ == "Batch":
                     bar.total = event.steps
                     bar.set_postfix(loss=f"{event.loss:.5f}", refresh=False)
-                    bar.update()
+                    bar.update(event.step - bar.n)  # a resumed run does not start at 0
                 elif type(event).__name__ == "Epoch":
                     bar.write(
                         f"epoch {event.epoch}: loss {event.loss:.5f}, validation {event.val_loss:.5f}, "
