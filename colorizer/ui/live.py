@@ -22,15 +22,14 @@ _STATES = {
 }
 
 
-def start_run(spec: TrainingSpec) -> bool:
-    """Start a run and put its id and key into the URL; on failure say why and return False."""
+def start_run(spec: TrainingSpec) -> None:
+    """Start a run and put its id and key into the URL; on failure say why."""
     try:
         run_id, key = training_service().start(spec)
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
-        return False
+        return
     st.query_params.update(run=run_id, key=key)
-    return True
 
 
 def training_dataset() -> str:

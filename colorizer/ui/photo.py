@@ -82,6 +82,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
         on_click="ignore",
     )
     st.caption(
-        f"PNG, {width:,} x {height:,} pixels. The luminance is the photo's own; {entry.name} looked at it in "
-        "32 x 32 pixels and gave the chroma, so colours are broad and soft."
+        f"PNG, {width:,} x {height:,} pixels. The luminance is the photo's own; {entry.name} saw a small version of it "
+        "and gave the chroma, so colours are broad and soft."
     )

@@ -4,7 +4,6 @@ import time
 
 import streamlit as st
 
-from colorizer import library
 from colorizer.config import get_preset
 from colorizer.errors import ColorizerError
 from colorizer.images import PHOTOS, SUFFIXES
@@ -39,16 +38,16 @@ if "run" in st.query_params:
 
 st.header("Epoch by epoch")
 st.markdown("How each shipped model got there. Move the slider: nothing is computed, these were kept during training.")
-trained = [entry for entry in entries if len(library.load_arrays(entry, "snapshots.npz")["epochs"]) > 1]
+trained = [entry for entry in entries if len(state.load_snapshots(entry)[0]) > 1]
 if trained:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         entry = state.pick_model(trained, key="history")
-        snapshots = library.load_arrays(entry, "snapshots.npz")
-        marks = [f"{epoch:.2f}" for epoch in snapshots["epochs"]]
+        epochs, images = state.load_snapshots(entry)
+        marks = [f"{epoch:.2f}" for epoch in epochs]
         index = st.slider("Snapshot", 0, len(marks) - 1, len(marks) - 1, key=f"snapshot-{entry.name}")
     st.markdown(f"**{entry.name} after {marks[index]} epochs**")
     pictures.show_snapshot(
-        snapshots["images"][index],
+        images[index],
         f"Eight test images as {entry.name} colorizes them after {marks[index]} epochs, "
         "between their grayscale and original versions",
     )

@@ -8,7 +8,7 @@ import streamlit as st
 
 from colorizer import data, evaluation, images, inference, library, linear
 from colorizer.color import gray_copy
-from colorizer.errors import DataError
+from colorizer.errors import DataError, ModelError
 from colorizer.metrics import image_mse
 from colorizer.service import training_service
 
@@ -63,6 +63,20 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
 @st.cache_resource(max_entries=8, show_spinner="Loading the model …")
 def _load(path: str, checksum: str) -> inference.Colorizer:
     return inference.load(path)
+
+
+def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (S,) and reconstructions, uint8 (S, 8, 32, 32, 3), kept while a model learned; empty if unreadable."""
+    return _load_snapshots(str(entry.path), entry.checksum)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _load_snapshots(path: str, checksum: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        arrays = library.load_arrays(library.find_model(path), "snapshots.npz")
+        return arrays["epochs"], arrays["images"]
+    except (ModelError, KeyError):
+        return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
 
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:

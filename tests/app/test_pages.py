@@ -215,6 +215,7 @@ def test_a_damaged_model_harms_no_page(open_page, monkeypatch, tmp_path):
     shutil.copytree(library.SHIPPED / "linear", shipped / "broken")
     (shipped / "broken" / "model.keras").write_bytes(b"")
     (shipped / "linear" / "history.json").write_text("[]")
+    (shipped / "linear" / "snapshots.npz").write_bytes(b"PK")
     monkeypatch.setattr(library, "SHIPPED", shipped)
     for page in PAGES:
         app = open_page(page)
