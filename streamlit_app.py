@@ -15,5 +15,7 @@ page = st.navigation(
     ],
     position="top",
 )
-page.run()
-state.warm_up()
+try:
+    page.run()
+finally:  # a page may end early
+    state.warm_up()

@@ -26,13 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         result, text = options.run(options)
+        print(json.dumps(result, indent=2) if options.json else text, flush=True)
     except ColorizerError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {error}. Check the disk and the paths given.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 1
-    print(json.dumps(result, indent=2) if options.json else text)
     return int(bool(result.get("failed")))
 
 
@@ -212,6 +218,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                 lambda stage: bar.write(f"{stage} ...", file=sys.stderr),
                 options.library,
                 options.replace,
+                config.home() / "checkpoints" / f"{name}.npz",
             )
     finally:
         signal.signal(signal.SIGINT, previous)

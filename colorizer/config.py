@@ -1,7 +1,6 @@
 """What a model is and how it is trained: frozen, validated dataclasses, JSON in and out, and the presets."""
 
 import dataclasses
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -180,8 +179,6 @@ class TrainConfig(_Config):
         self._check_flag("flips")
         self._check_number("shift", 0, 8)
         self._check_number("seed", 0, 2**31 - 1)
-        if not math.isfinite(self.learning_rate):
-            raise ConfigError(f"learning_rate must be finite, received {self.learning_rate!r}.")
 
 
 @dataclass(frozen=True)

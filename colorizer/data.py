@@ -1,5 +1,6 @@
 """Data sets: CIFAR-10 (archive, download, memory-mapped cache), the built-in samples, and synthetic images."""
 
+import errno
 import functools
 import logging
 import os
@@ -21,6 +22,7 @@ from colorizer.errors import ConfigError, DataError
 from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+NUM_SAMPLES = 20
 # Of the built-in samples: cat, ship, frog, automobile, airplane, truck, dog, horse.
 SNAPSHOT_SAMPLES = (0, 1, 4, 6, 10, 11, 12, 13)
 
@@ -190,6 +192,8 @@ def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, 
                 shutil.rmtree(folder, ignore_errors=True)
     except (OSError, ValueError) as error:
         reason = "the file received is not the official one" if isinstance(error, ValueError) else "no connection"
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            reason = "the disk is full"
         raise DataError(
             f"CIFAR-10 could not be downloaded from {CIFAR10_URL} ({reason}). Check the network, or set "
             "COLORIZER_CIFAR10 to an archive you have."

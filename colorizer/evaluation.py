@@ -13,7 +13,7 @@ import numpy as np
 from colorizer import config, library, linear
 from colorizer.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
 from colorizer.config import MAX_LATENT_DIM
-from colorizer.data import CLASS_NAMES, Dataset, Split, load_statistics
+from colorizer.data import CLASS_NAMES, NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
@@ -95,9 +95,10 @@ def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> P
     if dataset == "samples":
         try:
             arrays = library.load_arrays(entry, "predictions.npz")
-            return Predictions(arrays["samples"], arrays["samples_mse"])
+            stored = Predictions(arrays["samples"], arrays["samples_mse"])
         except (ModelError, KeyError):
             return None
+        return stored if len(stored.images) == len(stored.mse) == NUM_SAMPLES else None
     folder = _folder(entry, dataset, split)
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")

@@ -55,8 +55,11 @@ def decode_image(data: bytes) -> np.ndarray:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray in one of Pillow's integer modes
-        values = np.asarray(picture, np.float64)
-        full_scale = 65535 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255
+        values = np.nan_to_num(np.asarray(picture, np.float64))
+        peak = values.max(initial=0)
+        full_scale = 65535 if picture.mode.startswith("I;16") or peak > 255 else 255
+        if picture.mode == "F" and peak <= 1:
+            full_scale = 1
         return Image.fromarray(np.clip(np.rint(values * 255 / full_scale), 0, 255).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

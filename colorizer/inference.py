@@ -24,10 +24,10 @@ class Colorizer:
     """A model ready to use; safe to call from several threads.
 
     Attributes:
-        entry: the library entry that it was loaded from.
+        entry: the library entry that it was loaded from, or None.
     """
 
-    def __init__(self, model: "keras.Model", entry: library.ModelEntry) -> None:
+    def __init__(self, model: "keras.Model", entry: library.ModelEntry | None) -> None:
         import tensorflow as tf
 
         self.entry = entry

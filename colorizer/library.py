@@ -6,6 +6,7 @@ Listing and reading need no TensorFlow; only `load_keras_model` imports it.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
+from colorizer.metrics import METRICS
 from colorizer.storage import replace_folder, write_json
 
 if TYPE_CHECKING:
@@ -105,11 +107,13 @@ def read_entry(path: Path) -> ModelEntry:
         config.validate_name(path.name)
         _ = entry.model_config, entry.train_config
         metrics = card["metrics"]
-        if not isinstance(card["sha256"], str) or not isinstance(metrics, dict):
-            raise ModelError("its card has values of the wrong type")
+        if not isinstance(card["sha256"], str) or "samples" not in metrics:
+            raise ModelError("its card has no checksum or no metrics on the samples")
+        numbers = [card[key] for key in ("parameters", "epochs_done", "seconds", "best_val_loss", "bytes")]
         for measured in metrics.values():
-            if not all(isinstance(value, int | float) for value in measured["model"].values()):
-                raise ModelError("its card has a metric that is no number")
+            numbers += [measured[of][name] for of in ("model", "gray_copy") for name in METRICS]
+        if not all(isinstance(number, int | float) and not math.isnan(number) for number in numbers):
+            raise ModelError("its card has a value that is no number")
         size = (path / "model.keras").stat().st_size
         if size != card["bytes"]:
             raise ModelError(f"model.keras has {size:,} bytes, its card says {card['bytes']:,}")
@@ -128,7 +132,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     Raises:
         ModelError: there is none, or it is damaged.
     """
-    if isinstance(name_or_path, Path) or os.sep in name_or_path:
+    if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(Path(name_or_path).expanduser().absolute())
     else:
         entries = list_models()

@@ -1,5 +1,6 @@
 """Training jobs: a worker process for each, one at a time, with its run in a folder that any page can read."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -33,7 +34,7 @@ class RunView:
         spec: what is trained.
         state: one of `ACTIVE_STATES`, or `done`, `stopped`, `failed`, `interrupted`.
         message: why it failed.
-        batches, epochs: dicts of lists, from the `Batch` and `Epoch` events.
+        batches, epochs: the `Batch` and `Epoch` events, as dicts.
         snapshots: epochs and file of each snapshot.
     """
 
@@ -135,22 +136,23 @@ class TrainingService:
         """Wait for a worker's end, tidy up after it and prepare the next one."""
         worker.wait()
         worker.stdin.close()
-        with self._lock:
+        with self._lock, contextlib.suppress(TrainingError, OSError):  # its folder is gone, or the disk is full
+            del self._workers[run_id]
             if run_id in self._discarded:
                 self._remove(run_id)
             elif read_run(run_id, alive=True).active:  # it died without a word
                 reason = f"The training process ended unexpectedly (exit code {worker.returncode}). Start it again."
                 write_json(runs_folder() / run_id / "status.json", {"state": "failed", "message": reason})
-            del self._workers[run_id]
         self.prepare()
 
     def active_run(self) -> RunView | None:
         """The run that this server is working on, if any."""
         with self._lock:
             for run_id in self._workers:
-                run = read_run(run_id, alive=True)
-                if run.active and run_id not in self._discarded:
-                    return run
+                with contextlib.suppress(TrainingError):  # its folder is gone
+                    run = read_run(run_id, alive=True)
+                    if run.active and run_id not in self._discarded:
+                        return run
         return None
 
     def view(self, run_id: str) -> RunView:

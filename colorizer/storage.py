@@ -29,9 +29,11 @@ def replace_folder(target: Path) -> Iterator[Path]:
     try:
         staging.chmod(0o755)
         yield staging
+        old = target.with_name(f"{staging.name}-old")
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         staging.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """train(): a blocking function that fits a model and reports its progress through a callback."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -143,6 +144,8 @@ def train(
         finished = Epoch(epoch + 1, float(np.mean(losses)), trainer.validation_loss(), seconds)
         for key, value in dataclasses.asdict(finished).items():
             result.history[key].append(value)
+        if result.stopped:  # in the middle of an epoch
+            result.history["epoch"][-1] = round(len(curve) / steps_per_epoch, 4)
         on_event(finished)
         if result.stopped:
             break
@@ -242,14 +245,15 @@ class _Trainer:
 
     def save(self, path: Path, result: TrainResult, curve: list[float]) -> None:
         """Write a checkpoint: all variables, the history, the curve and the snapshots."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {"identity": self._identity, "history": result.history, "curve": curve}
         arrays = {f"variable_{index}": variable.numpy() for index, variable in enumerate(self._variables)}
         arrays["snapshot_epochs"] = np.array([snapshot.epochs for snapshot in result.snapshots])
         arrays["snapshot_images"] = np.stack([snapshot.images for snapshot in result.snapshots])
         staging = path.with_suffix(".staging.npz")
-        np.savez(staging, state=np.array(json.dumps(state)), **arrays)
-        staging.replace(path)
+        with contextlib.suppress(OSError):  # a full disk must not end the run that it is there to save
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(staging, state=np.array(json.dumps(state)), **arrays)
+            staging.replace(path)
 
     def restore(self, path: Path, result: TrainResult, curve: list[float]) -> bool:
         """Go back to a checkpoint of the same configurations; False if there is none that can be used."""

@@ -72,9 +72,10 @@ def run_training(
     spec: TrainingSpec,
     on_event: Callable[[Any], None],
     should_stop: Callable[[], bool],
-    on_stage: Callable[[str], None] = lambda stage: None,
+    on_stage: Callable[[str], None],
     folder: Path | None = None,
     replace: bool = False,
+    checkpoint: Path | None = None,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it on CIFAR-10's validation and test images where they are prepared.
 
@@ -83,13 +84,13 @@ def run_training(
         on_event, should_stop: as in `training.train`.
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder, replace: as in `library.save_model`.
+        checkpoint: as in `training.train`; deleted when the model is saved.
     """
     library.check_name_is_free(spec.name, folder, replace)
     dataset = data.load_dataset(spec.train.dataset)
     from colorizer import training  # imports TensorFlow: after the checks that need none
 
     on_stage("training")
-    checkpoint = config.home() / "checkpoints" / f"{spec.name}.npz"
     result = training.train(spec.model, spec.train, dataset, on_event, should_stop, checkpoint)
     on_stage("saving")
     colorizer = Colorizer(result.model, None)
@@ -123,7 +124,8 @@ def run_training(
         | {f"photo_{name}": chroma for name, chroma in photos.items()},
     }
     entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     if (cifar10 := _prepared_cifar10(dataset)) is not None:
         on_stage("measuring")
         measured = {split: evaluation.measure(colorizer, cifar10, split) for split in ("validation", "test")}
@@ -190,7 +192,8 @@ class _RunFolder:
 
 def main() -> None:
     """Run as a process: see the module's docstring."""
-    os.nice(10)  # the pages stay quick
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)  # the pages stay quick
     import colorizer.training  # noqa: F401, the slow import, done before there is work
 
     line = sys.stdin.readline()
@@ -210,14 +213,14 @@ def main() -> None:
     try:
         spec = TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
         entry = run_training(spec, run.on_event, stop.is_set, lambda stage: run.status(state=stage))
-        run.status(state="stopped" if entry.card["stopped"] else "done", model=entry.name)
+        run.status(state="stopped" if entry.card["stopped"] else "done")
     except ColorizerError as error:
         run.status(state="failed", message=str(error))
     except MemoryError:
         run.status(state="failed", message="The machine ran out of memory. Use fewer images or smaller layers.")
     except Exception as error:
         traceback.print_exc()
-        run.status(state="failed", message=f"Something unexpected went wrong: {error}. The run's log has the details.")
+        run.status(state="failed", message=f"Something unexpected went wrong: {error}. See logs/worker.log.")
     os._exit(0)  # do not wait for the thread that blocks on stdin
 
 

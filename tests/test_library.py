@@ -106,18 +106,27 @@ DAMAGE = {
     "card nests deeply": (lambda p: (p / "card.json").write_text("[" * 100_000), ""),
     "card is a folder": (lambda p: (p / "card.json").unlink() or (p / "card.json").mkdir(), ""),
     "no metrics": (lambda p: _edit_card(p, lambda c: c.pop("metrics")), "its card lacks 'metrics'"),
-    "metrics are a list": (lambda p: _edit_card(p, lambda c: c.update(metrics=[])), "values of the wrong type"),
+    "metrics are a list": (lambda p: _edit_card(p, lambda c: c.update(metrics=[])), "no metrics on the samples"),
     "metric is text": (
         lambda p: _edit_card(p, lambda c: c["metrics"]["samples"]["model"].update(mse="<b>0</b>")),
-        "a metric that is no number",
+        "a value that is no number",
     ),
     "metric is null": (
-        lambda p: _edit_card(p, lambda c: c["metrics"].update(test={"model": {"mse": None}, "gray_copy": {}})),
-        "a metric that is no number",
+        lambda p: _edit_card(p, lambda c: c["metrics"]["samples"]["gray_copy"].update(mse=None)),
+        "a value that is no number",
     ),
+    "metric is not a number": (
+        lambda p: _edit_card(p, lambda c: c["metrics"]["samples"]["model"].update(mse=float("nan"))),
+        "a value that is no number",
+    ),
+    "metric is missing": (
+        lambda p: _edit_card(p, lambda c: c["metrics"]["samples"]["model"].pop("mae")),
+        "its card lacks 'mae'",
+    ),
+    "no seconds": (lambda p: _edit_card(p, lambda c: c.pop("seconds")), "its card lacks 'seconds'"),
     "split without metrics": (lambda p: _edit_card(p, lambda c: c["metrics"].update(test=3)), ""),
     "no checksum": (lambda p: _edit_card(p, lambda c: c.pop("sha256")), "its card lacks 'sha256'"),
-    "checksum is a number": (lambda p: _edit_card(p, lambda c: c.update(sha256=3)), "values of the wrong type"),
+    "checksum is a number": (lambda p: _edit_card(p, lambda c: c.update(sha256=3)), "no checksum"),
     "unknown setting": (lambda p: _edit_card(p, lambda c: c["model"].update(depth=3)), "no setting 'depth'"),
     "setting out of range": (lambda p: _edit_card(p, lambda c: c["train"].update(epochs=-1)), "epochs must be"),
     "no model": (lambda p: (p / "model.keras").unlink(), r"model\.keras is missing"),
@@ -263,8 +272,9 @@ def test_a_damaged_model_can_be_deleted(save_tiny):
 def test_models_are_listed_best_first(save_tiny):
     for name, error in {"worst": 0.3, "best": 0.0001, "middle": 0.1}.items():
         entry = save_tiny(name)
-        metrics = {"test": {"images": 1, "model": {"mse": error}, "gray_copy": {"mse": 0.0066}}}
-        library.update_card(entry, metrics=metrics)
+        samples = entry.card["metrics"]["samples"]
+        test = samples | {"model": samples["model"] | {"mse": error}}
+        library.update_card(entry, metrics={"samples": samples, "test": test})
     names = [entry.name for entry in library.list_models()]
     assert names[0] == "best"
     assert names.index("middle") < names.index("worst")

@@ -75,7 +75,7 @@ def test_a_unet_takes_any_multiple_of_8_and_keeps_its_luminance(height, width):
 
 def test_a_unet_starts_near_gray(luminance):
     output = np.asarray(build_model(PRESETS["unet"].model)(luminance))
-    assert np.abs(output - luminance).max() < 0.1
+    assert np.abs(output - luminance).max() < 0.2
 
 
 def test_the_passthrough_is_not_trained():

@@ -5,7 +5,7 @@ import pytest
 from colorizer.config import PRESETS
 from colorizer.training import train
 
-# Losses of the first three steps, batches of 16 out of 64 synthetic images, and the validation loss on the samples.
+# Losses of the first three steps, batches of 16 out of 48 synthetic images, and the validation loss on the samples.
 RECORDED = {
     "notebook": (0.055846, 0.052237, 0.051223, 0.065146),
     "dense": (0.013921, 0.014644, 0.013300, 0.016615),

@@ -108,7 +108,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
 
 
 def test_a_stopped_training_is_kept_and_says_so(tiny_spec, tmp_path):
-    entry = run_training(tiny_spec, lambda event: None, lambda: True, folder=tmp_path)
+    entry = run_training(tiny_spec, lambda event: None, lambda: True, lambda stage: None, tmp_path)
     assert entry.path == tmp_path / "mine"
     assert entry.card["stopped"]
     assert len(library.load_history(entry)["batch_loss"]) == 1

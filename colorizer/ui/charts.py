@@ -14,7 +14,6 @@ def loss_chart(
     epochs: list[tuple[float, float]],
     gray_copy: float | None,
     total_epochs: float,
-    height: int = 280,
 ) -> alt.LayerChart:
     """Draw training loss, validation loss and the gray copy over epochs, on a logarithmic axis.
 
@@ -22,7 +21,6 @@ def loss_chart(
         batches, epochs: pairs of (epochs done, mean squared error).
         gray_copy: its mean squared error on the same images, or None.
         total_epochs: end of the horizontal axis, which does not move while a run goes on.
-        height: in pixels.
     """
     losses = [loss for _, loss in batches + epochs] + ([gray_copy] if gray_copy else [])
     domain = [min(losses) * 0.9, max(losses) * 1.1] if losses else [0.001, 0.1]
@@ -49,4 +47,4 @@ def loss_chart(
     ]
     if gray_copy is not None:
         layers.append(line([(0, gray_copy), (total_epochs, gray_copy)], _LABELS[2], strokeDash=[5, 4]))
-    return alt.layer(*layers).properties(height=height)
+    return alt.layer(*layers).properties(height=280)

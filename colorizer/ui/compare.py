@@ -45,7 +45,12 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
         chart = alt.Chart(pd.concat(curves)).mark_line(point=True)
         chart = chart.encode(
             x=alt.X("epoch:Q", title="epochs"),
-            y=alt.Y("loss:Q", title="mean squared error", scale=alt.Scale(type="log", nice=False, zero=False)),
+            y=alt.Y(
+                "loss:Q",
+                title="mean squared error",
+                scale=alt.Scale(type="log", nice=False, zero=False),
+                axis=alt.Axis(format="~g", values=[0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]),
+            ),
             color=alt.Color("model:N", legend=alt.Legend(title=None, orient="top", columns=3)),
             tooltip=["model:N", "epoch:Q", alt.Tooltip("loss:Q", format=".5f")],
         )

@@ -25,7 +25,8 @@ def _open(index: int) -> None:
 
 
 @st.dialog("One image, closely", width="large", on_dismiss=_close)
-def _show_closely(index: int) -> None:
+def _show_closely() -> None:
+    index = int(st.query_params["image"])  # read here: a rerun of the dialog alone repeats its first arguments
     original, reconstructed = split.images[index], predictions.images[index]
     gray = to_uint8(gray_copy(original))
     error = np.abs(as_float(reconstructed) - as_float(original)).mean(axis=-1)
@@ -46,9 +47,12 @@ def _show_closely(index: int) -> None:
     numbers.markdown(f"**#{index}, {name}**")
     numbers.markdown(_metrics_table(compute_metrics(reconstructed[None], truth), gray_copy_metrics(truth)))
     with numbers.container(horizontal=True):
-        last = len(split.images) - 1
-        st.button("Previous", icon=":material/arrow_back:", on_click=_open, args=(max(index - 1, 0),))
-        st.button("Next", icon=":material/arrow_forward:", on_click=_open, args=(min(index + 1, last),))
+        shown = indices.tolist()
+        place = shown.index(index) if index in shown else -1
+        for label, icon, other in (("Previous", "arrow_back", place - 1), ("Next", "arrow_forward", place + 1)):
+            inside = place >= 0 and 0 <= other < len(shown)
+            args = (shown[other] if inside else index,)
+            st.button(label, icon=f":material/{icon}:", on_click=_open, args=args, disabled=not inside)
 
 
 def _metrics_table(model: dict[str, float], baseline: dict[str, float]) -> str:
@@ -81,6 +85,7 @@ view = st.segmented_control(
 )
 if view == "Compare models":
     compare.show_comparison(entries)
+    state.show_damaged_models()
     st.stop()
 dataset, split = state.open_test_images()
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -111,10 +116,8 @@ with main:
             if st.button("Download CIFAR-10 (170 MB)", icon=":material/download:"):
                 _download()
     num_pages = max(1, -(-len(indices) // _PAGE_SIZE))
-    top = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-    with top:
-        page = st.pagination(num_pages, key="page", bind="query-params") if num_pages > 1 else 1
-        st.caption(f"{len(indices):,} images, each original, grayscale, reconstructed")
+    page = st.pagination(num_pages, key="page", bind="query-params") if num_pages > 1 else 1
+    st.caption(f"{len(indices):,} images, each original, grayscale, reconstructed; page {page} of {num_pages}")
     if not len(indices):
         st.info(f"No image of the class {chosen} among these. Choose another class.", icon=":material/search_off:")
     with st.grid(min_column_width=280, gap="medium"):
@@ -148,6 +151,8 @@ with side:
                 ),
                 alt=f"Loss curve of {entry.name}: training batches, validation, and the gray copy",
             )
+        else:
+            st.caption("Solved in closed form: there is no loss curve.")
     except (ColorizerError, KeyError, ValueError):
         st.caption("Its loss curve cannot be read.")
     measured = "test" if "test" in entry.card["metrics"] else "samples"
@@ -159,5 +164,5 @@ with side:
 state.show_damaged_models()
 
 wanted = st.query_params.get("image", "")
-if wanted.isdecimal() and int(wanted) < len(split.images):
-    _show_closely(int(wanted))
+if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images):
+    _show_closely()

@@ -10,6 +10,11 @@ from colorizer.ui import charts, pictures, state
 from colorizer.worker import TrainingSpec
 
 _MAX_POINTS = 400
+DATASETS = {
+    "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
+    "synthetic": "synthetic clouds with CIFAR-10's mean and covariance: what second-order statistics alone can teach",
+    "samples": "the 20 built-in samples",
+}
 _STATES = {
     "starting": "Getting ready: the training process is loading TensorFlow",
     "training": "Learning",
@@ -28,8 +33,11 @@ def start_run(spec: TrainingSpec) -> None:
         run_id, key = training_service().start(spec)
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
+        if training_service().active_run() is not None:
+            st.page_link("colorizer/ui/train.py", label="Watch the one that is running", icon=":material/monitoring:")
         return
-    st.query_params.update(run=run_id, key=key)
+    st.session_state.setdefault("run_keys", {})[run_id] = key  # survives a look at another page
+    st.query_params.update(run=run_id, key=key)  # survives a reload
 
 
 def training_dataset() -> str:
@@ -66,12 +74,14 @@ def _poll(run_id: str) -> None:
 def _render(run: RunView) -> None:
     with st.container(border=True, key="run"):
         _show_status(run)
+        st.caption(f"It learns from: {DATASETS[run.spec.train.dataset]}.")
         if run.snapshots:
             panes = st.grid(min_column_width=440, gap="medium")
             with panes, st.container():
                 index = len(run.snapshots) - 1
+                marks = [f"{epochs:.2f}" for epochs, _ in run.snapshots]
                 if not run.active and index:
-                    index = st.slider("Back in time", 0, index, index, help="Snapshots taken while it learned.")
+                    index = st.select_slider("Back in time, epochs", range(len(marks)), index, marks.__getitem__)
                 epochs = run.snapshots[index][0]
                 st.markdown(f"**After {epochs:.2f} epochs**")
                 pictures.show_snapshot(
@@ -86,13 +96,14 @@ def _render(run: RunView) -> None:
 
 
 def _show_status(run: RunView) -> None:
-    text = f"**{run.spec.name}** · {_STATES[run.state]}"
+    text = f"**{run.spec.name}** · {_STATES.get(run.state, run.state)}"
     if run.state == "training" and run.batches:
         last = run.batches[-1]
         text += f" · step {last['step']:,} of {last['steps']:,} · loss {last['loss']:.5f}"
     if run.active:
         st.progress(run.progress, text=text)
-        if training_service().may_control(run.run_id, st.query_params.get("key", "")):
+        key = st.session_state.get("run_keys", {}).get(run.run_id) or st.query_params.get("key", "")
+        if training_service().may_control(run.run_id, key):
             with st.container(horizontal=True):
                 ask = {"args": (run.run_id,), "disabled": run.state not in ("starting", "training")}
                 st.button("Stop and keep", icon=":material/stop_circle:", on_click=training_service().stop, **ask)

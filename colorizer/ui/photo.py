@@ -13,13 +13,13 @@ from colorizer.ui import pictures, state
 _OWN, _SAMPLE = "Your own", "Sample photos"
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_data(max_entries=3, show_spinner=False)
 def _png(digest: str, _image: np.ndarray) -> bytes:
     return encode_png(_image)
 
 
 st.title("Your photo")
-entries = state.usable_models()
+entries = [entry for entry in state.usable_models() if entry.model_config.target != "gray"]
 with st.container(horizontal=True, vertical_alignment="bottom"):
     entry = state.pick_model(entries, key="model")
     source = st.segmented_control(
@@ -65,7 +65,7 @@ gray = to_uint8(gray_copy(pictures.fit_page(image)))
 colours = pictures.fit_page(image)
 was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
 columns = st.columns(2 if was_gray else 3)
-columns[0].image(gray, width="stretch", caption="Gray: all that the network sees", alt=f"{title}, in grayscale")
+columns[0].image(gray, width="stretch", caption="Grayscale", alt=f"{title}, in grayscale")
 columns[1].image(
     pictures.fit_page(result), width="stretch", caption=f"Colorized by {entry.name}", alt=f"{title}, colorized"
 )

@@ -10,14 +10,14 @@ from colorizer.images import PHOTOS, SUFFIXES
 from colorizer.ui import live, pictures, state
 from colorizer.worker import TrainingSpec
 
-_HERO = "chelsea"
+_HERO = "astronaut"
 
 st.title("Gray pictures, back in colour")
 st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
 
 entries = state.usable_models()
 best = entries[0]
-hero = st.container()
+above, hero = st.container(), st.container()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
@@ -34,22 +34,23 @@ with hero:
             st.error(str(error), icon=":material/broken_image:")
     pictures.show_before_and_after(photo, after, title, best.name)
 if "run" in st.query_params:
-    live.show_run()
+    with above:
+        live.show_run()
 
 st.header("Epoch by epoch")
 st.markdown("How each shipped model got there. Move the slider: nothing is computed, these were kept during training.")
-trained = [entry for entry in entries if len(state.load_snapshots(entry)[0]) > 1]
+trained = [entry for entry in entries if entry.shipped and len(state.load_snapshots(entry)[0]) > 1]
 if trained:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         entry = state.pick_model(trained, key="history")
         epochs, images = state.load_snapshots(entry)
         marks = [f"{epoch:.2f}" for epoch in epochs]
-        index = st.slider("Snapshot", 0, len(marks) - 1, len(marks) - 1, key=f"snapshot-{entry.name}")
-    st.markdown(f"**{entry.name} after {marks[index]} epochs**")
+        last = len(marks) - 1
+        index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
     pictures.show_snapshot(
         images[index],
         f"Eight test images as {entry.name} colorizes them after {marks[index]} epochs, "
         "between their grayscale and original versions",
     )
 else:
-    st.caption("No trained model here has snapshots yet.")
+    st.caption("No shipped model here has snapshots. Restore the folder assets/models.")

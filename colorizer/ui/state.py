@@ -142,13 +142,13 @@ def colorize_sample_photo(entry: library.ModelEntry, name: str) -> np.ndarray:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _colorize_sample_photo(path: str, checksum: str, name: str) -> np.ndarray:
     entry, photo = library.find_model(path), sample_photo(name)
-    chroma = library.load_arrays(entry, "predictions.npz").get(f"photo_{name}")
-    if chroma is None:
+    try:
+        return inference.apply_chroma(photo, library.load_arrays(entry, "predictions.npz")[f"photo_{name}"])
+    except (ModelError, KeyError):
         return load_colorizer(entry).colorize(photo)
-    return inference.apply_chroma(photo, chroma)
 
 
-@st.cache_data(max_entries=8, show_spinner="Reading the picture …")
+@st.cache_data(max_entries=3, show_spinner="Reading the picture …")
 def decode(content: bytes) -> np.ndarray:
     """Decode an uploaded file, uint8 (H, W, 3); raises `ImageError`."""
     return images.decode_image(content)
@@ -159,6 +159,6 @@ def colorize_upload(entry: library.ModelEntry, content: bytes) -> np.ndarray:
     return _colorize_upload(str(entry.path), entry.checksum, content)
 
 
-@st.cache_data(max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
+@st.cache_data(max_entries=3, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
 def _colorize_upload(path: str, checksum: str, content: bytes) -> np.ndarray:
     return _load(path, checksum).colorize(decode(content))

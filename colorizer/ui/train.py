@@ -11,8 +11,8 @@ from colorizer.service import training_service
 from colorizer.ui import live
 from colorizer.worker import TrainingSpec
 
-_LATENT_DIMS = tuple(2**power for power in range(1, 10))
-_EPOCHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50)
+_LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
+_EPOCHS = (1, 2, 3, 4, 5, 8, 12, 16, 20, 30, 40, 60)
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 _LEARNING_RATES = (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
 _TRAIN_IMAGES = (1_000, 2_000, 5_000, 10_000, 20_000, 45_000)
@@ -34,13 +34,9 @@ _SLIDERS = {
     "train_images": (
         "Training images",
         _TRAIN_IMAGES,
-        "{:,}",
+        "{}",
         "With fewer, an epoch is shorter and there is less to learn from.",
     ),
-}
-_DATASETS = {
-    "cifar10": "CIFAR-10: 45,000 photographs of ten kinds of things, 32 x 32 pixels",
-    "synthetic": "Synthetic: 20,000 clouds with the mean and covariance of CIFAR-10, no picture among them",
 }
 _DEFAULT_PRESET = "dense-chroma"
 _trainable = {name: preset for name, preset in PRESETS.items() if preset.train.epochs}
@@ -62,7 +58,9 @@ def _slider_values(preset: config.Preset) -> dict[str, float]:
 
 
 def _fill_sliders() -> None:
-    st.session_state.update(_slider_values(PRESETS[st.session_state.preset]))
+    """Let every slider start again from the chosen preset."""
+    for key in _SLIDERS:
+        st.session_state.pop(key, None)
 
 
 def _start() -> None:
@@ -93,26 +91,21 @@ def _default_name(preset: str) -> str:
 st.title("Train")
 st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
 have_cifar10 = data.cifar10_status()["state"] != "missing"
-datasets = list(_DATASETS) if have_cifar10 else ["synthetic"]
+datasets = ["cifar10", "synthetic"] if have_cifar10 else ["synthetic"]
 
 settings, view = st.columns([1, 2], gap="large")
 with settings:
-    chosen = st.pills(
-        "Preset",
-        list(_trainable),
-        default=_DEFAULT_PRESET,
-        required=True,
-        key="preset",
-        bind="query-params",
-        on_change=_fill_sliders,
+    names = list(_trainable)
+    chosen = st.selectbox(
+        "Preset", names, names.index(_DEFAULT_PRESET), key="preset", bind="query-params", on_change=_fill_sliders
     )
     st.caption(PRESETS[chosen].summary)
-    for key, value in _slider_values(PRESETS[chosen]).items():
-        if key not in st.session_state and key not in st.query_params:
-            st.session_state[key] = value
+    defaults = _slider_values(PRESETS[chosen])
     for key, (label, options, style, explanation) in _SLIDERS.items():
-        st.select_slider(label, options, format_func=style.format, key=key, help=explanation, bind="query-params")
-    captions = [_DATASETS[name] for name in datasets]
+        if key == "latent_dim":  # a convolutional model needs room for its channels
+            options = [dim for dim in options if PRESETS[chosen].model.architecture == "dense" or dim % 16 == 0]
+        st.select_slider(label, options, defaults[key], style.format, key=key, help=explanation, bind="query-params")
+    captions = [live.DATASETS[name] for name in datasets]
     st.radio("Data set", datasets, key="dataset", captions=captions, bind="query-params")
     if not have_cifar10:
         st.caption(
@@ -133,6 +126,7 @@ with settings:
         icon=":material/play_arrow:",
         on_click=_start,
         disabled=active is not None,
+        help="One training at a time: wait for the one that is running." if active else None,
         width="stretch",
     )
 with view:

@@ -23,6 +23,8 @@ def test_gallery_shows_reconstructions_enlarges_one_and_keeps_it_in_the_url(open
     page.wait_for_url("**image=3**")
     again = open_page(page.url.removeprefix(server))
     expect(again.get_by_role("dialog").get_by_text("#3, airplane")).to_be_visible()
+    again.get_by_role("dialog").get_by_role("button", name="Next").click()
+    expect(again.get_by_role("dialog").get_by_text("#4, frog")).to_be_visible()
     again.keyboard.press("Escape")
     expect(again.get_by_role("dialog")).to_have_count(0)
     assert not page.errors + again.errors
