@@ -267,11 +267,14 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
         return result, f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
     baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
     rows = [
-        [name, *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
-        for name, values in [(name, result["model"]) for name, result in measured.items()] + list(baselines.items())
+        [name, size, *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
+        for name, size, values in [
+            *((entry.name, f"{entry.card['parameters']:,}", measured[entry.name]["model"]) for entry in entries),
+            *((name, "0", values) for name, values in baselines.items()),
+        ]
     ]
     classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
-    text = f"Models {title}\n\n{_table(['model', *METRICS], rows)}\n\nmse by class\n\n"
+    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}\n\nmse by class\n\n"
     return {**about, "models": measured, "baselines": baselines}, text + _table(["model", *first["classes"]], classes)
 
 
