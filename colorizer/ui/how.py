@@ -113,14 +113,14 @@ steps_there = [
     if name in entries and entries[name].metric("test") is not None
 ]
 if steps_there:
-    lines = ["| model | what changed | validation loss, own target | colour error, test `mse` | sharpness, `ssim` |"]
-    lines.append("|:--|:--|--:|--:|--:|")
-    for entry, text in steps_there:
+    st.markdown("\n".join(f"- **{entry.name}**: {text}" for entry, text in steps_there))
+    lines = ["| model | validation loss | colour error, `mse` | sharpness, `ssim` |", "|:--|--:|--:|--:|"]
+    for entry, _ in steps_there:
         loss, mse, ssim = entry.card["best_val_loss"], entry.metric("test"), entry.metric("test", "ssim")
-        lines.append(f"| **{entry.name}** | {text} | {loss:.4f} | {mse:.5f} | {ssim:.3f} |")
+        lines.append(f"| **{entry.name}** | {loss:.4f} | {mse:.5f} | {ssim:.3f} |")
     baseline = steps_there[0][0].card["metrics"]["test"]["gray_copy"]
-    text = "The baseline: no network at all."
-    lines.append(f"| **gray copy** | {text} | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
+    lines.append(f"| **gray copy** | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
     st.markdown("\n".join(lines))
+    st.caption("Validation loss is each model's best on its own target, grayscale for notebook-gray.")
 else:
     st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")
