@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -183,7 +182,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
         base.replace(**{f.name: chosen[f.name] for f in dataclasses.fields(base) if f.name in chosen})
         for base in (preset.model, preset.train)
     )
-    name = options.name or f"{options.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = options.name or config.default_name(options.preset)
     spec = TrainingSpec(config.validate_name(name), model, train, options.preset)
     library.check_name_is_free(name, options.library, options.replace)
     _import_tensorflow_quietly()
@@ -223,8 +222,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
     finally:
         signal.signal(signal.SIGINT, previous)
     card = entry.card
-    split = "test" if "test" in card["metrics"] else "samples"
-    where = "the CIFAR-10 test images" if split == "test" else "the 20 built-in samples"
+    split, where = entry.reported
     text = (
         f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
         f"mse {entry.metric(split):.5f} on {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"

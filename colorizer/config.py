@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +43,11 @@ def validate_name(name: str) -> str:
             "starting with a letter or digit."
         )
     return name
+
+
+def default_name(preset: str) -> str:
+    """A name for a model of that preset that is started now."""
+    return f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _Config:

@@ -68,6 +68,13 @@ class ModelEntry:
         return self.card["metrics"].get(split, {}).get("model", {}).get(name)
 
     @property
+    def reported(self) -> tuple[str, str]:
+        """The split whose metrics are shown, `test` where it was measured, else `samples`, and its name in words."""
+        if "test" in self.card["metrics"]:
+            return "test", "10,000 test images"
+        return "samples", "20 built-in samples"
+
+    @property
     def gray_copy_loss(self) -> float | None:
         """The gray copy's mse on the images that the model was validated on; None for the target `gray`."""
         split = "validation" if self.train_config.dataset == "cifar10" else "samples"

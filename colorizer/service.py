@@ -22,7 +22,7 @@ from colorizer.worker import TrainingSpec
 
 WORKER_COMMAND = (sys.executable, "-m", "colorizer.worker")
 ACTIVE_STATES = ("starting", "training", "saving", "measuring")
-_STOP_PATIENCE = 5.0  # seconds between the steps: ask, terminate, kill
+_STOP_PATIENCE = 5.0  # seconds from terminate to kill
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Event: an epoch is done; `epoch` counts from 1."""
+    """Event: an epoch is done; `epoch` counts from 1, and is a fraction where the run was stopped."""
 
-    epoch: int
+    epoch: float
     loss: float
     val_loss: float
     seconds: float
@@ -141,11 +141,10 @@ def train(
             if step in snapshot_steps and step < steps:
                 take_snapshot(step / steps_per_epoch)
         seconds = time.perf_counter() - epoch_started
-        finished = Epoch(epoch + 1, float(np.mean(losses)), trainer.validation_loss(), seconds)
+        done = round(len(curve) / steps_per_epoch, 4) if result.stopped else epoch + 1
+        finished = Epoch(done, float(np.mean(losses)), trainer.validation_loss(), seconds)
         for key, value in dataclasses.asdict(finished).items():
             result.history[key].append(value)
-        if result.stopped:  # in the middle of an epoch
-            result.history["epoch"][-1] = round(len(curve) / steps_per_epoch, 4)
         on_event(finished)
         if result.stopped:
             break

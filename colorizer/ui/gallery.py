@@ -155,8 +155,8 @@ with side:
             st.caption("Solved in closed form: there is no loss curve.")
     except (ColorizerError, KeyError, ValueError):
         st.caption("Its loss curve cannot be read.")
-    measured = "test" if "test" in entry.card["metrics"] else "samples"
-    st.markdown(f"**On {'10,000 test images' if measured == 'test' else 'the 20 built-in samples'}**")
+    measured, where = entry.reported
+    st.markdown(f"**On {where}**")
     values = entry.card["metrics"][measured]
     st.markdown(_metrics_table(values["model"], values["gray_copy"]))
     st.caption("Gray copy: the gray value in all three channels, which a model should beat.")

@@ -124,8 +124,7 @@ def _show_result(run: RunView) -> None:
     except ColorizerError:
         st.caption("Its model has been deleted since.")
         return
-    split = "test" if "test" in entry.card["metrics"] else "samples"
-    where = "10,000 test images" if split == "test" else "20 built-in samples"
+    split, where = entry.reported
     columns = st.columns(3)
     columns[0].metric(f"Error (mse), {where}", f"{entry.metric(split):.5f}")
     columns[1].metric("Gray copy, the baseline", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")

@@ -19,7 +19,8 @@ def _png(digest: str, _image: np.ndarray) -> bytes:
 
 
 st.title("Your photo")
-entries = [entry for entry in state.usable_models() if entry.model_config.target != "gray"]
+entries = state.usable_models()
+entries = [entry for entry in entries if entry.model_config.target != "gray"] or entries
 with st.container(horizontal=True, vertical_alignment="bottom"):
     entry = state.pick_model(entries, key="model")
     source = st.segmented_control(
@@ -61,8 +62,8 @@ except ColorizerError as error:
     st.stop()
 
 height, width = image.shape[:2]
-gray = to_uint8(gray_copy(pictures.fit_page(image)))
 colours = pictures.fit_page(image)
+gray = to_uint8(gray_copy(colours))
 was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
 columns = st.columns(2 if was_gray else 3)
 columns[0].image(gray, width="stretch", caption="Grayscale", alt=f"{title}, in grayscale")

@@ -1,10 +1,8 @@
 """Start: what the app does, on a large photo, on your own, and while it learns."""
 
-import time
-
 import streamlit as st
 
-from colorizer.config import get_preset
+from colorizer.config import default_name, get_preset
 from colorizer.errors import ColorizerError
 from colorizer.images import PHOTOS, SUFFIXES
 from colorizer.ui import live, pictures, state
@@ -23,7 +21,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
-        live.start_run(TrainingSpec(f"quick-{time.strftime('%m%d-%H%M%S')}", preset.model, train, preset.name))
+        live.start_run(TrainingSpec(default_name(preset.name), preset.model, train, preset.name))
 with hero:
     photo, after, title = state.sample_photo(_HERO), state.colorize_sample_photo(best, _HERO), PHOTOS[_HERO]
     if upload is not None:

@@ -1,7 +1,5 @@
 """Train: choose, start, and watch a network learn."""
 
-import time
-
 import streamlit as st
 
 from colorizer import config, data
@@ -47,14 +45,9 @@ def _nearest(options: tuple, value: float) -> float:
 
 
 def _slider_values(preset: config.Preset) -> dict[str, float]:
-    """The slider positions nearest to a preset."""
-    return {
-        "latent_dim": _nearest(_LATENT_DIMS, preset.model.latent_dim),
-        "epochs": _nearest(_EPOCHS, preset.train.epochs),
-        "batch_size": _nearest(_BATCH_SIZES, preset.train.batch_size),
-        "learning_rate": _nearest(_LEARNING_RATES, preset.train.learning_rate),
-        "train_images": _nearest(_TRAIN_IMAGES, preset.train.train_images or _TRAIN_IMAGES[-1]),
-    }
+    """The slider positions nearest to a preset; 0 training images mean all of them."""
+    values = preset.model.to_dict() | preset.train.to_dict()
+    return {key: _nearest(options, values[key] or options[-1]) for key, (_, options, _, _) in _SLIDERS.items()}
 
 
 def _fill_sliders() -> None:
@@ -65,27 +58,13 @@ def _fill_sliders() -> None:
 
 def _start() -> None:
     preset = PRESETS[st.session_state.preset]
+    settings = {key: st.session_state[key] for key in ("dataset", *_SLIDERS)}
     try:
-        spec = TrainingSpec(
-            config.validate_name(st.session_state.name or _default_name(preset.name)),
-            preset.model.replace(latent_dim=st.session_state.latent_dim),
-            preset.train.replace(
-                dataset=st.session_state.dataset,
-                train_images=st.session_state.train_images,
-                epochs=st.session_state.epochs,
-                batch_size=st.session_state.batch_size,
-                learning_rate=st.session_state.learning_rate,
-            ),
-            preset.name,
-        )
+        name = config.validate_name(st.session_state.name or config.default_name(preset.name))
+        model = preset.model.replace(latent_dim=settings.pop("latent_dim"))
+        live.start_run(TrainingSpec(name, model, preset.train.replace(**settings), preset.name))
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
-        return
-    live.start_run(spec)
-
-
-def _default_name(preset: str) -> str:
-    return f"{preset}-{time.strftime('%m%d-%H%M%S')}"
 
 
 st.title("Train")
