@@ -225,7 +225,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
     split, where = entry.reported
     text = (
         f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
-        f"mse {entry.metric(split):.5f} on {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
+        f"mse {entry.metric(split):.5f} on the {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
     )
     return {"name": entry.name, "path": str(entry.path), "card": card}, text
 
