@@ -18,9 +18,22 @@ _CONV_WIDTHS = (48, 96, 160)  # channels of `conv` at 16, 8 and 4 pixels
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
 
 
-def build_model(config: ModelConfig) -> "keras.Model":
-    """Build an untrained model; set `keras.utils.set_random_seed` before for repeatable weights."""
-    return MODELS[config.architecture](config)
+def build_model(config: ModelConfig, precision: str = "float32") -> "keras.Model":
+    """Build an untrained model; set `keras.utils.set_random_seed` before for repeatable weights.
+
+    Args:
+        config: what to build.
+        precision: `bfloat16` computes the hidden layers of a `unet` in it; weights and outputs stay float32.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    reduced = precision == "bfloat16" and config.architecture == "unet"
+    keras.config.set_dtype_policy("mixed_bfloat16" if reduced else "float32")
+    try:
+        return MODELS[config.architecture](config)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def build_dense(config: ModelConfig) -> "keras.Model":
@@ -72,8 +85,8 @@ def _pass_luminance_through(luminance, chroma):
     """Join the input's luminance and the predicted chroma (Cb, Cr), and turn them into RGB by a fixed matrix."""
     from keras import layers
 
-    to_rgb = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="ycbcr_to_rgb")
-    rgb = to_rgb(layers.Concatenate()([luminance, chroma]))
+    to_rgb = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="ycbcr_to_rgb", dtype="float32")
+    rgb = to_rgb(layers.Concatenate(dtype="float32")([luminance, chroma]))
     to_rgb.set_weights([YCBCR_TO_RGB[None, None]])
     return rgb
 
@@ -110,8 +123,8 @@ def build_unet(config: ModelConfig) -> "keras.Model":
         features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
         features = _residual_block(config, layers.Add()([features, skip]))
     near_zero = initializers.VarianceScaling(0.01)
-    chroma = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero)(_activate(config, features))
-    chroma = layers.UpSampling2D(2, interpolation="bilinear")(chroma)
+    last = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero, dtype="float32")
+    chroma = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32")(last(_activate(config, features)))
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
 
 

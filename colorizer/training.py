@@ -103,7 +103,7 @@ def train(
     """
     started = time.perf_counter()
     keras.utils.set_random_seed(train_config.seed)
-    model = build_model(model_config)
+    model = build_model(model_config, train_config.precision)
     _set_known_weights(model, model_config)
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
     samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
@@ -159,6 +159,9 @@ def train(
     ends = np.cumsum([len(chunk) for chunk in chunks]) / steps_per_epoch
     result.history["batch_epochs"] = [round(float(end), 4) for end in ends]
     result.history["batch_loss"] = [round(float(np.mean(chunk)), 7) for chunk in chunks]
+    if train_config.precision != "float32":
+        result.model = build_model(model_config)
+        result.model.set_weights(model.get_weights())
     result.seconds = max(time.perf_counter() - started, sum(result.history["seconds"]))
     return result
 
