@@ -27,6 +27,10 @@ MAX_TRAIN_IMAGES = 50_000
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 MAX_SNAPSHOTS = 30
+MAX_CHROMA_BINS = 256
+
+VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+DEFAULT_VIVIDNESS = 0.4
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -106,6 +110,7 @@ class ModelConfig(_Config):
         input_components: feed the hidden layers that many principal components of the luminance; 0 feeds the pixels.
         output_components: build the image from that many principal components of RGB; 0 predicts it directly.
         dropout: rate inside the blocks of a `unet` below its top level.
+        chroma_bins: number of chroma bins among which a `unet` chooses by a softmax; 0 predicts chroma directly.
     """
 
     architecture: str = "dense"
@@ -120,6 +125,7 @@ class ModelConfig(_Config):
     input_components: int = 0
     output_components: int = 0
     dropout: float = 0.0
+    chroma_bins: int = 0
 
     def __post_init__(self) -> None:
         self._check_choice("architecture", ARCHITECTURES)
@@ -141,6 +147,9 @@ class ModelConfig(_Config):
         if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
             raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
         self._check_number("dropout", 0, 0.9, float)
+        self._check_number("chroma_bins", 0, MAX_CHROMA_BINS)
+        if self.chroma_bins and self.architecture != "unet":
+            raise ConfigError("chroma_bins needs the architecture unet. Set it to 0 otherwise.")
         self._check_number("input_components", 0, MAX_LATENT_DIM)
         self._check_number("output_components", 0, MAX_LATENT_DIM)
         if self.output_components and not (self.linear_path and self.target == "rgb"):
@@ -256,6 +265,20 @@ PRESETS: dict[str, Preset] = {
                 epochs=80,
                 batch_size=128,
                 learning_rate=2e-3,
+                schedule="cosine",
+                weight_decay=0.1,
+                flips=True,
+                shift=4,
+            ),
+        ),
+        Preset(
+            "unet-vivid",
+            "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
+            ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.2, chroma_bins=128),
+            TrainConfig(
+                epochs=15,
+                batch_size=128,
+                learning_rate=1e-3,
                 schedule="cosine",
                 weight_decay=0.1,
                 flips=True,

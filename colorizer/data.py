@@ -17,6 +17,7 @@ from PIL import Image
 from colorizer import config
 from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
+from colorizer.color import chroma_shares
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
 from colorizer.storage import replace_folder
@@ -44,10 +45,12 @@ class Statistics:
     Attributes:
         mean: float32 of shape (3072,), an image flattened from (32, 32, 3), in [0, 1].
         factors: float32 of shape (512, 3072), principal axes scaled by their standard deviation.
+        shares: float32 of shape (25, 25), how frequent each chroma is, as `color.chroma_shares`.
     """
 
     mean: np.ndarray
     factors: np.ndarray
+    shares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
 
 
 def compute_statistics(images: np.ndarray) -> Statistics:
-    """Compute mean and top 512 principal factors of images, uint8 (N, 32, 32, 3)."""
+    """Compute mean, top 512 principal factors and chroma shares of images, uint8 (N, 32, 32, 3)."""
     flat = images.reshape(len(images), -1)
     mean = flat.mean(axis=0, dtype=np.float64) / 255
     covariance = np.zeros((flat.shape[1], flat.shape[1]))
@@ -134,12 +137,13 @@ def compute_statistics(images: np.ndarray) -> Statistics:
     variances, axes = np.linalg.eigh(covariance / len(flat))
     top = np.argsort(variances)[::-1][:MAX_LATENT_DIM]
     factors = np.sqrt(np.maximum(variances[top], 0))[:, None] * axes[:, top].T
-    return Statistics(mean.astype(np.float32), factors.astype(np.float32))
+    return Statistics(mean.astype(np.float32), factors.astype(np.float32), chroma_shares(images))
 
 
 def save_statistics(statistics: Statistics, path: Path = STATISTICS_PATH) -> None:
-    """Write statistics as float16, 3.1 MB."""
-    np.savez(path, mean=statistics.mean.astype(np.float16), factors=statistics.factors.astype(np.float16))
+    """Write statistics, mean and factors as float16, 3.1 MB."""
+    half = {name: getattr(statistics, name).astype(np.float16) for name in ("mean", "factors")}
+    np.savez(path, **half, shares=statistics.shares)
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,7 +151,7 @@ def load_statistics() -> Statistics:
     """Read the statistics that ship with the package; a missing or damaged file raises `DataError`."""
     try:
         with np.load(STATISTICS_PATH, allow_pickle=False) as file:
-            return Statistics(file["mean"].astype(np.float32), file["factors"].astype(np.float32))
+            return Statistics(*(file[name].astype(np.float32) for name in ("mean", "factors", "shares")))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{STATISTICS_PATH} is missing or damaged ({error}). Restore the assets folder.") from error
 

@@ -63,6 +63,11 @@ class ModelEntry:
         """SHA-256 of model.keras, as the card has it."""
         return self.card["sha256"]
 
+    @property
+    def vivid(self) -> bool:
+        """Whether it chooses among chroma bins, so that `vividness` matters."""
+        return self.model_config.chroma_bins > 0
+
     def metric(self, split: str, name: str = "mse") -> float | None:
         """A metric of the model on `validation`, `test` or `samples`, or None if it was not measured."""
         return self.card["metrics"].get(split, {}).get("model", {}).get(name)

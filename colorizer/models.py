@@ -113,7 +113,7 @@ def build_unet(config: ModelConfig) -> "keras.Model":
 
     Its levels have 1/2, 1/4 and 1/8 of the input's size and `latent_dim` / 4, / 2 and / 1 channels. Chroma is
     predicted at half resolution, which costs almost nothing (true chroma halved and brought up again has an mse of
-    0.00015) and divides the arithmetic by four.
+    0.00015) and divides the arithmetic by four. With `chroma_bins` it is the mean of the bins' centres under a softmax.
     """
     from keras import Input, Model, initializers, layers
 
@@ -122,10 +122,29 @@ def build_unet(config: ModelConfig) -> "keras.Model":
     for skip in reversed(skips):
         features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
         features = _residual_block(config, layers.Add()([features, skip]))
-    near_zero = initializers.VarianceScaling(0.01)
-    last = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero, dtype="float32")
-    chroma = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32")(last(_activate(config, features)))
+    features = _activate(config, features)
+    options = {"kernel_initializer": initializers.VarianceScaling(0.01), "dtype": "float32"}
+    if config.chroma_bins:
+        logits = layers.Conv2D(config.chroma_bins, 1, name="logits", **options)(features)
+        centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
+        chroma = centres(layers.Softmax(dtype="float32")(logits))
+    else:
+        chroma = layers.Conv2D(2, 3, padding="same", **options)(features)
+    chroma = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32")(chroma)
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
+
+
+def split_at_logits(model: "keras.Model") -> tuple["keras.Model", "keras.Model"]:
+    """Cut a model with chroma bins in two, which share its weights.
+
+    Returns:
+        one from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
+        one from luminance and logits to the image.
+    """
+    from keras import Model
+
+    logits = model.get_layer("logits").output
+    return Model(model.input, logits), Model([model.input, logits], model.output)
 
 
 def _encode(config: ModelConfig, luminance):

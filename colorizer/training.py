@@ -15,14 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from colorizer import linear
-from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
+from colorizer.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
 from colorizer.errors import TrainingError
-from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model
+from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model, split_at_logits
 
 _VALIDATION_BATCH = 1000
 _MAX_CURVE_POINTS = 1000
+# Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
+_RARITY_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
 ) -> TrainResult:
-    """Train a model with the mean squared error and return it.
+    """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
+
+    Losses are reported as the mean squared error in either case.
 
     The images stay uint8; rows are gathered, mirrored, shifted and turned into luminance and float inside the graph.
     The same configurations on the same machine give the same history. Sets Keras's global seed.
@@ -167,10 +171,14 @@ def train(
 
 
 def _set_known_weights(model: keras.Model, config: ModelConfig) -> None:
-    """Set the weights that follow from the statistics of images: principal components and the closed form."""
-    if not config.linear_path and not config.input_components:
+    """Set the weights that follow from statistics of images: principal components, the closed form, chroma bins."""
+    if not config.linear_path and not config.input_components and not config.chroma_bins:
         return
     statistics = load_statistics()
+    if config.chroma_bins:
+        centres, _ = chroma_bins(statistics.shares, config.chroma_bins)
+        model.get_layer("bin_centres").set_weights([centres[None, None]])
+        return
     layers = {layer.name: layer for layer in model.layers}
     luminance_factors = statistics.factors.reshape(len(statistics.factors), 1024, 3) @ LUMINANCE_WEIGHTS
     luminance_mean = statistics.mean.reshape(1024, 3) @ LUMINANCE_WEIGHTS
@@ -218,6 +226,12 @@ class _Trainer:
         self._batch_size = max(1, min(train_config.batch_size, num_images))
         self.steps_per_epoch = max(1, num_images // self._batch_size)
         self._validation = dataset.validation.images
+        self._bins = None
+        if model_config.chroma_bins:
+            self._read, self._paint = split_at_logits(model)
+            centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
+            weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
+            self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
         self._compiled_error = tf.function(self._squared_error, reduce_retracing=True)
         self._identity = [model_config.to_dict(), train_config.to_dict()]
         self._identity = json.loads(json.dumps(self._identity))  # tuples as lists, as a checkpoint has them
@@ -287,10 +301,27 @@ class _Trainer:
     def _step(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         luminance, truth = self._to_float(self._augment(tf.gather(self._images, rows), step))
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+            if self._bins is None:
+                output = self._model(luminance, training=True)
+                objective = loss = tf.reduce_mean(tf.square(output - truth))
+            else:
+                logits = self._read(luminance, training=True)
+                objective = self._cross_entropy(logits, truth)
+                loss = tf.reduce_mean(tf.square(self._paint([luminance, logits]) - truth))
         variables = self._model.trainable_variables
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
+
+    def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy with soft targets, rare colours weighted up (Zhang et al. 2016, sections 2.1 and 2.2).
+
+        The target of a pixel is a Gaussian over the bins' distances, its standard deviation half a grid step.
+        """
+        centres, weights = self._bins
+        chroma = tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID")
+        distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
+        targets = tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+        return -tf.reduce_mean(tf.reduce_sum(weights * targets * tf.nn.log_softmax(logits), axis=-1))
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Shift each image by its own offset, mirrored at the edges, and flip half of them: one gather."""

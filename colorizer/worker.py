@@ -96,7 +96,7 @@ def run_training(
     colorizer = Colorizer(result.model, None)
     samples = data.load_samples()
     predictions = evaluation.predict_split(colorizer, samples)
-    photos = {name: colorizer.predict_chroma(to_luminance(load_photo(name))).astype(np.float16) for name in PHOTOS}
+    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
     card = {
         "name": spec.name,
         "preset": spec.preset,
@@ -121,7 +121,7 @@ def run_training(
             "images": np.stack([snapshot.images for snapshot in result.snapshots]),
         },
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
-        | {f"photo_{name}": chroma for name, chroma in photos.items()},
+        | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }
     entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
     if checkpoint is not None:

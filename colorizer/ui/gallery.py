@@ -93,9 +93,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     classes = ["all classes", *CLASS_NAMES]
     chosen = st.selectbox("Class", classes, key="class", bind="query-params")
     sort = st.segmented_control("Sort by", _SORTS, default="index", required=True, key="sort", bind="query-params")
+    vividness = state.pick_vividness(entry)
 
 try:
-    predictions = state.predictions(entry, dataset, split)
+    predictions = state.predictions(entry, dataset, split, vividness)
 except ColorizerError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()

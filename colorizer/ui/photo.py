@@ -26,6 +26,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     source = st.segmented_control(
         "Picture", (_OWN, _SAMPLE), default=_OWN, required=True, key="source", bind="query-params"
     )
+    vividness = state.pick_vividness(entry)
 
 try:
     if source == _SAMPLE:
@@ -41,7 +42,7 @@ try:
         )
         title, stem = PHOTOS[name], name
         image = state.sample_photo(name)
-        result = state.colorize_sample_photo(entry, name)
+        result = state.colorize_sample_photo(entry, name, vividness)
         digest = name
     else:
         upload = st.file_uploader(
@@ -56,7 +57,7 @@ try:
         title, stem = upload.name, upload.name.rsplit(".", 1)[0]
         content = upload.getvalue()
         digest = hashlib.sha256(content).hexdigest()
-        image, result = state.decode(content), state.colorize_upload(entry, content)
+        image, result = state.decode(content), state.colorize_upload(entry, content, vividness)
 except ColorizerError as error:
     st.error(str(error), icon=":material/broken_image:")
     st.stop()
@@ -75,7 +76,7 @@ if not was_gray:
 with st.container(horizontal=True, vertical_alignment="center"):
     st.download_button(
         "Download the result",
-        lambda: _png(f"{digest}-{entry.checksum}", result),
+        lambda: _png(f"{digest}-{entry.checksum}-{vividness}", result),
         file_name=f"{stem}-{entry.name}.png",
         mime="image/png",
         icon=":material/download:",
