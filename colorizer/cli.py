@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
                 group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
 
     vividness = f"of models with chroma bins, from 0 (safe) to 1 (bold); default {config.DEFAULT_VIVIDNESS}"
+    strength = f"factor on the chroma, from 0 (gray) to {config.MAX_STRENGTH:g}; default 1"
     command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.")
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="of a model, or its folder")
@@ -94,12 +95,14 @@ def _parser() -> argparse.ArgumentParser:
         "--figure", type=Path, metavar="FILE", help="with --all, also draw the metrics (PNG, SVG, PDF)"
     )
     command.add_argument("--vividness", type=float, metavar="V", help=vividness)
+    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
 
     command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.")
     command.add_argument("name", help="of a model, or its folder")
     command.add_argument("files", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
     command.add_argument("--vividness", type=float, metavar="V", help=vividness)
+    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
 
     command = add("report", _report, "Draw a model's loss curve and its reconstructions.")
     command.add_argument("name", help="of a model, or its folder")
@@ -267,7 +270,8 @@ def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dic
         raise ConfigError(f"There are no pictures in {options.photos}. Name a folder with some.")
     photos = [decode_image(path.read_bytes()) for path in files]
     measured = {
-        colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness) for colorizer, vividness in chosen
+        colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
+        for colorizer, vividness in chosen
     }
     rows = [
         [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
@@ -288,7 +292,9 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
     measured = {}
     for colorizer, vividness in chosen:
         entries[colorizer.entry.name] = colorizer.entry
-        measured[colorizer.entry.name] = evaluation.measure(colorizer, dataset, options.split, vividness)
+        measured[colorizer.entry.name] = evaluation.measure(
+            colorizer, dataset, options.split, vividness, options.strength
+        )
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
     first = next(iter(measured.values()))
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
@@ -325,8 +331,8 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
     library.find_model(options.name)
     _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
-    if options.vividness is not None:
-        colorizer.check_vividness(options.vividness)
+    colorizer.check_vividness(options.vividness)
+    inference.check_strength(options.strength)
     written: list[str] = []
     failed: list[dict[str, str]] = []
     for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
@@ -339,7 +345,9 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
             if str(target) in written:
                 raise ImageError(f"Another file has just become {target}. Rename one of them, or colorize it apart.")
             options.output.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(encode_png(colorizer.colorize(decode_image(path.read_bytes()), options.vividness)))
+            target.write_bytes(
+                encode_png(colorizer.colorize(decode_image(path.read_bytes()), options.vividness, options.strength))
+            )
             written.append(str(target))
         except (ColorizerError, OSError) as error:
             failed.append({"file": str(path), "error": str(error)})

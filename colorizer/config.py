@@ -28,9 +28,16 @@ MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 MAX_SNAPSHOTS = 30
 MAX_CHROMA_BINS = 256
+MAX_STRENGTH = 1.5
 
 VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEFAULT_VIVIDNESS = 0.4
+
+
+def nearest_level(vividness: float) -> int:
+    """Index of the vividness level nearest to `vividness`."""
+    return min(range(len(VIVIDNESS_LEVELS)), key=lambda level: abs(VIVIDNESS_LEVELS[level] - vividness))
+
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -170,6 +177,8 @@ class TrainConfig(_Config):
         weight_decay: decoupled weight decay.
         flips: mirror each training image left to right with probability one half.
         shift: move each training image by up to this many pixels, mirrored at its edges.
+        photos: folder of larger pictures; a `unet` then also learns from random crops of them, and from images of the
+            data set enlarged, at 64 x 64 pixels.
         precision: of the arithmetic in the hidden layers of a `unet`; `bfloat16` is quicker on processors made for it.
         seed: of the initial weights, the order of the images and the augmentation.
     """
@@ -183,6 +192,7 @@ class TrainConfig(_Config):
     weight_decay: float = 0.0
     flips: bool = False
     shift: int = 0
+    photos: str = ""
     precision: str = "float32"
     seed: int = 0
 

@@ -14,7 +14,7 @@ from skimage.color import deltaE_ciede2000
 
 from colorizer import config, library, linear
 from colorizer.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
-from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS
+from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
 from colorizer.data import CLASS_NAMES, NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
@@ -39,19 +39,21 @@ class Predictions:
         """Those at the level nearest to `vividness`; without levels, the same."""
         if self.mse.ndim == 1:
             return self
-        level = int(np.argmin(np.abs(np.subtract(VIVIDNESS_LEVELS, vividness))))
+        level = nearest_level(vividness)
         return Predictions(self.images[level], self.mse[level])
 
 
-def measure(colorizer: Colorizer, dataset: Dataset, split: str, vividness: float | None = None) -> dict[str, Any]:
-    """Measure a model on a split of a data set, at `vividness` as in `Colorizer.predict`.
+def measure(
+    colorizer: Colorizer, dataset: Dataset, split: str, vividness: float | None = None, strength: float = 1.0
+) -> dict[str, Any]:
+    """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
 
     Returns:
         dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` (the model's
         `mse` on the images of each class).
     """
     images, labels = dataset.split(split).images, dataset.split(split).labels
-    prediction = colorizer.predict(to_luminance(images), vividness)
+    prediction = colorizer.predict(to_luminance(images), vividness, strength)
     mse = image_mse(prediction, images)
     return {
         "images": len(images),
@@ -79,7 +81,7 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def measure_photos(
-    colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None
+    colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
 ) -> dict[str, Any]:
     """Measure a model on whole photos, each uint8 (H, W, 3), at their own resolution.
 
@@ -90,7 +92,7 @@ def measure_photos(
     errors = []
     for photo in photos:
         truth = to_lab(photo)
-        results = colorizer.colorize(photo, vividness), gray_copy(photo)
+        results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
         errors.append([deltaE_ciede2000(truth, to_lab(result)).mean() for result in results])
     model, gray = np.transpose(errors)
     return {

@@ -8,7 +8,7 @@ import numpy as np
 
 from colorizer import library
 from colorizer.color import merge_luminance, split_luminance, to_luminance, to_uint8
-from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, VIVIDNESS_LEVELS
+from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, MAX_STRENGTH, VIVIDNESS_LEVELS
 from colorizer.errors import ConfigError, ImageError
 from colorizer.images import resize_planes
 from colorizer.models import split_at_logits
@@ -49,7 +49,7 @@ class Colorizer:
             return (read(luminance, training=False) + mirrored) / 2
 
         self._read = read_both if self._any_size else lambda luminance: read(luminance, training=False)
-        self._paint = lambda luminance, logits, heat: paint([luminance, logits / heat], training=False)
+        self._paint = lambda luminance, logits, heat: paint(luminance, logits / heat)
         # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
         shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
         self._read_small = tf.function(self._read).get_concrete_function(shape)
@@ -58,7 +58,9 @@ class Colorizer:
             heat = tf.TensorSpec((), tf.float32)
             self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, heat)
 
-    def predict(self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None) -> np.ndarray:
+    def predict(
+        self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
+    ) -> np.ndarray:
         """Colorize a batch.
 
         Args:
@@ -66,14 +68,16 @@ class Colorizer:
             vividness: v in [0, 1] of a model with chroma bins, which are averaged at the temperature 10^-v (the
                 annealed mean of Zhang et al. 2016, section 2.3): 0 is the safe mean, 1 the boldest; by default 0.4.
                 For several, the network runs once.
+            strength: factor on the chroma, from 0 (gray) to `MAX_STRENGTH`.
 
         Returns:
             float32 of shape (N, 32, 32, 3), or that size, not clipped; with several values of vividness one such
             array for each. A model of the target `gray` gives three equal channels.
 
         Raises:
-            ConfigError: `vividness` is out of range, or the model has none.
+            ConfigError: `vividness` or `strength` is out of range, or the model has no vividness.
         """
+        check_strength(strength)
         levels = self.check_vividness(vividness)
         small = luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE)
         read = self._read_small if small else self._read
@@ -88,6 +92,8 @@ class Colorizer:
                     place[part] = paint(batch, read_out, self._constant(10.0**-level)).numpy()
                 else:
                     place[part] = read_out.numpy()
+        if strength != 1:
+            output = luminance + np.float32(strength) * (output - luminance)
         return output if isinstance(vividness, Sequence) else output[0]
 
     def check_vividness(self, vividness: float | Sequence[float] | None) -> Sequence[float]:
@@ -121,28 +127,35 @@ class Colorizer:
         small = np.clip(resize_planes(luminance, height, width), 0, 1)
         return split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
 
-    def colorize(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
+    def colorize(self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 
         Args:
             image: uint8 of shape (H, W, 3), of which only the luminance is used, or gray (H, W).
-            vividness: as in `predict`.
+            vividness, strength: as in `predict`.
 
         Returns:
             uint8 of shape (H, W, 3).
 
         Raises:
             ImageError: `image` is no such array.
-            ConfigError: `vividness` is out of range, or the model has none.
+            ConfigError: as in `predict`.
         """
-        image = check_image(image)
-        return apply_chroma(image, self.predict_chroma(to_luminance(image), vividness))
+        image, strength = check_image(image), check_strength(strength)
+        return apply_chroma(image, strength * self.predict_chroma(to_luminance(image), vividness))
 
 
 def load(name_or_path: str | Path) -> Colorizer:
     """Load a model of the library by name, or from its folder; a missing or damaged one raises `ModelError`."""
     entry = library.find_model(name_or_path)
     return Colorizer(library.load_keras_model(entry), entry)
+
+
+def check_strength(strength: float) -> float:
+    """Return `strength` if it is a number from 0 to `MAX_STRENGTH`, else raise `ConfigError`."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= MAX_STRENGTH:
+        raise ConfigError(f"strength must be a number from 0 to {MAX_STRENGTH:g}, received {strength!r}.")
+    return strength
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

@@ -130,21 +130,25 @@ def build_unet(config: ModelConfig) -> "keras.Model":
         chroma = centres(layers.Softmax(dtype="float32")(logits))
     else:
         chroma = layers.Conv2D(2, 3, padding="same", **options)(features)
-    chroma = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32")(chroma)
+    chroma = layers.UpSampling2D(2, interpolation="bilinear", name="chroma", dtype="float32")(chroma)
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
 
 
-def split_at_logits(model: "keras.Model") -> tuple["keras.Model", "keras.Model"]:
+def split_at_logits(model: "keras.Model") -> tuple["keras.Model", Callable]:
     """Cut a model with chroma bins in two, which share its weights.
 
     Returns:
-        one from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
-        one from luminance and logits to the image.
+        a model from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
+        a function from luminance and logits to the image.
     """
-    from keras import Model
+    from keras import Model, ops
 
-    logits = model.get_layer("logits").output
-    return Model(model.input, logits), Model([model.input, logits], model.output)
+    centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
+
+    def paint(luminance, logits):
+        return to_rgb(ops.concatenate([luminance, enlarge(centres(ops.softmax(logits)))], axis=-1))
+
+    return Model(model.input, model.get_layer("logits").output), paint
 
 
 def _encode(config: ModelConfig, luminance):

@@ -23,6 +23,7 @@ from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model, split_at_logi
 
 _VALIDATION_BATCH = 1000
 _MAX_CURVE_POINTS = 1000
+_PHOTO_SIZE = 128  # pixels of a side at which photos are kept for training; crops of them are seen at 64
 # Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
 _RARITY_SCALE = 0.1
 
@@ -239,6 +240,10 @@ class _Trainer:
         if not train_config.epochs:
             return
         self._images = tf.constant(dataset.train.images[:num_images])
+        self._photos = None
+        if train_config.photos:
+            photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
+            self._photos = tf.constant(photos)
         self._optimizer = self._build_optimizer()
         self._optimizer.build(model.trainable_variables)
         self._variables += self._optimizer.variables
@@ -302,15 +307,33 @@ class _Trainer:
         luminance, truth = self._to_float(self._augment(tf.gather(self._images, rows), step))
         with tf.GradientTape() as tape:
             if self._bins is None:
-                output = self._model(luminance, training=True)
-                objective = loss = tf.reduce_mean(tf.square(output - truth))
+                loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+                objective = loss
+                if self._photos is not None:
+                    luminance, larger = self._to_float(self._larger_images(rows, step))
+                    objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
                 logits = self._read(luminance, training=True)
                 objective = self._cross_entropy(logits, truth)
-                loss = tf.reduce_mean(tf.square(self._paint([luminance, logits]) - truth))
+                loss = tf.reduce_mean(tf.square(self._paint(luminance, logits) - truth))
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
+
+    def _larger_images(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Random crops of photos, and as many images of the batch enlarged, (batch_size / 8, 64, 64, 3)."""
+        count = max(1, self._batch_size // 16)
+        seed = tf.stack([tf.constant(self._config.seed + 1), step])
+        chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
+        side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
+        side = 0.5 + side / 2  # of the photo's, so that crops are shrunk, never enlarged
+        top, left = top * (1 - side), left * (1 - side)
+        right = left + side
+        left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
+        boxes = tf.stack([top, left, top + side, right], axis=1)
+        crops = tf.image.crop_and_resize(tf.gather(self._photos, chosen), boxes, tf.range(count), (64, 64))
+        enlarged = tf.image.resize(tf.gather(self._images, rows[:count]), (64, 64), "bicubic")
+        return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         """Cross-entropy with soft targets, rare colours weighted up (Zhang et al. 2016, sections 2.1 and 2.2).

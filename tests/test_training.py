@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from colorizer import data, linear
-from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
+from colorizer.color import LUMINANCE_WEIGHTS, chroma_bins, split_luminance, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig
 from colorizer.errors import TrainingError
 from colorizer.models import build_model
@@ -288,3 +288,39 @@ def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
     result = train(config, tiny_train.replace(epochs=20, learning_rate=3e-3, schedule="cosine"), tiny)
     gray_copy = np.square(tiny.validation.images / 255 - to_luminance(tiny.validation.images)).mean()
     assert result.history["val_loss"][-1] < gray_copy
+
+
+VIVID = ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16)
+
+
+def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(tiny, tiny_train):
+    config = tiny_train.replace(epochs=3, learning_rate=3e-3)
+    result = train(VIVID, config, tiny)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
+
+
+def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
+    trainer = _Trainer(build_model(VIVID), VIVID, tiny_train, tiny)
+    truth = tiny.validation.images[:2] / np.float32(255)
+    logits = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
+    centres, shares = chroma_bins(data.load_statistics().shares, 16)
+    chroma = split_luminance(truth)[1].reshape(2, 16, 2, 16, 2, 2).mean(axis=(2, 4))
+    distance = np.linalg.norm(chroma[..., None, :] - centres, axis=-1)
+    targets = np.exp(-0.5 * (distance / 0.02) ** 2)
+    targets /= targets.sum(axis=-1, keepdims=True)
+    weights = np.exp(np.linalg.norm(centres, axis=-1) / 0.1)
+    weights /= (weights * shares).sum()
+    chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    expected = -(weights * targets * np.log(chances)).sum(axis=-1).mean()
+    assert float(trainer._cross_entropy(tf.constant(logits), tf.constant(truth))) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("bins", [0, 16])
+def test_bfloat16_gives_a_float32_model_that_learned_about_the_same(bins, tiny, tiny_train):
+    config = VIVID.replace(chroma_bins=bins)
+    full, half = (train(config, tiny_train.replace(precision=name), tiny) for name in ("float32", "bfloat16"))
+    assert {layer.compute_dtype for layer in half.model.layers} == {"float32"}
+    assert half.history["val_loss"][-1] == pytest.approx(full.history["val_loss"][-1], rel=0.02)
+    assert half.history["val_loss"][-1] == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
+    assert keras.config.dtype_policy().name == "float32"

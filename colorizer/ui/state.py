@@ -8,11 +8,12 @@ import streamlit as st
 
 from colorizer import data, evaluation, images, inference, library, linear
 from colorizer.color import gray_copy, to_luminance
-from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
+from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
 from colorizer.metrics import image_mse
 from colorizer.service import training_service
 
+_BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 _warm_up_started = threading.Event()
 
 
@@ -79,28 +80,20 @@ def pick_vividness(entry: library.ModelEntry) -> float:
     )
 
 
-@st.cache_resource(max_entries=8, show_spinner="Loading the model …")
-def _load(path: str, checksum: str) -> inference.Colorizer:
-    return inference.load(path)
-
-
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
     """Epochs (S,) and reconstructions, uint8 (S, 8, 32, 32, 3), kept while a model learned; empty if unreadable."""
-    return _load_snapshots(str(entry.path), entry.checksum)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _load_snapshots(path: str, checksum: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        arrays = library.load_arrays(library.find_model(path), "snapshots.npz")
+        arrays = library.load_arrays(entry, "snapshots.npz")
         return arrays["epochs"], arrays["images"]
     except (ModelError, KeyError):
         return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
 
+@st.cache_resource(max_entries=8, show_spinner="Loading the model …", hash_funcs=_BY_CHECKSUM)
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
     """Load a model once for all visitors; a new file under the same name is loaded anew."""
-    return _load(str(entry.path), entry.checksum)
+    return inference.load(entry.path)
 
 
 def open_test_images() -> tuple[str, data.Split]:
@@ -153,30 +146,30 @@ def sample_photo(name: str) -> np.ndarray:
     return images.load_photo(name)
 
 
-def colorize_sample_photo(entry: library.ModelEntry, name: str, vividness: float = DEFAULT_VIVIDNESS) -> np.ndarray:
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def colorize_sample_photo(
+    entry: library.ModelEntry, name: str, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
+) -> np.ndarray:
     """Colorize one of the sample photos, from the chroma saved with the model if it is there: then no TensorFlow."""
-    return _colorize_sample_photo(str(entry.path), entry.checksum, name, vividness)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _colorize_sample_photo(path: str, checksum: str, name: str, vividness: float) -> np.ndarray:
-    entry, photo = library.find_model(path), sample_photo(name)
+    photo = sample_photo(name)
     try:
         chroma = library.load_arrays(entry, "predictions.npz")[f"photo_{name}"]
     except (ModelError, KeyError):
-        chroma = _predict_chroma(path, checksum, photo)
-    return inference.apply_chroma(photo, _at_level(chroma, vividness))
+        chroma = _predict_chroma(entry, photo)
+    return inference.apply_chroma(photo, strength * _at_level(chroma, vividness))
 
 
-@st.cache_data(max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
-def _predict_chroma(path: str, checksum: str, image: np.ndarray) -> np.ndarray:
+@st.cache_data(
+    max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …", hash_funcs=_BY_CHECKSUM
+)
+def _predict_chroma(entry: library.ModelEntry, image: np.ndarray) -> np.ndarray:
     """Chroma at the working size, of a vivid model at every level, so that its slider does not run the network."""
-    colorizer = _load(path, checksum)
+    colorizer = load_colorizer(entry)
     return colorizer.predict_chroma(to_luminance(image), colorizer.levels)
 
 
 def _at_level(chroma: np.ndarray, vividness: float) -> np.ndarray:
-    return chroma[int(np.argmin(np.abs(np.subtract(VIVIDNESS_LEVELS, vividness))))] if chroma.ndim == 4 else chroma
+    return chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma
 
 
 @st.cache_data(max_entries=3, show_spinner="Reading the picture …")
@@ -185,12 +178,10 @@ def decode(content: bytes) -> np.ndarray:
     return images.decode_image(content)
 
 
-def colorize_upload(entry: library.ModelEntry, content: bytes, vividness: float = DEFAULT_VIVIDNESS) -> np.ndarray:
+@st.cache_data(max_entries=3, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def colorize_upload(
+    entry: library.ModelEntry, content: bytes, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
+) -> np.ndarray:
     """Colorize an uploaded file at its own resolution, uint8 (H, W, 3)."""
-    return _colorize_upload(str(entry.path), entry.checksum, content, vividness)
-
-
-@st.cache_data(max_entries=3, show_spinner=False)
-def _colorize_upload(path: str, checksum: str, content: bytes, vividness: float) -> np.ndarray:
     image = decode(content)
-    return inference.apply_chroma(image, _at_level(_predict_chroma(path, checksum, image), vividness))
+    return inference.apply_chroma(image, strength * _at_level(_predict_chroma(entry, image), vividness))
