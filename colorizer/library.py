@@ -82,7 +82,8 @@ class ModelEntry:
     @property
     def gray_copy_loss(self) -> float | None:
         """The gray copy's mse on the images that the model was validated on; None for the target `gray`."""
-        split = "validation" if self.train_config.dataset == "cifar10" else "samples"
+        splits = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
+        split = splits.get(self.train_config.dataset, "own_validation")
         measured = self.card["metrics"].get(split) if self.model_config.target != "gray" else None
         return measured["gray_copy"]["mse"] if measured else None
 
