@@ -69,7 +69,7 @@ class ModelEntry:
         return self.model_config.chroma_bins > 0
 
     def metric(self, split: str, name: str = "mse") -> float | None:
-        """A metric of the model on `validation`, `test` or `samples`, or None if it was not measured."""
+        """A metric of the model on a split of its card (see `worker.run_training`), or None if it was not measured."""
         return self.card["metrics"].get(split, {}).get("model", {}).get(name)
 
     @property

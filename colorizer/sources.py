@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import math
+import os
 import socket
 import sys
 import zipfile
@@ -77,7 +78,7 @@ def _split_folder(folder: Path) -> Splits:
     images, names = load_pictures(folder, 32)
     if len(names) < 3:
         raise DataError(f"{folder} has {len(names)} usable pictures, 3 are the least. Add some in colour.")
-    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(os.fsencode(names[index])).digest())
     tenth = max(1, len(names) // 10)
     return images[order[2 * tenth :]], images[order[:tenth]], images[order[tenth : 2 * tenth]]
 

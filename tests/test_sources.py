@@ -1,6 +1,7 @@
 """sources: Keras's CIFAR-100, hostile .npz files, folders with all kinds of pictures."""
 
 import io
+import os
 import pickle
 import socket
 import time
@@ -105,6 +106,7 @@ def photos(tmp_path, samples):
     (folder / "empty.gif").touch()
     (folder / "notes.txt").write_text("no picture")
     (folder / "folder.png").mkdir()
+    (folder / "00.PNG").rename(folder / os.fsdecode(b"00\xff.PNG"))  # a name that is not UTF-8
     return folder
 
 
@@ -112,10 +114,10 @@ def test_pictures_are_cut_and_shrunk_in_sorted_order(photos, caplog):
     images, names = data.load_pictures(photos, 32)
     assert (images.shape, images.dtype) == ((20, 32, 32, 3), np.uint8)
     assert names == sorted(names)
-    assert names[:2] == ["00.PNG", "02.jpg"]
+    assert names[:2] == [os.fsdecode(b"00\xff.PNG"), "02.jpg"]
     assert "more/01.jpg" in names
     assert "4 of 24 pictures left out: 2 cannot be read, 2 are gray by nature" in caplog.text
-    with Image.open(photos / "00.PNG") as picture:
+    with Image.open(photos / names[0]) as picture:
         expected = picture.crop((10, 0, 50, 40)).resize((32, 32), Image.Resampling.BICUBIC)
     assert np.abs(images[0].astype(int) - np.asarray(expected)).max() <= 1
 
