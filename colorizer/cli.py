@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="of a model, or its folder")
     which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
-    command.add_argument("--dataset", choices=config.DATASETS, default="cifar10")
+    command.add_argument("--dataset", default="cifar10", help="as train takes it: cifar10, folder:PATH, ...")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
     command.add_argument(
         "--photos", type=Path, metavar="DIR", help="measure on the photos in that folder, at their own resolution"
@@ -245,6 +245,7 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import inference
 
+    config.validate_dataset(options.dataset)
     entries = [entry for entry in library.list_models() if not entry.damage]
     if not options.all:
         entries = [library.find_model(options.name)]
@@ -315,9 +316,10 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
         [name, parameters.get(name, "0"), *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
         for name, values in table.items()
     ]
-    classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
-    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}\n\nmse by class\n\n"
-    text += _table(["model", *first["classes"]], classes)
+    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}"
+    if first["classes"]:
+        classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
+        text += f"\n\nmse by class\n\n{_table(['model', *first['classes']], classes)}"
     if options.figure:
         _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"

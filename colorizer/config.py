@@ -17,7 +17,7 @@ TARGETS = ("rgb", "chroma", "gray")
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
 OUTPUT_ACTIVATIONS = ("linear", "sigmoid")
 PRECISIONS = ("float32", "bfloat16")
-DATASETS = ("cifar10", "synthetic", "samples")
+DATASETS = ("cifar10", "synthetic", "samples")  # what a page may offer; the command line takes paths too
 
 # Limits of what a visitor may ask for, in one place.
 MAX_LATENT_DIM = 512
@@ -53,6 +53,17 @@ def validate_name(name: str) -> str:
         raise ConfigError(
             f"{str(name)[:60]!r} is not a valid name. Use 1 to 48 lower-case letters, digits and hyphens, "
             "starting with a letter or digit."
+        )
+    return name
+
+
+def validate_dataset(name: str) -> str:
+    """Return `name` if it can name a data set (see `data.load_dataset`), else raise `ConfigError`."""
+    kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if name not in (*DATASETS, "cifar100") and not (path and kind in ("cifar100", "folder")):
+        raise ConfigError(
+            f"dataset must be one of {', '.join(DATASETS)}, cifar100, cifar100:FILE.npz or folder:PATH, "
+            f"received {name!r}."
         )
     return name
 
@@ -168,7 +179,7 @@ class TrainConfig(_Config):
     """How a model is trained.
 
     Attributes:
-        dataset: one of `DATASETS`.
+        dataset: as in `data.load_dataset`.
         train_images: number of training images used, at most; 0 means all.
         epochs: passes over them; 0 keeps the initial weights (all that a closed-form model needs).
         batch_size: images a step.
@@ -181,6 +192,8 @@ class TrainConfig(_Config):
             data set enlarged, at 64 x 64 pixels.
         precision: of the arithmetic in the hidden layers of a `unet`; `bfloat16` is quicker on processors made for it.
         seed: of the initial weights, the order of the images and the augmentation.
+        init_from: name of the model whose weights it starts from; empty for new ones.
+        freeze_encoder: leave the layers up to the bottleneck as that model has them.
     """
 
     dataset: str = "cifar10"
@@ -195,9 +208,11 @@ class TrainConfig(_Config):
     photos: str = ""
     precision: str = "float32"
     seed: int = 0
+    init_from: str = ""
+    freeze_encoder: bool = False
 
     def __post_init__(self) -> None:
-        self._check_choice("dataset", DATASETS)
+        validate_dataset(self.dataset)
         self._check_number("train_images", 0, MAX_TRAIN_IMAGES)
         self._check_number("epochs", 0, MAX_EPOCHS)
         self._check_number("batch_size", 1, 4096)
@@ -208,6 +223,13 @@ class TrainConfig(_Config):
         self._check_number("shift", 0, 8)
         self._check_choice("precision", PRECISIONS)
         self._check_number("seed", 0, 2**31 - 1)
+        if not isinstance(self.photos, str):
+            raise ConfigError(f"photos must be a folder's path, received {self.photos!r}.")
+        if self.init_from != "":
+            validate_name(self.init_from)
+        self._check_flag("freeze_encoder")
+        if self.freeze_encoder and not self.init_from:
+            raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
 
 
 @dataclass(frozen=True)
@@ -286,13 +308,29 @@ PRESETS: dict[str, Preset] = {
             "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
             ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.2, chroma_bins=128),
             TrainConfig(
-                epochs=15,
+                epochs=12,
                 batch_size=128,
                 learning_rate=1e-3,
                 schedule="cosine",
                 weight_decay=0.1,
                 flips=True,
                 shift=4,
+                init_from="unet",
+            ),
+        ),
+        Preset(
+            "unet-photo",
+            "The U-Net once more, for whole photos: it also learns from larger pictures (--photos).",
+            ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.2),
+            TrainConfig(
+                epochs=8,
+                batch_size=128,
+                learning_rate=1e-3,
+                schedule="cosine",
+                weight_decay=0.1,
+                flips=True,
+                shift=4,
+                init_from="unet",
             ),
         ),
         Preset(

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from colorizer import config
+from colorizer import config, sources
 from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
 from colorizer.color import chroma_shares
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
+from colorizer.sources import load_pictures as load_pictures
 from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -55,7 +56,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), indices into `CLASS_NAMES`."""
+    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), indices into the data set's class names."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -63,12 +64,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its three splits; `train` of `samples` is empty."""
+    """A data set with its three splits; `train` of `samples` is empty, labels without class names are zeros."""
 
     name: str
     train: Split
     validation: Split
     test: Split
+    class_names: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """Return the split called `train`, `validation` or `test`."""
@@ -82,22 +84,25 @@ def load_dataset(name: str) -> Dataset:
 
     Args:
         name: `cifar10` (memory-mapped, prepared on first use), `samples` (20 built-in images) or `synthetic`
-            (20,000 Gaussian training images; validation and test are the samples).
+            (20,000 Gaussian training images; validation and test are the samples); or read anew each time, without
+            classes: `cifar100` (by Keras, 45,000 images for training), `cifar100:PATH` (an .npz file with `x_train`
+            and `x_val`, which serves as test too) and `folder:PATH` (pictures cut to 32 x 32, split by file).
 
     Raises:
         ConfigError: there is no such data set.
-        DataError: CIFAR-10 is not on this machine, or damaged.
+        DataError: it is not on this machine, or damaged.
     """
+    config.validate_dataset(name)
     if name == "cifar10":
         return _load_cifar10()
     if name == "samples":
         samples = load_samples()
-        return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples)
+        return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
     if name == "synthetic":
         samples = load_samples()
         images = draw_synthetic(_SYNTHETIC_IMAGES, seed=0)
         return Dataset(name, Split(images, np.zeros(len(images), np.uint8)), samples, samples)
-    raise ConfigError(f"There is no data set {name!r}. Choose one of {', '.join(config.DATASETS)}.")
+    return Dataset(name, *(Split(images, np.zeros(len(images), np.uint8)) for images in sources.read_splits(name)))
 
 
 def load_samples() -> Split:
@@ -261,7 +266,7 @@ def _open_cache(folder: Path) -> Dataset | None:
             splits[name] = Split(images, labels)
     except (OSError, ValueError, EOFError):
         return None
-    return Dataset("cifar10", **splits)
+    return Dataset("cifar10", **splits, class_names=CLASS_NAMES)
 
 
 def _prepare(source: Path) -> None:

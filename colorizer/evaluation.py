@@ -15,7 +15,7 @@ from skimage.color import deltaE_ciede2000
 from colorizer import config, library, linear
 from colorizer.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
 from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
-from colorizer.data import CLASS_NAMES, NUM_SAMPLES, Dataset, Split, load_statistics
+from colorizer.data import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
@@ -50,7 +50,7 @@ def measure(
 
     Returns:
         dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` (the model's
-        `mse` on the images of each class).
+        `mse` on the images of each class; empty for a data set without class names).
     """
     images, labels = dataset.split(split).images, dataset.split(split).labels
     prediction = colorizer.predict(to_luminance(images), vividness, strength)
@@ -59,7 +59,11 @@ def measure(
         "images": len(images),
         "model": compute_metrics(prediction, images),
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
-        "classes": {CLASS_NAMES[label]: float(mse[labels == label].mean()) for label in np.unique(labels)},
+        "classes": {
+            name: float(mse[labels == label].mean())
+            for label, name in enumerate(dataset.class_names)
+            if (labels == label).any()
+        },
     }
 
 

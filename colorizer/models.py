@@ -53,6 +53,7 @@ def build_dense(config: ModelConfig) -> "keras.Model":
         hidden = layers.Dense(config.input_components, trainable=False, name="input_components")(hidden)
     activation = config.activation if config.bottleneck_activation else "linear"
     latent = _linear_and_hidden(config, pixels, hidden, config.encoder_widths, config.latent_dim, activation, "encoder")
+    latent = layers.Identity(name="bottleneck")(latent)
 
     channels = {"rgb": 3, "chroma": 2, "gray": 1}[config.target]
     width = config.output_components or 1024 * channels
@@ -119,6 +120,7 @@ def build_unet(config: ModelConfig) -> "keras.Model":
 
     luminance = Input((None, None, 1), name="luminance")
     *skips, features = _encode(config, luminance)
+    features = layers.Identity(name="bottleneck")(features)
     for skip in reversed(skips):
         features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
         features = _residual_block(config, layers.Add()([features, skip]))

@@ -104,10 +104,15 @@ class TrainingService:
         """Start a run; return its id, and the key that lets its owner control it.
 
         Raises:
-            TrainingError: another run is active.
+            TrainingError: another run is active, or the data set is none that a page may offer.
             ModelError: the name is taken.
         """
         library.check_name_is_free(spec.name)
+        if spec.train.dataset not in config.DATASETS or spec.train.photos:  # visitors do not read this machine's files
+            raise TrainingError(
+                f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
+                f"Choose one of {', '.join(config.DATASETS)}."
+            )
         with self._lock:
             if (active := self.active_run()) is not None:
                 raise TrainingError(

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer import linear
+from colorizer import linear, transfer
 from colorizer.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
 from colorizer.errors import TrainingError
 from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model, split_at_logits
+from colorizer.sources import load_pictures
 
 _VALIDATION_BATCH = 1000
 _MAX_CURVE_POINTS = 1000
@@ -86,6 +87,7 @@ def train(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
+    source: keras.Model | None = None,
 ) -> TrainResult:
     """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
 
@@ -96,20 +98,27 @@ def train(
 
     Args:
         model_config: what to build.
-        train_config: how to train it; its `dataset` is not read, `dataset` is used.
+        train_config: how to train it; its `dataset` and `init_from` are not read, `dataset` and `source` are used.
         dataset: training and validation images.
         on_event: called with every `Batch`, `Epoch` and `Snapshot`.
         should_stop: asked after every batch; True ends the run and keeps what was learned.
         checkpoint: .npz file written after every epoch; if it is there, from the same configurations, the run goes on
             from it as if it had not been interrupted.
+        source: the model to start from, see `transfer.copy_weights`.
 
     Raises:
+        ConfigError: the encoder of `source` is another one.
         TrainingError: there are no training images, or the loss is no longer finite.
     """
     started = time.perf_counter()
     keras.utils.set_random_seed(train_config.seed)
     model = build_model(model_config, train_config.precision)
     _set_known_weights(model, model_config)
+    if source is not None:
+        transfer.copy_weights(model, source)
+    if train_config.freeze_encoder:
+        for layer in transfer.find_encoder(model):
+            layer.trainable = False
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
     samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
 

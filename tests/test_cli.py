@@ -132,6 +132,38 @@ def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):
     assert total / 20 == pytest.approx(result["metrics"]["mse"])
 
 
+@pytest.fixture
+def elsewhere(tmp_path, samples):
+    """Names of two data sets of a few images that are not built in."""
+    np.savez(tmp_path / "few.npz", x_train=data.draw_synthetic(32, seed=0), x_val=samples.images)
+    (tmp_path / "photos").mkdir()
+    for index, image in enumerate(samples.images):
+        Image.fromarray(image).resize((48, 40)).save(tmp_path / "photos" / f"{index}.png")
+    return {"npz": f"cifar100:{tmp_path / 'few.npz'}", "folder": f"folder:{tmp_path / 'photos'}"}
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_a_model_is_trained_and_measured_on_other_images(run, run_json, elsewhere, kind):
+    small = ["--preset", "dense-chroma", "--encoder-widths", "8", "--decoder-widths", "8", "--latent-dim", "4"]
+    words = ["train", *small, "--dataset", elsewhere[kind], "--epochs", 1, "--batch-size", 8]
+    code, _ = run_json(*words, "--name", "first")
+    assert code == 0
+    code, second = run_json(*words, "--name", "second", "--init-from", "first", "--freeze-encoder")
+    assert code == 0
+    assert "--init-from first --freeze-encoder" in second["card"]["command"]
+    entry = library.find_model("first")
+    images = {"npz": 20, "folder": 2}[kind]
+    assert set(entry.card["metrics"]) == {"samples", "own_validation"}
+    assert entry.card["metrics"]["own_validation"]["images"] == images
+    code, measured = run_json("evaluate", "first", "--dataset", elsewhere[kind], "--split", "validation")
+    assert (code, measured["images"], measured["classes"]) == (0, images, {})
+    assert measured["metrics"] == pytest.approx(entry.card["metrics"]["own_validation"]["model"], rel=1e-5)
+    assert measured["gray_copy"]["mse"] == pytest.approx(entry.gray_copy_loss)
+    _, text, _ = run("evaluate", "--all", "--dataset", elsewhere[kind])
+    assert "second" in text
+    assert "mse by class" not in text
+
+
 def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
     code, result = run_json("evaluate", "linear", "--dataset", "samples")
     assert code == 0
@@ -207,7 +239,6 @@ def test_report_writes_its_two_pictures(run_json, tmp_path):
         ["train", "--flips", "maybe"],
         ["evaluate"],
         ["evaluate", "linear", "--split", "all"],
-        ["evaluate", "linear", "--dataset", "mnist"],
         ["colorize", "linear", "photo.png"],
         ["colorize", "linear", "--output", "out"],
         ["report", "linear"],
@@ -234,6 +265,12 @@ def test_wrong_usage_exits_with_2(words, capsys):
         (["train", *TINY, "--epochs", "0", "--name", "mine", "--library", "file/shelf"], "could not be saved in"),
         (["evaluate", "nope"], "There is no model 'nope'."),
         (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
+        (["evaluate", "linear", "--dataset", "mnist"], "dataset must be one of cifar10, synthetic, samples, cifar100,"),
+        (["evaluate", "--all", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
+        (["train", "--dataset", "folder:nope", "--name", "mine"], "There is no folder nope."),
+        (["train", "--freeze-encoder", "--name", "mine"], "freeze_encoder needs init_from."),
+        (["train", "--init-from", "nope", "--name", "mine"], "There is no model 'nope'."),
+        (["train", "--init-from", "unet", "--name", "mine"], "The encoder of unet does not fit: its architecture is"),
         (
             ["evaluate", "linear", "--dataset", "samples", "--split", "train"],
             "The data set samples has no train images.",

@@ -184,6 +184,12 @@ def test_a_run_that_cannot_train_says_why(trainings, tiny_model):
     assert run.message.startswith("CIFAR-10 is not on this machine.")
 
 
+@pytest.mark.parametrize("dataset", ["cifar100", "cifar100:a.npz", "folder:/home"])
+def test_a_page_cannot_have_files_of_the_machine_read(trainings, tiny_model, dataset):
+    with pytest.raises(TrainingError, match=f"A page cannot train on '{dataset}'. Choose one of cifar10, synthetic"):
+        trainings.start(TrainingSpec("spy", tiny_model, TrainConfig(dataset=dataset)))
+
+
 # Run folders written by hand
 
 
