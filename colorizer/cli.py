@@ -269,7 +269,12 @@ def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dic
     files = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise ConfigError(f"There are no pictures in {options.photos}. Name a folder with some.")
-    photos = [decode_image(path.read_bytes()) for path in files]
+    photos = []
+    for path in files:
+        try:
+            photos.append(decode_image(path.read_bytes()))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
     measured = {
         colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
         for colorizer, vividness in chosen
@@ -306,9 +311,16 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
             for metric, (better, style) in METRICS.items()
         ]
         result = {"model": name, **about, "metrics": first["model"]} | {
-            key: first[key] for key in ("gray_copy", "classes")
+            key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")
         }
-        return result, f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
+        text = f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
+        classes = [
+            [of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"]
+            for (of, mse), gray in zip(first["classes"].items(), first["gray_copy_classes"].values(), strict=True)
+        ]
+        return result, text + (
+            f"\n\n{_table(['mse by class', name, 'gray copy', 'ratio'], classes)}" if classes else ""
+        )
     baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
     table = {name: result["model"] for name, result in measured.items()} | baselines
     parameters = {name: f"{entry.card['parameters']:,}" for name, entry in entries.items()}
@@ -318,7 +330,9 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
     ]
     text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}"
     if first["classes"]:
-        classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
+        by_class = {name: result["classes"] for name, result in measured.items()}
+        by_class |= {"gray copy": first["gray_copy_classes"]}
+        classes = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in by_class.items()]
         text += f"\n\nmse by class\n\n{_table(['model', *first['classes']], classes)}"
     if options.figure:
         _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
@@ -368,17 +382,25 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     if predictions is None:
         predictions = evaluation.predict_split(inference.load(entry.path), samples)
     predictions = predictions.at()
-    shown = slice(0, 10)
-    figures = {
-        "loss_curve_plot.png": plotting.loss_curve(
-            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
-        ),
-        "results_visualization/original_vs_grayscale_vs_reconstructed.png": plotting.comparison(
+
+    def compare(shown: Any, title: str) -> Any:
+        return plotting.comparison(
             samples.images[shown],
             to_uint8(gray_copy(samples.images[shown])),
             predictions.images[shown],
             [f"mse {mse:.4f}" for mse in predictions.mse[shown]],
-            f"{entry.name} on the built-in samples",
+            title,
+        )
+
+    figures = {
+        "loss_curve_plot.png": plotting.loss_curve(
+            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
+        ),
+        "results_visualization/original_vs_grayscale_vs_reconstructed.png": compare(
+            slice(0, 10), f"{entry.name} on the built-in samples"
+        ),
+        "results_visualization/worst.png": compare(
+            predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"
         ),
     }
     written = []

@@ -49,21 +49,22 @@ def measure(
     """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
 
     Returns:
-        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` (the model's
-        `mse` on the images of each class; empty for a data set without class names).
+        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` and
+        `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without class names).
     """
     images, labels = dataset.split(split).images, dataset.split(split).labels
     prediction = colorizer.predict(to_luminance(images), vividness, strength)
-    mse = image_mse(prediction, images)
+
+    def by_class(mse: np.ndarray) -> dict[str, float]:
+        chosen = {name: labels == label for label, name in enumerate(dataset.class_names) if (labels == label).any()}
+        return {name: float(mse[rows].mean()) for name, rows in chosen.items()}
+
     return {
         "images": len(images),
         "model": compute_metrics(prediction, images),
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
-        "classes": {
-            name: float(mse[labels == label].mean())
-            for label, name in enumerate(dataset.class_names)
-            if (labels == label).any()
-        },
+        "classes": by_class(image_mse(prediction, images)),
+        "gray_copy_classes": by_class(image_mse(gray_copy(images), images)) if dataset.class_names else {},
     }
 
 

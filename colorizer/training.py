@@ -18,7 +18,7 @@ from colorizer import linear, transfer
 from colorizer.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
-from colorizer.errors import TrainingError
+from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model, split_at_logits
 from colorizer.sources import load_pictures
 
@@ -107,7 +107,7 @@ def train(
         source: the model to start from, see `transfer.copy_weights`.
 
     Raises:
-        ConfigError: the encoder of `source` is another one.
+        ConfigError: the encoder of `source` is another one, or the model cannot learn from photos.
         TrainingError: there are no training images, or the loss is no longer finite.
     """
     started = time.perf_counter()
@@ -251,6 +251,8 @@ class _Trainer:
         self._images = tf.constant(dataset.train.images[:num_images])
         self._photos = None
         if train_config.photos:
+            if model_config.architecture != "unet" or model_config.chroma_bins:
+                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
             photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
             self._photos = tf.constant(photos)
         self._optimizer = self._build_optimizer()

@@ -111,7 +111,7 @@ def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
     assert run_json(*command, "--replace")[0] == 0
 
 
-def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json):
+def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, tmp_path):
     code, result = run_json("evaluate", "--all", "--dataset", "samples")
     names = [entry.name for entry in library.list_models()]
     assert (code, list(result["models"]), result["images"]) == (0, names, 20)
@@ -121,15 +121,32 @@ def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json):
     # Chroma that is known from statistics alone is better than none.
     errors = {name: values["mse"] for name, values in result["baselines"].items()}
     assert errors["closed form"] < errors["mean chroma"] < errors["gray copy"]
-    _, out, _ = run("evaluate", "--all", "--dataset", "samples")
+    figure = tmp_path / "figures" / "metrics.png"
+    _, out, _ = run("evaluate", "--all", "--dataset", "samples", "--figure", figure)
     assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
+    with Image.open(figure) as picture:
+        assert min(picture.size) > 500
+
+
+def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path):
+    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
+    measured = result["models"]["linear"]
+    assert (code, measured["photos"]) == (0, 20)
+    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
+    _, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert f"{measured['better']} of 20" in out
+    (tmp_path / "photos" / "broken.png").write_text("no picture")
+    code, _, err = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert code == 1
+    assert "broken.png: The file is not a picture" in err
 
 
 def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):
     _, result = run_json("evaluate", "linear", "--dataset", "samples")
     counts = {name: int((samples.labels == index).sum()) for index, name in enumerate(data.CLASS_NAMES)}
-    total = sum(counts[name] * mse for name, mse in result["classes"].items())
-    assert total / 20 == pytest.approx(result["metrics"]["mse"])
+    for metrics, classes in (("metrics", "classes"), ("gray_copy", "gray_copy_classes")):
+        total = sum(counts[name] * mse for name, mse in result[classes].items())
+        assert total / 20 == pytest.approx(result[metrics]["mse"])
 
 
 @pytest.fixture
@@ -216,9 +233,10 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run_json, tmp_path, sa
     assert code == bool(result["failed"])
 
 
-def test_report_writes_its_two_pictures(run_json, tmp_path):
+def test_report_writes_its_pictures(run_json, tmp_path):
     code, result = run_json("report", "linear", "--output", tmp_path / "report")
-    names = ["loss_curve_plot.png", "results_visualization/original_vs_grayscale_vs_reconstructed.png"]
+    names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png"]
+    names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names)]
     assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
     for path in result["written"]:
         with Image.open(path) as picture:
@@ -275,7 +293,12 @@ def test_wrong_usage_exits_with_2(words, capsys):
             ["evaluate", "linear", "--dataset", "samples", "--split", "train"],
             "The data set samples has no train images.",
         ),
+        (["evaluate", "linear", "--photos", "nope"], "There are no pictures in nope."),
+        (["evaluate", "linear", "--dataset", "samples", "--strength", "2"], "strength must be a number from 0 to 1.5,"),
+        (["evaluate", "linear", "--dataset", "samples", "--vividness", "1"], "linear has no vividness to set."),
+        (["evaluate", "--all", "--dataset", "samples", "--figure", "x.nope"], "x.nope cannot be written ("),
         (["colorize", "nope", "photo.png", "--output", "out"], "There is no model 'nope'."),
+        (["colorize", "linear", "photo.png", "--output", "out", "--vividness", "1"], "linear has no vividness to set."),
         (["report", "./nope", "--output", "out"], "The model nope is damaged: card.json is missing."),
         (["report", "linear", "--output", "file/report"], "cannot be written"),
     ],

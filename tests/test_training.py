@@ -1,17 +1,20 @@
 """training: repeatable, honest losses, events in order, stopping, snapshots, warm start, errors."""
 
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from colorizer import data, linear
 from colorizer.color import LUMINANCE_WEIGHTS, chroma_bins, split_luminance, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig
-from colorizer.errors import TrainingError
+from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import build_model
+from colorizer.sources import load_pictures
 from colorizer.training import Batch, Epoch, Snapshot, _Trainer, train
 
 
@@ -290,7 +293,8 @@ def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
     assert result.history["val_loss"][-1] < gray_copy
 
 
-VIVID = ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16)
+UNET = ModelConfig("unet", latent_dim=16, target="chroma")
+VIVID = UNET.replace(chroma_bins=16)
 
 
 def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(tiny, tiny_train):
@@ -324,3 +328,39 @@ def test_bfloat16_gives_a_float32_model_that_learned_about_the_same(bins, tiny, 
     assert half.history["val_loss"][-1] == pytest.approx(full.history["val_loss"][-1], rel=0.02)
     assert half.history["val_loss"][-1] == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with twelve smooth colour pictures of several sizes."""
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))
+        small.resize((150 + 10 * number, 140), Image.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
+    return str(tmp_path)
+
+
+def test_photos_join_every_batch_at_64_pixels_in_their_own_colours(tiny, tiny_train, photos):
+    trainer = _Trainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
+    rows = tf.range(32)
+    larger = trainer._larger_images(rows, tf.constant(1)).numpy()
+    assert larger.shape == (4, 64, 64, 3)
+    assert (larger[:2] != trainer._larger_images(rows, tf.constant(2)).numpy()[:2]).any()
+    enlarged = np.asarray(tf.image.resize(tiny.train.images[:2], (64, 64), "bicubic")).clip(0, 255)
+    np.testing.assert_allclose(larger[2:], enlarged, atol=1e-3)
+    pictures, _ = load_pictures(Path(photos), 128)
+    for crop in larger[:2]:  # its colours are all colours of one photo, or lie between them
+        spans = [(picture.min(axis=(0, 1)) <= crop.min(axis=(0, 1)) + 1).all() for picture in pictures]
+        assert any(spans)
+
+
+def test_photos_change_what_is_learned_but_not_the_loss_reported_first(tiny, tiny_train, photos):
+    plain, mixed = (train(UNET, tiny_train.replace(photos=folder), tiny) for folder in ("", photos))
+    assert mixed.history["batch_loss"][0] == pytest.approx(plain.history["batch_loss"][0], rel=1e-5)
+    assert mixed.history["batch_loss"][-1] != pytest.approx(plain.history["batch_loss"][-1], rel=1e-5)
+
+
+@pytest.mark.parametrize("config", [ModelConfig(), VIVID])
+def test_photos_need_a_unet(config, tiny, tiny_train, photos):
+    with pytest.raises(ConfigError, match="photos needs a unet"):
+        train(config, tiny_train.replace(photos=photos), tiny)
