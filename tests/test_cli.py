@@ -284,7 +284,7 @@ def test_wrong_usage_exits_with_2(words, capsys):
         (["evaluate", "nope"], "There is no model 'nope'."),
         (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
         (["evaluate", "linear", "--dataset", "mnist"], "dataset must be one of cifar10, synthetic, samples, cifar100,"),
-        (["evaluate", "--all", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
+        (["evaluate", "linear", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
         (["train", "--dataset", "folder:nope", "--name", "mine"], "There is no folder nope."),
         (["train", "--freeze-encoder", "--name", "mine"], "freeze_encoder needs init_from."),
         (["train", "--init-from", "nope", "--name", "mine"], "There is no model 'nope'."),

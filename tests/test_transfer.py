@@ -19,7 +19,9 @@ CONFIGS = {
     ),
     "conv": ModelConfig("conv", latent_dim=16),
     "unet": ModelConfig("unet", latent_dim=16, target="chroma", dropout=0.2),
+    "unet-vivid": ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16),
 }
+_SMALL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
 EVERY_ARCHITECTURE = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
@@ -62,21 +64,30 @@ def test_a_shipped_model_saved_before_its_bottleneck_had_a_name_is_taken_over(ti
     np.testing.assert_allclose(result.model(to_luminance(images)), source(to_luminance(images)), atol=1e-6)
 
 
-def test_another_head_keeps_its_own_weights_and_takes_over_the_body(tmp_path):
-    source = _randomized(ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,)))
-    model = build_model(ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,), target="chroma"))
+@pytest.mark.parametrize(
+    ("config", "other", "head"),
+    [
+        (_SMALL.replace(target="chroma"), _SMALL, ("decoder_output", "ycbcr_to_rgb")),
+        (CONFIGS["unet-vivid"], CONFIGS["unet"], ("logits", "bin_centres", "ycbcr_to_rgb")),
+    ],
+    ids=["dense", "unet"],
+)
+def test_another_head_keeps_its_own_weights_and_takes_over_the_body(config, other, head, tmp_path):
+    source, model = _randomized(other), build_model(config)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     copy_weights(model, _saved(source, tmp_path))
     layers, others = ([layer for layer in network.layers if layer.weights] for network in (model, source))
-    assert [_equal(*pair) for pair in zip(layers[:3], others, strict=False)] == [True] * 3
-    for name in ("decoder_output", "ycbcr_to_rgb"):
-        for one, other in zip(model.get_layer(name).get_weights(), before[name], strict=True):
-            np.testing.assert_array_equal(one, other)
+    body = layers[: -len(head)]
+    assert [_equal(*pair) for pair in zip(body, others, strict=False)] == [True] * len(body)
+    assert [layer.name for layer in layers[len(body) :]] == list(head)
+    for name in head:
+        for weight, untouched in zip(model.get_layer(name).get_weights(), before[name], strict=True):
+            np.testing.assert_array_equal(weight, untouched)
 
 
 @pytest.mark.parametrize("other", ["dense", "conv", "unet"])
 def test_weights_of_another_encoder_are_refused(other):
-    model = build_model(ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,)))
+    model = build_model(_SMALL)
     with pytest.raises(ConfigError, match=r"encoder .* does not fit: .* the shapes .*, received .* Give both the same"):
         copy_weights(model, build_model(CONFIGS[other]))
 
@@ -109,7 +120,7 @@ def test_a_frozen_encoder_stays_bit_for_bit_and_the_rest_learns(config, tiny, ti
     assert "bottleneck" in encoder
     pairs = [pair for pair in zip(frozen.layers, source.layers, strict=True) if pair[0].weights]
     kept = [_equal(layer, other) for layer, other in pairs]
-    fixed = ("input_components", "ycbcr_to_rgb")
+    fixed = ("input_components", "bin_centres", "ycbcr_to_rgb")
     assert kept == [layer.name in encoder or layer.name in fixed for layer, _ in pairs]
     assert not all(kept)
     assert any(kept)
