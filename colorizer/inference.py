@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 _STRIP_PIXELS = 2_000_000  # merged at a time, to bound memory on large photos
 _MODEL_SIZE = 32
-_WORKING_SIZE = 64  # shorter side at which a convolutional model sees a photo
+_WORKING_SIZES = (32, 48, 64)  # shorter sides at which a U-Net sees a photo
 
 
 class Colorizer:
@@ -112,6 +112,8 @@ class Colorizer:
     def predict_chroma(self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None) -> np.ndarray:
         """Predict the chroma of a photo at the model's working size.
 
+        A U-Net sees the photo at several sizes, and what it makes of them is averaged.
+
         Args:
             luminance: float32 of shape (H, W, 1) in [0, 1].
             vividness: as in `predict`.
@@ -120,12 +122,21 @@ class Colorizer:
             float32 of shape (32, 32, 2); of a U-Net (h, w, 2), the shorter side 64; with several values of vividness
             one such array for each.
         """
-        height = width = _MODEL_SIZE
-        if self._any_size:
-            scale = _WORKING_SIZE / min(luminance.shape[:2])
-            height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
-        small = np.clip(resize_planes(luminance, height, width), 0, 1)
-        return split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
+        sizes = _WORKING_SIZES if self._any_size else (_MODEL_SIZE,)
+        planes = []
+        for size in sizes:
+            height = width = size
+            if self._any_size:
+                scale = size / min(luminance.shape[:2])
+                height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
+            small = np.clip(resize_planes(luminance, height, width), 0, 1)
+            chroma = split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
+            planes.append(chroma.reshape(-1, height, width, 2))
+        height, width = planes[-1].shape[1:3]
+        mean = [
+            np.mean([resize_planes(p, height, width) for p in level], axis=0) for level in zip(*planes, strict=True)
+        ]
+        return np.stack(mean) if isinstance(vividness, Sequence) else mean[0]
 
     def colorize(self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
