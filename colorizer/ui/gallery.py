@@ -5,6 +5,7 @@ import streamlit as st
 
 from colorizer import library
 from colorizer.color import as_float, gray_copy, to_uint8
+from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
@@ -157,7 +158,7 @@ with side:
     except (ColorizerError, KeyError, ValueError):
         st.caption("Its loss curve cannot be read.")
     measured, where = entry.reported
-    st.markdown(f"**On {where}**")
+    st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
     st.markdown(_metrics_table(values["model"], values["gray_copy"]))
     st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
