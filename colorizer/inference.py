@@ -49,14 +49,14 @@ class Colorizer:
             return (read(luminance, training=False) + mirrored) / 2
 
         self._read = read_both if self._any_size else lambda luminance: read(luminance, training=False)
-        self._paint = lambda luminance, logits, heat: paint(luminance, logits / heat)
+        self._paint = lambda luminance, logits, temperature: paint(luminance, logits / temperature)
         # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
         shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
         self._read_small = tf.function(self._read).get_concrete_function(shape)
         if self.vivid:
             logits = tf.TensorSpec((None, *self._read_small.output_shapes[1:]), tf.float32)
-            heat = tf.TensorSpec((), tf.float32)
-            self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, heat)
+            temperature = tf.TensorSpec((), tf.float32)
+            self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, temperature)
 
     def predict(
         self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
@@ -85,22 +85,22 @@ class Colorizer:
         for start in range(0, len(luminance), _BATCH):
             part = slice(start, start + _BATCH)
             batch = self._constant(luminance[part])
-            read_out = read(batch)
+            answer = read(batch)
             for level, place in zip(levels, output, strict=True):
                 if self.vivid:
                     paint = self._paint_small if small else self._paint
-                    place[part] = paint(batch, read_out, self._constant(10.0**-level)).numpy()
+                    place[part] = paint(batch, answer, self._constant(10.0**-level)).numpy()
                 else:
-                    place[part] = read_out.numpy()
+                    place[part] = answer.numpy()
         if strength != 1:
             output = luminance + np.float32(strength) * (output - luminance)
-        return output if isinstance(vividness, Sequence) else output[0]
+        return output if isinstance(vividness, tuple | list) else output[0]
 
     def check_vividness(self, vividness: float | Sequence[float] | None) -> Sequence[float]:
         """Return the values at which to predict, or raise `ConfigError`, as `predict` does."""
         if vividness is None:
             return [DEFAULT_VIVIDNESS]
-        levels = vividness if isinstance(vividness, Sequence) else [vividness]
+        levels = vividness if isinstance(vividness, tuple | list) else [vividness]
         if not self.vivid:
             name = self.entry.name if self.entry else "This model"
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
@@ -136,7 +136,7 @@ class Colorizer:
         mean = [
             np.mean([resize_planes(p, height, width) for p in level], axis=0) for level in zip(*planes, strict=True)
         ]
-        return np.stack(mean) if isinstance(vividness, Sequence) else mean[0]
+        return np.stack(mean) if isinstance(vividness, tuple | list) else mean[0]
 
     def colorize(self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
