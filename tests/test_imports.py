@@ -20,7 +20,8 @@ LEVELS = (
     {"training", "inference"},
     {"evaluation"},
     {"worker"},
-    {"service"},
+    {"runs"},
+    {"process", "service"},
     {"cli", "ui"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
