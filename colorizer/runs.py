@@ -258,9 +258,10 @@ class RunWriter:
         self._status = json.loads((folder / "status.json").read_text(encoding="utf-8")) | {"message": ""}
         self._pending: list[float] = []
         self._last_update = 0.0
-        path = folder / "events.jsonl"
-        self._events = path.open("ab")
-        self._events.truncate(path.read_bytes().rfind(b"\n") + 1)  # a killed worker may have left half a line
+        self._events = folder / "events.jsonl"
+        with self._events.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a killed worker may have left half a line
 
     @property
     def learning_rate_factor(self) -> float:
@@ -299,5 +300,5 @@ class RunWriter:
                 np.save(file, values["images"])
             staging.replace(self._folder / file_name)
             values["images"] = file_name
-        self._events.write(json.dumps({"event": kind} | values).encode() + b"\n")
-        self._events.flush()
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": kind} | values) + "\n")

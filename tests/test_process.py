@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer import config, library
+from colorizer import config, library, service
 from colorizer.config import TrainConfig
 from colorizer.service import WORKER_COMMAND, TrainingService
 from colorizer.worker import TrainingSpec
@@ -38,11 +38,25 @@ def home(shared_home, monkeypatch):
     return shared_home
 
 
-@pytest.fixture(scope="module")
-def trainings():
-    trainings = TrainingService()
+@pytest.fixture(scope="module", autouse=True)
+def small_disk(shared_home):
+    """A service whose workers find the disk full; prepared first, for it takes its time to import TensorFlow."""
+    trainings = TrainingService((sys.executable, "-c", FULL_DISK))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORIZER_HOME", str(shared_home))
+        patch.delenv("COLORIZER_CIFAR10", raising=False)
+        trainings.prepare()
     yield trainings
     trainings.close()
+
+
+@pytest.fixture(scope="module")
+def trainings(small_disk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "_SPARE_DELAY", 0)
+        trainings = TrainingService()
+        yield trainings
+        trainings.close()
 
 
 def _wait(condition):
@@ -114,17 +128,13 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not(trainings, tiny_mo
     assert [epoch["val_loss"] for epoch in resumed.epochs] == [epoch["val_loss"] for epoch in whole.epochs]
 
 
-def test_a_full_disk_and_missing_data_are_said_in_words(trainings, tiny_model):
+def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, tiny_model):
     missing, _ = trainings.start(TrainingSpec("no-data", tiny_model, TrainConfig(dataset="cifar10")))
     run = _finish(trainings, missing)
     assert run.state == "failed"
     assert run.message.startswith("CIFAR-10 is not on this machine.")
-    if sys.platform == "win32":
-        pytest.skip("needs a limit on the size of files")
-    small = TrainingService((sys.executable, "-c", FULL_DISK))
-    run_id, _ = small.start(_spec("no-room", tiny_model, epochs=1))
-    run = _finish(small, run_id)
-    small.close()
+    run_id, _ = small_disk.start(_spec("no-room", tiny_model, epochs=1))
+    run = _finish(small_disk, run_id)
     assert (run.state, run.message.split(" (")[-1]) == ("failed", "File too large).")
     assert run.message.startswith("The model no-room could not be saved")
     assert not any(entry.name == "no-room" for entry in library.list_models())
