@@ -42,7 +42,7 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
                 start_new_session=True,  # Ctrl-C in the server's terminal is not meant for it
             )
         self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
@@ -216,10 +216,7 @@ class TrainingService:
     def resume(self, run_id: str, key: str) -> None:
         """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
         with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None:
-                if job.worker is not None:
-                    job.worker.send("resume")
+            if self._send(run_id, key, "resume"):
                 return
             run = self.view(run_id)
             if not run.resumable:
@@ -234,20 +231,14 @@ class TrainingService:
 
     def pause(self, run_id: str, key: str) -> None:
         """Hold a running one after its current batch."""
-        with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None and job.worker is not None:
-                job.worker.send("pause")
+        self._send(run_id, key, "pause")
 
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
         """Multiply the schedule of a running one by `factor` from its next batch on."""
         low, high = config.LEARNING_RATE_FACTORS
         if not math.isfinite(factor) or not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
-        with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None and job.worker is not None:
-                job.worker.send("learning_rate", factor=factor)
+        self._send(run_id, key, "learning_rate", factor=factor)
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
@@ -260,18 +251,14 @@ class TrainingService:
         """End a run and delete it, with the model that it saved."""
         with self._lock:
             job = self._controlled(run_id, key)
-            if job is None:
-                if self.view(run_id).active:
-                    raise TrainingError("Another server is at work on this run. Discard it there.")
-                self._delete(run_id)
-                return
-            job.discarded = True
-            if job.worker is None:
-                self._forget(job)
-                self._delete(run_id)
-            else:
+            if job is not None and job.worker is not None:
+                job.discarded = True
                 job.worker.send("stop", keep=False)
                 job.worker.end_unless(job.worker.ended)
+                return
+            if job is not None:
+                self._forget(job)
+            self._delete(run_id)
 
     def close(self) -> None:
         """End every worker, the spare one too; what they did not finish is interrupted."""
@@ -290,10 +277,20 @@ class TrainingService:
 
     def _controlled(self, run_id: str, key: str) -> _Job | None:
         """The job of a run that `key` controls, or None if it is not in this server's hands."""
-        self.view(run_id)
+        run, job = self.view(run_id), self._job(run_id)
         if not self.may_control(run_id, key):
             raise TrainingError("Somebody else started this run, and only they control it. Start one of your own.")
-        return self._job(run_id)
+        if job is None and run.active:
+            raise TrainingError("Another server is at work on this run. Control it there.")
+        return job
+
+    def _send(self, run_id: str, key: str, command: str, **values: Any) -> bool:
+        """Send a command to a run's worker, if it has one; return whether it is in this server's hands."""
+        with self._lock:
+            job = self._controlled(run_id, key)
+            if job is not None and job.worker is not None:
+                job.worker.send(command, **values)
+            return job is not None
 
     def _check_room(self, name: str, owner: str) -> None:
         library.check_name_is_free(name)
@@ -330,10 +327,9 @@ class TrainingService:
                 _call_after(0, self._launch_next)
                 return
             job.worker.send("run", folder=str(runs.runs_folder() / job.run_id))
-        job.time_limit = _call_after(
-            config.MAX_TRAINING_SECONDS, self._stop, job, "It reached the time limit, and what it had learned is kept."
-        )
-        _call_after(_SPARE_DELAY, self.prepare)
+            text = "It reached the time limit, and what it had learned is kept."
+            job.time_limit = _call_after(config.MAX_TRAINING_SECONDS, self._stop, job, text)
+            _call_after(_SPARE_DELAY, self.prepare)
 
     def _stop(self, job: _Job, message: str) -> None:
         with self._lock:

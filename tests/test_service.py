@@ -228,6 +228,7 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
 
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
+    monkeypatch.setattr(service, "_PATIENCE", SECONDS)
     run_id, _ = trainings.start(spec("long"))
     run = _finish(trainings, run_id)
     assert (run.state, run.message) == ("stopped", "It reached the time limit, and what it had learned is kept.")
@@ -402,7 +403,9 @@ def test_a_killed_server_leaves_no_process_no_half_model_and_a_run_to_resume(
     server, run_id, key, waiting, processes = start_server(spec(name), stage)
     assert all(map(_lives, processes))
     server.kill()
+    killed = time.monotonic()
     _wait(lambda: not any(map(_lives, processes)))
+    assert time.monotonic() - killed < 1
     for interrupted in (run_id, waiting):
         assert trainings.view(interrupted).state == "interrupted"
     before = trainings.view(run_id)
@@ -422,10 +425,9 @@ def test_two_servers_on_one_folder_see_each_other_and_take_turns(start_server, t
     monkeypatch.setattr(service, "_OTHER_SERVER_DELAY", 0.05)
     server, theirs, key, waiting, _ = start_server(spec("long"))
     assert (trainings.view(theirs).state, trainings.view(waiting).state) == ("running", "queued")
-    with pytest.raises(TrainingError, match=r"Another server is at work on this run\. Discard it there"):
-        trainings.discard(theirs, key)
-    with pytest.raises(TrainingError, match="The run long is running: there is nothing to resume"):
-        trainings.resume(theirs, key)
+    for control in (trainings.stop, trainings.discard, trainings.pause, trainings.resume):
+        with pytest.raises(TrainingError, match=r"Another server is at work on this run\. Control it there"):
+            control(theirs, key)
     mine, _ = trainings.start(spec("quick"))
     assert (trainings.view(mine).state, trainings.view(mine).position) == ("queued", 1)
     server.kill()
