@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +80,29 @@ def _parser() -> argparse.ArgumentParser:
             else:
                 group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
 
+    vividness = f"of models with chroma bins, from 0 (safe) to 1 (bold); default {config.DEFAULT_VIVIDNESS}"
+    strength = f"factor on the chroma, from 0 (gray) to {config.MAX_STRENGTH:g}; default 1"
     command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.")
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="of a model, or its folder")
     which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
-    command.add_argument("--dataset", choices=config.DATASETS, default="cifar10")
+    command.add_argument("--dataset", default="cifar10", help="as train takes it: cifar10, folder:PATH, ...")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    command.add_argument(
+        "--photos", type=Path, metavar="DIR", help="measure on the photos in that folder, at their own resolution"
+    )
+    command.add_argument(
+        "--figure", type=Path, metavar="FILE", help="with --all, also draw the metrics (PNG, SVG, PDF)"
+    )
+    command.add_argument("--vividness", type=float, metavar="V", help=vividness)
+    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
 
     command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.")
     command.add_argument("name", help="of a model, or its folder")
     command.add_argument("files", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    command.add_argument("--vividness", type=float, metavar="V", help=vividness)
+    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
 
     command = add("report", _report, "Draw a model's loss curve and its reconstructions.")
     command.add_argument("name", help="of a model, or its folder")
@@ -231,49 +243,101 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import evaluation, inference
+    from colorizer import inference
 
+    config.validate_dataset(options.dataset)
     entries = [entry for entry in library.list_models() if not entry.damage]
     if not options.all:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
+    colorizers = [inference.load(entry.path) for entry in entries]
+    vividness = [options.vividness if not options.all or entry.vivid else None for entry in entries]
+    bar = tqdm(
+        zip(colorizers, vividness, strict=True),
+        total=len(entries),
+        unit="model",
+        file=sys.stderr,
+        disable=len(entries) < 2,
+    )
+    return _evaluate_photos(options, bar) if options.photos else _evaluate_split(options, bar)
+
+
+def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
+    from colorizer import evaluation
+    from colorizer.images import SUFFIXES, decode_image
+
+    files = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigError(f"There are no pictures in {options.photos}. Name a folder with some.")
+    photos = []
+    for path in files:
+        try:
+            photos.append(decode_image(path.read_bytes()))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    measured = {
+        colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
+        for colorizer, vividness in chosen
+    }
+    rows = [
+        [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
+        for name, m in measured.items()
+    ]
+    title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}\n\n"
+    return {"models": measured}, title + _table(["model", "delta_e", "gray copy", "ratio", "better"], rows)
+
+
+def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
+    from colorizer import evaluation, plotting
+
     dataset = data.load_dataset(options.dataset)
     images = dataset.split(options.split).images
     if not len(images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    measured = {
-        entry.name: evaluation.measure(inference.load(entry.path), dataset, options.split)
-        for entry in tqdm(entries, unit="model", file=sys.stderr, disable=len(entries) < 2)
-    }
+    entries = {}
+    measured = {}
+    for colorizer, vividness in chosen:
+        entries[colorizer.entry.name] = colorizer.entry
+        measured[colorizer.entry.name] = evaluation.measure(
+            colorizer, dataset, options.split, vividness, options.strength
+        )
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
     first = next(iter(measured.values()))
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
     if not options.all:
-        name = entries[0].name
+        name = next(iter(entries))
         rows = [
-            [
-                metric,
-                format(first["model"][metric], style),
-                format(first["gray_copy"][metric], style),
-                f"{better} is better",
-            ]
+            [metric, *(format(first[of][metric], style) for of in ("model", "gray_copy")), f"{better} is better"]
             for metric, (better, style) in METRICS.items()
         ]
         result = {"model": name, **about, "metrics": first["model"]} | {
-            key: first[key] for key in ("gray_copy", "classes")
+            key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")
         }
-        return result, f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
-    baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
-    rows = [
-        [name, size, *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
-        for name, size, values in [
-            *((entry.name, f"{entry.card['parameters']:,}", measured[entry.name]["model"]) for entry in entries),
-            *((name, "0", values) for name, values in baselines.items()),
+        text = f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
+        classes = [
+            [of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"]
+            for (of, mse), gray in zip(first["classes"].items(), first["gray_copy_classes"].values(), strict=True)
         ]
+        return result, text + (
+            f"\n\n{_table(['mse by class', name, 'gray copy', 'ratio'], classes)}" if classes else ""
+        )
+    baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
+    table = {name: result["model"] for name, result in measured.items()} | baselines
+    parameters = {name: f"{entry.card['parameters']:,}" for name, entry in entries.items()}
+    rows = [
+        [name, parameters.get(name, "0"), *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
+        for name, values in table.items()
     ]
-    classes = [[name, *(f"{mse:.5f}" for mse in result["classes"].values())] for name, result in measured.items()]
-    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}\n\nmse by class\n\n"
-    return {**about, "models": measured, "baselines": baselines}, text + _table(["model", *first["classes"]], classes)
+    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}"
+    if first["classes"]:
+        by_class = {name: result["classes"] for name, result in measured.items()}
+        by_class |= {"gray copy": first["gray_copy_classes"]}
+        classes = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in by_class.items()]
+        text += f"\n\nmse by class\n\n{_table(['model', *first['classes']], classes)}"
+    if options.figure:
+        _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
+        text += f"\n\n{options.figure}"
+    return {**about, "models": measured, "baselines": baselines}, text
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
@@ -283,6 +347,8 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
     library.find_model(options.name)
     _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
+    colorizer.check_vividness(options.vividness)
+    inference.check_strength(options.strength)
     written: list[str] = []
     failed: list[dict[str, str]] = []
     for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
@@ -295,7 +361,9 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
             if str(target) in written:
                 raise ImageError(f"Another file has just become {target}. Rename one of them, or colorize it apart.")
             options.output.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(encode_png(colorizer.colorize(decode_image(path.read_bytes()))))
+            target.write_bytes(
+                encode_png(colorizer.colorize(decode_image(path.read_bytes()), options.vividness, options.strength))
+            )
             written.append(str(target))
         except (ColorizerError, OSError) as error:
             failed.append({"file": str(path), "error": str(error)})
@@ -313,31 +381,41 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     predictions = evaluation.stored_predictions(entry, "samples", "test")
     if predictions is None:
         predictions = evaluation.predict_split(inference.load(entry.path), samples)
-    shown = slice(0, 10)
-    figures = {
-        "loss_curve_plot.png": plotting.loss_curve(
-            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
-        ),
-        "results_visualization/original_vs_grayscale_vs_reconstructed.png": plotting.comparison(
+    predictions = predictions.at()
+
+    def compare(shown: Any, title: str) -> Any:
+        return plotting.comparison(
             samples.images[shown],
             to_uint8(gray_copy(samples.images[shown])),
             predictions.images[shown],
             [f"mse {mse:.4f}" for mse in predictions.mse[shown]],
-            f"{entry.name} on the built-in samples",
+            title,
+        )
+
+    figures = {
+        "loss_curve_plot.png": plotting.loss_curve(
+            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
+        ),
+        "results_visualization/original_vs_grayscale_vs_reconstructed.png": compare(
+            slice(0, 10), f"{entry.name} on the built-in samples"
+        ),
+        "results_visualization/worst.png": compare(
+            predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"
         ),
     }
     written = []
     for name, figure in figures.items():
-        path = options.output / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-        except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be written ({error.strerror or error}). Choose another --output."
-            ) from error
-        written.append(str(path))
+        _write_figure(figure, options.output / name)
+        written.append(str(options.output / name))
     return {"model": entry.name, "written": written}, "\n".join(written)
+
+
+def _write_figure(figure: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
+        raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

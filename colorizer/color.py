@@ -6,6 +6,10 @@ from skimage.color import rgb2lab
 # ITU-R BT.601-7, section 2.5.1: Y = 0.299 R + 0.587 G + 0.114 B on gamma-encoded values,
 # Cb = (B - Y) / 1.772 and Cr = (R - Y) / 1.402, each in [-0.5, 0.5].
 LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+# Columns: Cb, Cr as sums of R, G, B.
+RGB_TO_CHROMA = np.array(
+    [[-0.299 / 1.772, 0.701 / 1.402], [-0.587 / 1.772, -0.587 / 1.402], [0.886 / 1.772, -0.114 / 1.402]], np.float32
+)
 # Columns: R, G, B as sums of Y, Cb, Cr; the inverse of the three equations above.
 YCBCR_TO_RGB = np.array(
     [
@@ -15,6 +19,8 @@ YCBCR_TO_RGB = np.array(
     ],
     np.float32,
 )
+
+CHROMA_STEP, CHROMA_CELLS = 0.04, 25  # the grid of chroma bins: 25 x 25 cells centred on gray
 
 
 def as_float(images: np.ndarray) -> np.ndarray:
@@ -63,10 +69,43 @@ def split_luminance(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: `images` does not end in 3 channels.
     """
-    luminance = to_luminance(images)
-    rgb = as_float(images)
-    chroma = np.concatenate([(rgb[..., 2:] - luminance) / 1.772, (rgb[..., :1] - luminance) / 1.402], axis=-1)
-    return luminance, chroma
+    return to_luminance(images), as_float(images) @ RGB_TO_CHROMA
+
+
+def chroma_shares(images: np.ndarray) -> np.ndarray:
+    """Count which colours images have, at half resolution, where networks predict them.
+
+    Args:
+        images: uint8 of shape (N, H, W, 3), H and W even.
+
+    Returns:
+        float32 of shape (25, 25), the share of pixels in each cell of the grid of (Cb, Cr); sums to 1.
+    """
+    counts = np.zeros(CHROMA_CELLS**2)
+    for start in range(0, len(images), 1000):
+        chroma = split_luminance(images[start : start + 1000])[1]
+        num, height, width, _ = chroma.shape
+        chroma = chroma.reshape(num, height // 2, 2, width // 2, 2, 2).mean(axis=(2, 4))
+        cells = np.clip(np.rint(chroma / CHROMA_STEP).astype(int) + CHROMA_CELLS // 2, 0, CHROMA_CELLS - 1)
+        counts += np.bincount((cells @ [CHROMA_CELLS, 1]).ravel(), minlength=len(counts))
+    return (counts / counts.sum()).reshape(CHROMA_CELLS, CHROMA_CELLS).astype(np.float32)
+
+
+def chroma_bins(shares: np.ndarray, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the most frequent cells of the grid as bins.
+
+    Args:
+        shares: as `chroma_shares` returns.
+        num_bins: how many, at most 625.
+
+    Returns:
+        centres, float32 of shape (num_bins, 2), most frequent first, and
+        their shares, float32 of shape (num_bins,), scaled to sum to 1.
+    """
+    cells = np.argsort(-shares.ravel(), kind="stable")[:num_bins]
+    centres = (np.stack(np.divmod(cells, CHROMA_CELLS), axis=-1) - CHROMA_CELLS // 2) * CHROMA_STEP
+    chosen = shares.ravel()[cells]
+    return centres.astype(np.float32), chosen / chosen.sum()
 
 
 def merge_luminance(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:

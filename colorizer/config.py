@@ -12,12 +12,7 @@ import platformdirs
 
 from colorizer.errors import ConfigError
 
-ARCHITECTURES = ("dense", "conv", "unet")
-TARGETS = ("rgb", "chroma", "gray")
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
-OUTPUT_ACTIVATIONS = ("linear", "sigmoid")
-PRECISIONS = ("float32", "bfloat16")
-DATASETS = ("cifar10", "synthetic", "samples")
+DATASETS = ("cifar10", "synthetic", "samples")  # what a page may offer; the command line takes paths too
 
 # Limits of what a visitor may ask for, in one place.
 MAX_LATENT_DIM = 512
@@ -31,6 +26,17 @@ MAX_TRAINING_SECONDS = 2 * 60 * 60  # from its first moment, pauses included; th
 MAX_QUEUED_RUNS = 4
 LEARNING_RATE_FACTORS = (0.01, 10.0)  # range of the live multiplier
 MAX_CURVE_POINTS = 400  # drawn, whatever the length of the run
+MAX_CHROMA_BINS = 256
+MAX_STRENGTH = 1.5
+
+VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+DEFAULT_VIVIDNESS = 0.4
+
+
+def nearest_level(vividness: float) -> int:
+    """Index of the vividness level nearest to `vividness`."""
+    return min(range(len(VIVIDNESS_LEVELS)), key=lambda level: abs(VIVIDNESS_LEVELS[level] - vividness))
+
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -46,6 +52,17 @@ def validate_name(name: str) -> str:
         raise ConfigError(
             f"{str(name)[:60]!r} is not a valid name. Use 1 to 48 lower-case letters, digits and hyphens, "
             "starting with a letter or digit."
+        )
+    return name
+
+
+def validate_dataset(name: str) -> str:
+    """Return `name` if it can name a data set (see `data.load_dataset`), else raise `ConfigError`."""
+    kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if name not in (*DATASETS, "cifar100") and not (path and kind in ("cifar100", "folder")):
+        raise ConfigError(
+            f"dataset must be one of {', '.join(DATASETS)}, cifar100, cifar100:FILE.npz or folder:PATH, "
+            f"received {name!r}."
         )
     return name
 
@@ -76,20 +93,27 @@ class _Config:
         """Return a validated copy with `changes` applied."""
         return dataclasses.replace(self, **changes)
 
-    def _check_number(self, name: str, low: float, high: float, kind: type = int) -> None:
-        value = getattr(self, name)
-        accepted = (int,) if kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value <= high:
-            what = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{name} must be {what} from {low:g} to {high:g}, received {value!r}.")
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            value, name, limits = getattr(self, setting.name), setting.name, setting.metadata
+            if "choices" in limits and value not in limits["choices"]:
+                raise ConfigError(f"{name} must be one of {', '.join(limits['choices'])}, received {value!r}.")
+            if setting.type is bool and not isinstance(value, bool):
+                raise ConfigError(f"{name} must be true or false, received {value!r}.")
+            if "range" in limits:
+                low, high = limits["range"]
+                accepted, what = (int, "a whole number") if setting.type is int else (int | float, "a number")
+                if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value <= high:
+                    raise ConfigError(f"{name} must be {what} from {low:g} to {high:g}, received {value!r}.")
 
-    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, name) not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, received {getattr(self, name)!r}.")
 
-    def _check_flag(self, name: str) -> None:
-        if not isinstance(getattr(self, name), bool):
-            raise ConfigError(f"{name} must be true or false, received {getattr(self, name)!r}.")
+def _number(default: float, low: float, high: float) -> Any:
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def _choice(*choices: str) -> Any:
+    """A setting that takes one of these; the first is the default."""
+    return dataclasses.field(default=choices[0], metadata={"choices": choices})
 
 
 @dataclass(frozen=True)
@@ -110,25 +134,25 @@ class ModelConfig(_Config):
         input_components: feed the hidden layers that many principal components of the luminance; 0 feeds the pixels.
         output_components: build the image from that many principal components of RGB; 0 predicts it directly.
         dropout: rate inside the blocks of a `unet` below its top level.
+        chroma_bins: number of chroma bins among which a `unet` chooses by a softmax; 0 predicts chroma directly.
     """
 
-    architecture: str = "dense"
-    latent_dim: int = 32
-    target: str = "rgb"
+    architecture: str = _choice("dense", "conv", "unet")
+    latent_dim: int = _number(32, 1, MAX_LATENT_DIM)
+    target: str = _choice("rgb", "chroma", "gray")
     encoder_widths: tuple[int, ...] = (512, 128)
     decoder_widths: tuple[int, ...] = (128, 512)
-    activation: str = "relu"
+    activation: str = _choice("relu", "gelu", "silu", "tanh")
     bottleneck_activation: bool = False
-    output_activation: str = "linear"
+    output_activation: str = _choice("linear", "sigmoid")
     linear_path: bool = False
-    input_components: int = 0
-    output_components: int = 0
-    dropout: float = 0.0
+    input_components: int = _number(0, 0, MAX_LATENT_DIM)
+    output_components: int = _number(0, 0, MAX_LATENT_DIM)
+    dropout: float = _number(0.0, 0, 0.9)
+    chroma_bins: int = _number(0, 0, MAX_CHROMA_BINS)
 
     def __post_init__(self) -> None:
-        self._check_choice("architecture", ARCHITECTURES)
-        self._check_number("latent_dim", 1, MAX_LATENT_DIM)
-        self._check_choice("target", TARGETS)
+        super().__post_init__()
         for name in ("encoder_widths", "decoder_widths"):
             widths = getattr(self, name)
             if not isinstance(widths, tuple) or len(widths) > 8:
@@ -136,17 +160,12 @@ class ModelConfig(_Config):
             for width in widths:
                 if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= MAX_LAYER_WIDTH:
                     raise ConfigError(f"{name} takes whole numbers from 1 to {MAX_LAYER_WIDTH}, received {width!r}.")
-        self._check_choice("activation", ACTIVATIONS)
-        self._check_choice("output_activation", OUTPUT_ACTIVATIONS)
-        self._check_flag("bottleneck_activation")
-        self._check_flag("linear_path")
         if self.architecture == "conv" and (self.target != "rgb" or self.latent_dim % 16):
             raise ConfigError("conv needs the target rgb and a latent_dim divisible by 16.")
         if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
             raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
-        self._check_number("dropout", 0, 0.9, float)
-        self._check_number("input_components", 0, MAX_LATENT_DIM)
-        self._check_number("output_components", 0, MAX_LATENT_DIM)
+        if self.chroma_bins and self.architecture != "unet":
+            raise ConfigError("chroma_bins needs the architecture unet. Set it to 0 otherwise.")
         if self.output_components and not (self.linear_path and self.target == "rgb"):
             raise ConfigError("output_components needs linear_path and the target rgb. Set it to 0 otherwise.")
 
@@ -156,7 +175,7 @@ class TrainConfig(_Config):
     """How a model is trained.
 
     Attributes:
-        dataset: one of `DATASETS`.
+        dataset: as in `data.load_dataset`.
         train_images: number of training images used, at most; 0 means all.
         epochs: passes over them; 0 keeps the initial weights (all that a closed-form model needs).
         batch_size: images a step.
@@ -165,34 +184,38 @@ class TrainConfig(_Config):
         weight_decay: decoupled weight decay.
         flips: mirror each training image left to right with probability one half.
         shift: move each training image by up to this many pixels, mirrored at its edges.
+        photos: folder of larger pictures; a `unet` then also learns from random crops of them, and from images of the
+            data set enlarged, at 64 x 64 pixels.
         precision: of the arithmetic in the hidden layers of a `unet`; `bfloat16` is quicker on processors made for it.
         seed: of the initial weights, the order of the images and the augmentation.
+        init_from: name of the model whose weights it starts from; empty for new ones.
+        freeze_encoder: leave the layers up to the bottleneck as that model has them.
     """
 
     dataset: str = "cifar10"
-    train_images: int = 0
-    epochs: int = 5
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    weight_decay: float = 0.0
+    train_images: int = _number(0, 0, MAX_TRAIN_IMAGES)
+    epochs: int = _number(5, 0, MAX_EPOCHS)
+    batch_size: int = _number(256, 1, 4096)
+    learning_rate: float = _number(1e-3, 1e-6, 1)
+    schedule: str = _choice("constant", "cosine")
+    weight_decay: float = _number(0.0, 0, 1)
     flips: bool = False
-    shift: int = 0
-    precision: str = "float32"
-    seed: int = 0
+    shift: int = _number(0, 0, 8)
+    photos: str = ""
+    precision: str = _choice("float32", "bfloat16")
+    seed: int = _number(0, 0, 2**31 - 1)
+    init_from: str = ""
+    freeze_encoder: bool = False
 
     def __post_init__(self) -> None:
-        self._check_choice("dataset", DATASETS)
-        self._check_number("train_images", 0, MAX_TRAIN_IMAGES)
-        self._check_number("epochs", 0, MAX_EPOCHS)
-        self._check_number("batch_size", 1, 4096)
-        self._check_number("learning_rate", 1e-6, 1.0, float)
-        self._check_choice("schedule", ("constant", "cosine"))
-        self._check_number("weight_decay", 0, 1.0, float)
-        self._check_flag("flips")
-        self._check_number("shift", 0, 8)
-        self._check_choice("precision", PRECISIONS)
-        self._check_number("seed", 0, 2**31 - 1)
+        super().__post_init__()
+        validate_dataset(self.dataset)
+        if not isinstance(self.photos, str):
+            raise ConfigError(f"photos must be a folder's path, received {self.photos!r}.")
+        if self.init_from != "":
+            validate_name(self.init_from)
+        if self.freeze_encoder and not self.init_from:
+            raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
 
 
 @dataclass(frozen=True)
@@ -205,6 +228,10 @@ class Preset:
     train: TrainConfig
 
 
+_UNET = ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.2)
+_UNET_TRAIN = TrainConfig(
+    epochs=80, batch_size=128, learning_rate=2e-3, schedule="cosine", weight_decay=0.1, flips=True, shift=4
+)
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -255,16 +282,20 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "unet",
             "A U-Net: skip connections keep what is where, three levels see how it belongs together.",
-            ModelConfig("unet", latent_dim=192, target="chroma", dropout=0.2),
-            TrainConfig(
-                epochs=80,
-                batch_size=128,
-                learning_rate=2e-3,
-                schedule="cosine",
-                weight_decay=0.1,
-                flips=True,
-                shift=4,
-            ),
+            _UNET,
+            _UNET_TRAIN,
+        ),
+        Preset(
+            "unet-vivid",
+            "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
+            _UNET.replace(chroma_bins=128),
+            _UNET_TRAIN.replace(epochs=12, learning_rate=1e-3, init_from="unet"),
+        ),
+        Preset(
+            "unet-photo",
+            "The U-Net once more, for whole photos: it also learns from larger pictures (--photos).",
+            _UNET,
+            _UNET_TRAIN.replace(epochs=8, learning_rate=1e-3, init_from="unet"),
         ),
         Preset(
             "quick",

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from colorizer import config
+from colorizer import config, sources
 from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
+from colorizer.color import chroma_shares
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
+from colorizer.sources import load_pictures as load_pictures
 from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -44,15 +46,17 @@ class Statistics:
     Attributes:
         mean: float32 of shape (3072,), an image flattened from (32, 32, 3), in [0, 1].
         factors: float32 of shape (512, 3072), principal axes scaled by their standard deviation.
+        shares: float32 of shape (25, 25), how frequent each chroma is, as `color.chroma_shares`.
     """
 
     mean: np.ndarray
     factors: np.ndarray
+    shares: np.ndarray
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), indices into `CLASS_NAMES`."""
+    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), indices into the data set's class names."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -60,12 +64,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its three splits; `train` of `samples` is empty."""
+    """A data set with its three splits; `train` of `samples` is empty, labels without class names are zeros."""
 
     name: str
     train: Split
     validation: Split
     test: Split
+    class_names: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """Return the split called `train`, `validation` or `test`."""
@@ -79,22 +84,25 @@ def load_dataset(name: str) -> Dataset:
 
     Args:
         name: `cifar10` (memory-mapped, prepared on first use), `samples` (20 built-in images) or `synthetic`
-            (20,000 Gaussian training images; validation and test are the samples).
+            (20,000 Gaussian training images; validation and test are the samples); or read anew each time, without
+            classes: `cifar100` (by Keras, 45,000 images for training), `cifar100:PATH` (an .npz file with `x_train`
+            and `x_val`, which serves as test too) and `folder:PATH` (pictures cut to 32 x 32, split by file).
 
     Raises:
         ConfigError: there is no such data set.
-        DataError: CIFAR-10 is not on this machine, or damaged.
+        DataError: it is not on this machine, or damaged.
     """
+    config.validate_dataset(name)
     if name == "cifar10":
         return _load_cifar10()
     if name == "samples":
         samples = load_samples()
-        return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples)
+        return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
     if name == "synthetic":
         samples = load_samples()
         images = draw_synthetic(_SYNTHETIC_IMAGES, seed=0)
         return Dataset(name, Split(images, np.zeros(len(images), np.uint8)), samples, samples)
-    raise ConfigError(f"There is no data set {name!r}. Choose one of {', '.join(config.DATASETS)}.")
+    return Dataset(name, *(Split(images, np.zeros(len(images), np.uint8)) for images in sources.read_splits(name)))
 
 
 def load_samples() -> Split:
@@ -124,7 +132,7 @@ def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
 
 
 def compute_statistics(images: np.ndarray) -> Statistics:
-    """Compute mean and top 512 principal factors of images, uint8 (N, 32, 32, 3)."""
+    """Compute mean, top 512 principal factors and chroma shares of images, uint8 (N, 32, 32, 3)."""
     flat = images.reshape(len(images), -1)
     mean = flat.mean(axis=0, dtype=np.float64) / 255
     covariance = np.zeros((flat.shape[1], flat.shape[1]))
@@ -134,12 +142,13 @@ def compute_statistics(images: np.ndarray) -> Statistics:
     variances, axes = np.linalg.eigh(covariance / len(flat))
     top = np.argsort(variances)[::-1][:MAX_LATENT_DIM]
     factors = np.sqrt(np.maximum(variances[top], 0))[:, None] * axes[:, top].T
-    return Statistics(mean.astype(np.float32), factors.astype(np.float32))
+    return Statistics(mean.astype(np.float32), factors.astype(np.float32), chroma_shares(images))
 
 
 def save_statistics(statistics: Statistics, path: Path = STATISTICS_PATH) -> None:
-    """Write statistics as float16, 3.1 MB."""
-    np.savez(path, mean=statistics.mean.astype(np.float16), factors=statistics.factors.astype(np.float16))
+    """Write statistics, mean and factors as float16, 3.1 MB."""
+    half = {name: getattr(statistics, name).astype(np.float16) for name in ("mean", "factors")}
+    np.savez(path, **half, shares=statistics.shares)
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,7 +156,7 @@ def load_statistics() -> Statistics:
     """Read the statistics that ship with the package; a missing or damaged file raises `DataError`."""
     try:
         with np.load(STATISTICS_PATH, allow_pickle=False) as file:
-            return Statistics(file["mean"].astype(np.float32), file["factors"].astype(np.float32))
+            return Statistics(*(file[name].astype(np.float32) for name in ("mean", "factors", "shares")))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{STATISTICS_PATH} is missing or damaged ({error}). Restore the assets folder.") from error
 
@@ -257,7 +266,7 @@ def _open_cache(folder: Path) -> Dataset | None:
             splits[name] = Split(images, labels)
     except (OSError, ValueError, EOFError):
         return None
-    return Dataset("cifar10", **splits)
+    return Dataset("cifar10", **splits, class_names=CLASS_NAMES)
 
 
 def _prepare(source: Path) -> None:

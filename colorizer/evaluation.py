@@ -4,47 +4,67 @@ import contextlib
 import json
 import threading
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.color import deltaE_ciede2000
 
 from colorizer import config, library, linear
-from colorizer.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
-from colorizer.config import MAX_LATENT_DIM
-from colorizer.data import CLASS_NAMES, NUM_SAMPLES, Dataset, Split, load_statistics
+from colorizer.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
+from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
+from colorizer.data import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
 from colorizer.storage import replace_folder, write_json
 
+_PART = 1000  # images that are predicted at a time, to bound memory
 _write_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,)."""
+    """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
+
+    Of a model with chroma bins, there is one of each for every one of `VIVIDNESS_LEVELS`, along a first axis.
+    """
 
     images: np.ndarray
     mse: np.ndarray
 
+    def at(self, vividness: float = DEFAULT_VIVIDNESS) -> "Predictions":
+        """Those at the level nearest to `vividness`; without levels, the same."""
+        if self.mse.ndim == 1:
+            return self
+        level = nearest_level(vividness)
+        return Predictions(self.images[level], self.mse[level])
 
-def measure(colorizer: Colorizer, dataset: Dataset, split: str) -> dict[str, Any]:
-    """Measure a model on a split of a data set.
+
+def measure(
+    colorizer: Colorizer, dataset: Dataset, split: str, vividness: float | None = None, strength: float = 1.0
+) -> dict[str, Any]:
+    """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
 
     Returns:
-        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` (the model's
-        `mse` on the images of each class).
+        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` and
+        `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without class names).
     """
     images, labels = dataset.split(split).images, dataset.split(split).labels
-    prediction = colorizer.predict(to_luminance(images))
-    mse = image_mse(prediction, images)
+    prediction = colorizer.predict(to_luminance(images), vividness, strength)
+
+    def by_class(mse: np.ndarray) -> dict[str, float]:
+        chosen = {name: labels == label for label, name in enumerate(dataset.class_names) if (labels == label).any()}
+        return {name: float(mse[rows].mean()) for name, rows in chosen.items()}
+
     return {
         "images": len(images),
         "model": compute_metrics(prediction, images),
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
-        "classes": {CLASS_NAMES[label]: float(mse[labels == label].mean()) for label in np.unique(labels)},
+        "classes": by_class(image_mse(prediction, images)),
+        "gray_copy_classes": by_class(image_mse(gray_copy(images), images)) if dataset.class_names else {},
     }
 
 
@@ -62,6 +82,30 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
     return {
         "mean chroma": compute_metrics(luminance + mean_chroma @ YCBCR_TO_RGB[1:], images),
         "closed form": compute_metrics(luminance + chroma @ YCBCR_TO_RGB[1:], images),
+    }
+
+
+def measure_photos(
+    colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
+) -> dict[str, Any]:
+    """Measure a model on whole photos, each uint8 (H, W, 3), at their own resolution.
+
+    Returns:
+        dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
+        `ratio` of the two, and `better` (on how many photos the model beats the gray copy).
+    """
+    errors = []
+    for photo in photos:
+        truth = to_lab(photo)
+        results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
+        errors.append([deltaE_ciede2000(truth, to_lab(result)).mean() for result in results])
+    model, gray = np.transpose(errors)
+    return {
+        "photos": len(errors),
+        "delta_e": float(model.mean()),
+        "gray_copy": float(gray.mean()),
+        "ratio": float(model.mean() / gray.mean()),
+        "better": int(np.sum(model < gray)),
     }
 
 
@@ -86,8 +130,13 @@ def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str
 
 def predict_split(colorizer: Colorizer, split: Split) -> Predictions:
     """Run a model over a split."""
-    prediction = colorizer.predict(to_luminance(split.images))
-    return Predictions(to_uint8(prediction), image_mse(prediction, split.images))
+    images, mse = [], []
+    for start in range(0, len(split.images), _PART):
+        part = split.images[start : start + _PART]
+        prediction = colorizer.predict(to_luminance(part), colorizer.levels)
+        images.append(to_uint8(prediction))
+        mse.append(image_mse(prediction, part))
+    return Predictions(np.concatenate(images, axis=-4), np.concatenate(mse, axis=-1))
 
 
 def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> Predictions | None:
@@ -98,14 +147,20 @@ def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> P
             stored = Predictions(arrays["samples"], arrays["samples_mse"])
         except (ModelError, KeyError):
             return None
-        return stored if len(stored.images) == len(stored.mse) == NUM_SAMPLES else None
+        return stored if _fit_together(stored, NUM_SAMPLES) else None
     folder = _folder(entry, dataset, split)
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         mse = np.load(folder / "mse.npy")
     except (OSError, ValueError, EOFError):
         return None
-    return Predictions(images, mse) if len(images) == len(mse) else None
+    return Predictions(images, mse) if _fit_together(Predictions(images, mse), mse.shape[-1]) else None
+
+
+def _fit_together(stored: Predictions, num_images: int) -> bool:
+    levels = (len(VIVIDNESS_LEVELS),) if stored.mse.ndim == 2 else ()
+    shape = (*levels, num_images)
+    return stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3)
 
 
 def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Split) -> Predictions:

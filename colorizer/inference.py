@@ -1,5 +1,6 @@
 """Colorizer: a loaded model that colorizes 32x32 batches and whole photos."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,89 +8,165 @@ import numpy as np
 
 from colorizer import library
 from colorizer.color import merge_luminance, split_luminance, to_luminance, to_uint8
-from colorizer.config import MAX_PIXELS
-from colorizer.errors import ImageError
+from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, MAX_STRENGTH, VIVIDNESS_LEVELS
+from colorizer.errors import ConfigError, ImageError
 from colorizer.images import resize_planes
+from colorizer.models import split_at_logits
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 _BATCH = 500
 _STRIP_PIXELS = 2_000_000  # merged at a time, to bound memory on large photos
 _MODEL_SIZE = 32
-_WORKING_SIZE = 64  # shorter side at which a convolutional model sees a photo
+_WORKING_SIZES = (32, 48, 64)  # shorter sides at which a U-Net sees a photo
 
 
 class Colorizer:
     """A model ready to use; safe to call from several threads.
 
+    A U-Net sees each image also mirrored, and what it makes of both is averaged.
+
     Attributes:
         entry: the library entry that it was loaded from, or None.
+        vivid: whether it chooses among chroma bins, so that `vividness` matters.
+        levels: `VIVIDNESS_LEVELS`, at which its predictions are kept, or None if it is not vivid.
     """
 
     def __init__(self, model: "keras.Model", entry: library.ModelEntry | None) -> None:
         import tensorflow as tf
 
         self.entry = entry
+        self.vivid = any(layer.name == "logits" for layer in model.layers)
+        self.levels = VIVIDNESS_LEVELS if self.vivid else None
         self._constant = tf.constant
         self._any_size = model.input_shape[1] is None
-        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
-        # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
-        self._small = tf.function(lambda batch: model(batch, training=False)).get_concrete_function(shape)
-        self._other = lambda batch: model(batch, training=False)
+        read, paint = split_at_logits(model) if self.vivid else (model, None)
 
-    def predict(self, luminance: np.ndarray) -> np.ndarray:
+        def read_both(luminance: "tf.Tensor") -> "tf.Tensor":
+            mirrored = read(luminance[:, :, ::-1], training=False)[:, :, ::-1]
+            return (read(luminance, training=False) + mirrored) / 2
+
+        self._read = read_both if self._any_size else lambda luminance: read(luminance, training=False)
+        self._paint = lambda luminance, logits, temperature: paint(luminance, logits / temperature)
+        # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
+        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
+        self._read_small = tf.function(self._read).get_concrete_function(shape)
+        if self.vivid:
+            logits = tf.TensorSpec((None, *self._read_small.output_shapes[1:]), tf.float32)
+            temperature = tf.TensorSpec((), tf.float32)
+            self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, temperature)
+
+    def predict(
+        self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
+    ) -> np.ndarray:
         """Colorize a batch.
 
         Args:
-            luminance: float32 of shape (N, 32, 32, 1) in [0, 1]; a convolutional model takes any multiple of 8.
+            luminance: float32 of shape (N, 32, 32, 1) in [0, 1]; a U-Net takes any multiple of 8.
+            vividness: v in [0, 1] of a model with chroma bins, which are averaged at the temperature 10^-v (the
+                annealed mean of Zhang et al. 2016, section 2.3): 0 is the safe mean, 1 the boldest; by default 0.4.
+                For several, the network runs once.
+            strength: factor on the chroma, from 0 (gray) to `MAX_STRENGTH`.
 
         Returns:
-            float32 of shape (N, 32, 32, 3), or that size, not clipped. A model of the target `gray` gives three equal
-            channels.
-        """
-        forward = self._small if luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE) else self._other
-        output = np.empty((*luminance.shape[:3], 3), np.float32)
-        for start in range(0, len(luminance), _BATCH):
-            output[start : start + _BATCH] = forward(self._constant(luminance[start : start + _BATCH])).numpy()
-        return output
+            float32 of shape (N, 32, 32, 3), or that size, not clipped; with several values of vividness one such
+            array for each. A model of the target `gray` gives three equal channels.
 
-    def predict_chroma(self, luminance: np.ndarray) -> np.ndarray:
+        Raises:
+            ConfigError: `vividness` or `strength` is out of range, or the model has no vividness.
+        """
+        check_strength(strength)
+        levels = self.check_vividness(vividness)
+        small = luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE)
+        read = self._read_small if small else self._read
+        output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
+        for start in range(0, len(luminance), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = self._constant(luminance[part])
+            answer = read(batch)
+            for level, place in zip(levels, output, strict=True):
+                if self.vivid:
+                    paint = self._paint_small if small else self._paint
+                    place[part] = paint(batch, answer, self._constant(10.0**-level)).numpy()
+                else:
+                    place[part] = answer.numpy()
+        if strength != 1:
+            output = luminance + np.float32(strength) * (output - luminance)
+        return output if isinstance(vividness, tuple | list) else output[0]
+
+    def check_vividness(self, vividness: float | Sequence[float] | None) -> Sequence[float]:
+        """Return the values at which to predict, or raise `ConfigError`, as `predict` does."""
+        if vividness is None:
+            return [DEFAULT_VIVIDNESS]
+        levels = vividness if isinstance(vividness, tuple | list) else [vividness]
+        if not self.vivid:
+            name = self.entry.name if self.entry else "This model"
+            raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
+        for level in levels:
+            if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 1:
+                raise ConfigError(f"vividness must be a number from 0 to 1, received {level!r}.")
+        return levels
+
+    def predict_chroma(self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None) -> np.ndarray:
         """Predict the chroma of a photo at the model's working size.
+
+        A U-Net sees the photo at several sizes, and what it makes of them is averaged.
 
         Args:
             luminance: float32 of shape (H, W, 1) in [0, 1].
+            vividness: as in `predict`.
 
         Returns:
-            float32 of shape (32, 32, 2); of a convolutional model (h, w, 2), the shorter side 64.
+            float32 of shape (32, 32, 2); of a U-Net (h, w, 2), the shorter side 64; with several values of vividness
+            one such array for each.
         """
-        height = width = _MODEL_SIZE
-        if self._any_size:
-            scale = _WORKING_SIZE / min(luminance.shape[:2])
-            height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
-        small = np.clip(resize_planes(luminance, height, width), 0, 1)
-        return split_luminance(np.clip(self.predict(small[None])[0], 0, 1))[1]
+        sizes = _WORKING_SIZES if self._any_size else (_MODEL_SIZE,)
+        planes = []
+        for size in sizes:
+            height = width = size
+            if self._any_size:
+                scale = size / min(luminance.shape[:2])
+                height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
+            small = np.clip(resize_planes(luminance, height, width), 0, 1)
+            chroma = split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
+            planes.append(chroma.reshape(-1, height, width, 2))
+        height, width = planes[-1].shape[1:3]
+        mean = [
+            np.mean([resize_planes(p, height, width) for p in level], axis=0) for level in zip(*planes, strict=True)
+        ]
+        return np.stack(mean) if isinstance(vividness, tuple | list) else mean[0]
 
-    def colorize(self, image: np.ndarray) -> np.ndarray:
+    def colorize(self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 
         Args:
             image: uint8 of shape (H, W, 3), of which only the luminance is used, or gray (H, W).
+            vividness, strength: as in `predict`.
 
         Returns:
             uint8 of shape (H, W, 3).
 
         Raises:
             ImageError: `image` is no such array.
+            ConfigError: as in `predict`.
         """
-        image = check_image(image)
-        return apply_chroma(image, self.predict_chroma(to_luminance(image)))
+        image, strength = check_image(image), check_strength(strength)
+        return apply_chroma(image, strength * self.predict_chroma(to_luminance(image), vividness))
 
 
 def load(name_or_path: str | Path) -> Colorizer:
     """Load a model of the library by name, or from its folder; a missing or damaged one raises `ModelError`."""
     entry = library.find_model(name_or_path)
     return Colorizer(library.load_keras_model(entry), entry)
+
+
+def check_strength(strength: float) -> float:
+    """Return `strength` if it is a number from 0 to `MAX_STRENGTH`, else raise `ConfigError`."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= MAX_STRENGTH:
+        raise ConfigError(f"strength must be a number from 0 to {MAX_STRENGTH:g}, received {strength!r}.")
+    return strength
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

@@ -63,8 +63,13 @@ class ModelEntry:
         """SHA-256 of model.keras, as the card has it."""
         return self.card["sha256"]
 
+    @property
+    def vivid(self) -> bool:
+        """Whether it chooses among chroma bins, so that `vividness` matters."""
+        return self.model_config.chroma_bins > 0
+
     def metric(self, split: str, name: str = "mse") -> float | None:
-        """A metric of the model on `validation`, `test` or `samples`, or None if it was not measured."""
+        """A metric of the model on a split of its card (see `worker.run_training`), or None if it was not measured."""
         return self.card["metrics"].get(split, {}).get("model", {}).get(name)
 
     @property
@@ -77,7 +82,8 @@ class ModelEntry:
     @property
     def gray_copy_loss(self) -> float | None:
         """The gray copy's mse on the images that the model was validated on; None for the target `gray`."""
-        split = "validation" if self.train_config.dataset == "cifar10" else "samples"
+        splits = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
+        split = splits.get(self.train_config.dataset, "own_validation")
         measured = self.card["metrics"].get(split) if self.model_config.target != "gray" else None
         return measured["gray_copy"]["mse"] if measured else None
 

@@ -28,14 +28,14 @@ def image_mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean squared error of each image, the prediction clipped to [0, 1].
 
     Args:
-        prediction: shape (N, H, W, 3), uint8, or float.
+        prediction: shape (..., N, H, W, 3), uint8, or float.
         truth: shape (N, H, W, 3), uint8, or float in [0, 1].
 
     Returns:
-        float64 array of shape (N,).
+        float64 array of shape (..., N).
     """
     difference = np.clip(as_float(prediction), 0, 1) - as_float(truth)
-    return np.mean(np.square(difference), axis=(1, 2, 3), dtype=np.float64)
+    return np.mean(np.square(difference), axis=(-3, -2, -1), dtype=np.float64)
 
 
 def colorfulness(images: np.ndarray) -> np.ndarray:

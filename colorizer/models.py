@@ -53,6 +53,7 @@ def build_dense(config: ModelConfig) -> "keras.Model":
         hidden = layers.Dense(config.input_components, trainable=False, name="input_components")(hidden)
     activation = config.activation if config.bottleneck_activation else "linear"
     latent = _linear_and_hidden(config, pixels, hidden, config.encoder_widths, config.latent_dim, activation, "encoder")
+    latent = layers.Identity(name="bottleneck")(latent)
 
     channels = {"rgb": 3, "chroma": 2, "gray": 1}[config.target]
     width = config.output_components or 1024 * channels
@@ -113,19 +114,43 @@ def build_unet(config: ModelConfig) -> "keras.Model":
 
     Its levels have 1/2, 1/4 and 1/8 of the input's size and `latent_dim` / 4, / 2 and / 1 channels. Chroma is
     predicted at half resolution, which costs almost nothing (true chroma halved and brought up again has an mse of
-    0.00015) and divides the arithmetic by four.
+    0.00015) and divides the arithmetic by four. With `chroma_bins` it is the mean of the bins' centres under a softmax.
     """
     from keras import Input, Model, initializers, layers
 
     luminance = Input((None, None, 1), name="luminance")
     *skips, features = _encode(config, luminance)
+    features = layers.Identity(name="bottleneck")(features)
     for skip in reversed(skips):
         features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
         features = _residual_block(config, layers.Add()([features, skip]))
-    near_zero = initializers.VarianceScaling(0.01)
-    last = layers.Conv2D(2, 3, padding="same", kernel_initializer=near_zero, dtype="float32")
-    chroma = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32")(last(_activate(config, features)))
+    features = _activate(config, features)
+    options = {"kernel_initializer": initializers.VarianceScaling(0.01), "dtype": "float32"}
+    if config.chroma_bins:
+        logits = layers.Conv2D(config.chroma_bins, 1, name="logits", **options)(features)
+        centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
+        chroma = centres(layers.Softmax(dtype="float32")(logits))
+    else:
+        chroma = layers.Conv2D(2, 3, padding="same", **options)(features)
+    chroma = layers.UpSampling2D(2, interpolation="bilinear", name="chroma", dtype="float32")(chroma)
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
+
+
+def split_at_logits(model: "keras.Model") -> tuple["keras.Model", Callable]:
+    """Cut a model with chroma bins in two, which share its weights.
+
+    Returns:
+        a model from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
+        a function from luminance and logits to the image.
+    """
+    from keras import Model, ops
+
+    centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
+
+    def paint(luminance, logits):
+        return to_rgb(ops.concatenate([luminance, enlarge(centres(ops.softmax(logits)))], axis=-1))
+
+    return Model(model.input, model.get_layer("logits").output), paint
 
 
 def _encode(config: ModelConfig, luminance):

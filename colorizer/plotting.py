@@ -58,3 +58,31 @@ def comparison(
     for axes, caption in zip(cells[-1], captions, strict=True):
         axes.set_xlabel(caption, fontsize=8)
     return figure
+
+
+def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
+    """Draw every metric of several models as bars, the gray copy's value as a line.
+
+    Args:
+        measured: for each model, and for `gray copy`, its metrics by name.
+        title: of the figure.
+    """
+    names = [name for name in measured if name != "gray copy"]
+    metrics = list(measured["gray copy"])
+    columns = 3
+    figure = Figure(
+        figsize=(11, -(-len(metrics) // columns) * (0.25 * len(names) + 0.9)), dpi=150, layout="constrained"
+    )
+    figure.suptitle(title)
+    cells = figure.subplots(-(-len(metrics) // columns), columns, sharey=True, squeeze=False).ravel()
+    for axes, metric in zip(cells, metrics, strict=False):
+        axes.barh(names, [measured[name][metric] for name in names], color=ACCENT, alpha=0.85)
+        axes.axvline(measured["gray copy"][metric], color=SECOND, ls="--", lw=1.2, label="gray copy")
+        axes.set_title(metric, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    cells[0].invert_yaxis()  # shared: the first model on top
+    cells[0].legend(frameon=False, fontsize=8)
+    for axes in cells[len(metrics) :]:
+        axes.set_visible(False)
+    return figure

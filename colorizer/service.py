@@ -200,9 +200,15 @@ class TrainingService:
             The run's id, and the key that controls it.
 
         Raises:
-            TrainingError: the visitor has a run already, the queue is full, or the disk refuses.
+            TrainingError: the visitor has a run already, the queue is full, the disk refuses, or the data set is none
+                that a page may offer.
             ModelError: the name is taken.
         """
+        if spec.train.dataset not in config.DATASETS or spec.train.photos:  # visitors do not read this machine's files
+            raise TrainingError(
+                f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
+                f"Choose one of {', '.join(config.DATASETS)}."
+            )
         key = key or secrets.token_urlsafe(12)
         with self._lock:
             self._check_room(spec.name, runs.hash_key(key))

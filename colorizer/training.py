@@ -15,15 +15,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer import linear
-from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
+from colorizer import linear, transfer
+from colorizer.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
-from colorizer.errors import TrainingError
-from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model
+from colorizer.errors import ConfigError, TrainingError
+from colorizer.models import INPUT_MEAN, INPUT_SCALE, build_model, split_at_logits
+from colorizer.sources import load_pictures
 
 _VALIDATION_BATCH = 1000
 _MAX_CURVE_POINTS = 1000
+_PHOTO_SIZE = 128  # pixels of a side at which photos are kept for training; crops of them are seen at 64
+# Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
+_RARITY_SCALE = 1 / 12
 
 
 @dataclass(frozen=True)
@@ -84,31 +88,41 @@ def train(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
+    source: keras.Model | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
 ) -> TrainResult:
-    """Train a model with the mean squared error and return it.
+    """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
+
+    Losses are reported as the mean squared error in either case.
 
     The images stay uint8; rows are gathered, mirrored, shifted and turned into luminance and float inside the graph.
     The same configurations on the same machine give the same history. Sets Keras's global seed.
 
     Args:
         model_config: what to build.
-        train_config: how to train it; its `dataset` is not read, `dataset` is used.
+        train_config: how to train it; its `dataset` and `init_from` are not read, `dataset` and `source` are used.
         dataset: training and validation images.
         on_event: called with every `Batch`, `Epoch` and `Snapshot`.
         should_stop: asked after every batch and while validating; True ends the run and keeps what was learned. It may
             take its time, which is how a run is paused; that time is not counted.
         checkpoint: .npz file written after every epoch; if it is there, from the same configurations, the run goes on
             from it as if it had not been interrupted.
+        source: the model to start from, see `transfer.copy_weights`.
         learning_rate_factor: asked before every batch; multiplies the learning rate from that batch on.
 
     Raises:
+        ConfigError: the encoder of `source` is another one, or the model cannot learn from photos.
         TrainingError: there are no training images, or the loss is no longer finite.
     """
     started = time.perf_counter()
     keras.utils.set_random_seed(train_config.seed)
     model = build_model(model_config, train_config.precision)
     _set_known_weights(model, model_config)
+    if source is not None:
+        transfer.copy_weights(model, source)
+    if train_config.freeze_encoder:
+        for layer in transfer.find_encoder(model):
+            layer.trainable = False
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
     samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
 
@@ -174,10 +188,14 @@ def train(
 
 
 def _set_known_weights(model: keras.Model, config: ModelConfig) -> None:
-    """Set the weights that follow from the statistics of images: principal components and the closed form."""
-    if not config.linear_path and not config.input_components:
+    """Set the weights that follow from statistics of images: principal components, the closed form, chroma bins."""
+    if not config.linear_path and not config.input_components and not config.chroma_bins:
         return
     statistics = load_statistics()
+    if config.chroma_bins:
+        centres, _ = chroma_bins(statistics.shares, config.chroma_bins)
+        model.get_layer("bin_centres").set_weights([centres[None, None]])
+        return
     layers = {layer.name: layer for layer in model.layers}
     luminance_factors = statistics.factors.reshape(len(statistics.factors), 1024, 3) @ LUMINANCE_WEIGHTS
     luminance_mean = statistics.mean.reshape(1024, 3) @ LUMINANCE_WEIGHTS
@@ -225,6 +243,12 @@ class _Trainer:
         self._batch_size = max(1, min(train_config.batch_size, num_images))
         self.steps_per_epoch = max(1, num_images // self._batch_size)
         self._validation = dataset.validation.images
+        self._bins = None
+        if model_config.chroma_bins:
+            self._read, self._paint = split_at_logits(model)
+            centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
+            weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
+            self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
         self._compiled_error = tf.function(self._squared_error, reduce_retracing=True)
         self._identity = [model_config.to_dict(), train_config.to_dict()]
         self._identity = json.loads(json.dumps(self._identity))  # tuples as lists, as a checkpoint has them
@@ -232,6 +256,12 @@ class _Trainer:
         if not train_config.epochs:
             return
         self._images = tf.constant(dataset.train.images[:num_images])
+        self._photos = None
+        if train_config.photos:
+            if model_config.architecture != "unet" or model_config.chroma_bins:
+                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
+            photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
+            self._photos = tf.constant(photos)
         self._rate_factor = tf.Variable(1.0)
         self._optimizer = self._build_optimizer()
         self._optimizer.build(model.trainable_variables)
@@ -302,10 +332,45 @@ class _Trainer:
     def _step(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         luminance, truth = self._to_float(self._augment(tf.gather(self._images, rows), step))
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+            if self._bins is None:
+                loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+                objective = loss
+                if self._photos is not None:
+                    luminance, larger = self._to_float(self._larger_images(rows, step))
+                    objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
+            else:
+                logits = self._read(luminance, training=True)
+                objective = self._cross_entropy(logits, truth)
+                loss = tf.reduce_mean(tf.square(self._paint(luminance, logits) - truth))
         variables = self._model.trainable_variables
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
+        self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
+
+    def _larger_images(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Random crops of photos, and as many images of the batch enlarged, (batch_size / 8, 64, 64, 3)."""
+        count = max(1, self._batch_size // 16)
+        seed = tf.stack([tf.constant(self._config.seed + 1), step])
+        chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
+        side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
+        side = 0.5 + side / 2  # of the photo's, so that crops are shrunk, never enlarged
+        top, left = top * (1 - side), left * (1 - side)
+        right = left + side
+        left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
+        boxes = tf.stack([top, left, top + side, right], axis=1)
+        crops = tf.image.crop_and_resize(tf.gather(self._photos, chosen), boxes, tf.range(count), (64, 64))
+        enlarged = tf.image.resize(tf.gather(self._images, rows[:count]), (64, 64), "bicubic")
+        return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
+
+    def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy with soft targets, rare colours weighted up (Zhang et al. 2016, sections 2.1 and 2.2).
+
+        The target of a pixel is a Gaussian over the bins' distances, its standard deviation half a grid step.
+        """
+        centres, weights = self._bins
+        chroma = tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID")
+        distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
+        targets = tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+        return -tf.reduce_mean(tf.reduce_sum(weights * targets * tf.nn.log_softmax(logits), axis=-1))
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Shift each image by its own offset, mirrored at the edges, and flip half of them: one gather."""

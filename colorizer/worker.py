@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from colorizer import config, data, evaluation, library
+from colorizer import config, data, evaluation, library, transfer
 from colorizer.color import to_luminance
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import DataError
@@ -66,7 +66,10 @@ def run_training(
     checkpoint: Path | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
 ) -> library.ModelEntry:
-    """Train a model, save it, then measure it on CIFAR-10's validation and test images where they are prepared.
+    """Train a model, save it, then measure it.
+
+    The card's metrics are those on `samples`; on `validation` and `test` of CIFAR-10 where it is prepared; and on
+    `own_validation`, the validation images of any other data set that it was trained on.
 
     Args:
         spec: what to train.
@@ -77,16 +80,22 @@ def run_training(
         learning_rate_factor: as in `training.train`.
     """
     library.check_name_is_free(spec.name, folder, replace)
+    source = library.find_model(spec.train.init_from) if spec.train.init_from else None
+    if source is not None:
+        transfer.check_encoders(spec.model, source.model_config, source.name)
     dataset = data.load_dataset(spec.train.dataset)
     from colorizer import training  # imports TensorFlow: after the checks that need none
 
+    start = library.load_keras_model(source) if source is not None else None
     on_stage("training")
-    result = training.train(spec.model, spec.train, dataset, on_event, should_stop, checkpoint, learning_rate_factor)
+    result = training.train(
+        spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start, learning_rate_factor
+    )
     on_stage("saving")
     colorizer = Colorizer(result.model, None)
     samples = data.load_samples()
     predictions = evaluation.predict_split(colorizer, samples)
-    photos = {name: colorizer.predict_chroma(to_luminance(load_photo(name))).astype(np.float16) for name in PHOTOS}
+    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
     card = {
         "name": spec.name,
         "preset": spec.preset,
@@ -111,14 +120,17 @@ def run_training(
             "images": np.stack([snapshot.images for snapshot in result.snapshots]),
         },
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
-        | {f"photo_{name}": chroma for name, chroma in photos.items()},
+        | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }
     entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+    to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
     if (cifar10 := _prepared_cifar10(dataset)) is not None:
+        to_measure |= {split: (cifar10, split) for split in ("validation", "test")}
+    if to_measure:
         on_stage("measuring")
-        measured = {split: evaluation.measure(colorizer, cifar10, split) for split in ("validation", "test")}
+        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
         entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
     return entry
 

@@ -111,7 +111,7 @@ def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
     assert run_json(*command, "--replace")[0] == 0
 
 
-def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json):
+def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, tmp_path):
     code, result = run_json("evaluate", "--all", "--dataset", "samples")
     names = [entry.name for entry in library.list_models()]
     assert (code, list(result["models"]), result["images"]) == (0, names, 20)
@@ -121,15 +121,64 @@ def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json):
     # Chroma that is known from statistics alone is better than none.
     errors = {name: values["mse"] for name, values in result["baselines"].items()}
     assert errors["closed form"] < errors["mean chroma"] < errors["gray copy"]
-    _, out, _ = run("evaluate", "--all", "--dataset", "samples")
+    figure = tmp_path / "figures" / "metrics.png"
+    _, out, _ = run("evaluate", "--all", "--dataset", "samples", "--figure", figure)
     assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
+    with Image.open(figure) as picture:
+        assert min(picture.size) > 500
+
+
+def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path):
+    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
+    measured = result["models"]["linear"]
+    assert (code, measured["photos"]) == (0, 20)
+    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
+    _, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert f"{measured['better']} of 20" in out
+    (tmp_path / "photos" / "broken.png").write_text("no picture")
+    code, _, err = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert code == 1
+    assert "broken.png: The file is not a picture" in err
 
 
 def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):
     _, result = run_json("evaluate", "linear", "--dataset", "samples")
     counts = {name: int((samples.labels == index).sum()) for index, name in enumerate(data.CLASS_NAMES)}
-    total = sum(counts[name] * mse for name, mse in result["classes"].items())
-    assert total / 20 == pytest.approx(result["metrics"]["mse"])
+    for metrics, classes in (("metrics", "classes"), ("gray_copy", "gray_copy_classes")):
+        total = sum(counts[name] * mse for name, mse in result[classes].items())
+        assert total / 20 == pytest.approx(result[metrics]["mse"])
+
+
+@pytest.fixture
+def elsewhere(tmp_path, samples):
+    """Names of two data sets of a few images that are not built in."""
+    np.savez(tmp_path / "few.npz", x_train=data.draw_synthetic(32, seed=0), x_val=samples.images)
+    (tmp_path / "photos").mkdir()
+    for index, image in enumerate(samples.images):
+        Image.fromarray(image).resize((48, 40)).save(tmp_path / "photos" / f"{index}.png")
+    return {"npz": f"cifar100:{tmp_path / 'few.npz'}", "folder": f"folder:{tmp_path / 'photos'}"}
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_a_model_is_trained_and_measured_on_other_images(run, run_json, elsewhere, kind):
+    small = ["--preset", "dense-chroma", "--encoder-widths", "8", "--decoder-widths", "8", "--latent-dim", "4"]
+    words = ["train", *small, "--dataset", elsewhere[kind], "--epochs", 1, "--batch-size", 8]
+    code, _ = run_json(*words, "--name", "first")
+    assert code == 0
+    code, second = run_json(*words, "--name", "second", "--init-from", "first", "--freeze-encoder")
+    assert code == 0
+    assert "--init-from first --freeze-encoder" in second["card"]["command"]
+    entry = library.find_model("first")
+    images = {"npz": 20, "folder": 2}[kind]
+    assert set(entry.card["metrics"]) == {"samples", "own_validation"}
+    assert entry.card["metrics"]["own_validation"]["images"] == images
+    code, measured = run_json("evaluate", "first", "--dataset", elsewhere[kind], "--split", "validation")
+    assert (code, measured["images"], measured["classes"]) == (0, images, {})
+    assert measured["metrics"] == pytest.approx(entry.card["metrics"]["own_validation"]["model"], rel=1e-5)
+    assert measured["gray_copy"]["mse"] == pytest.approx(entry.gray_copy_loss)
+    _, text, _ = run("evaluate", "--all", "--dataset", elsewhere[kind])
+    assert "second" in text
+    assert "mse by class" not in text
 
 
 def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
@@ -184,9 +233,10 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run_json, tmp_path, sa
     assert code == bool(result["failed"])
 
 
-def test_report_writes_its_two_pictures(run_json, tmp_path):
+def test_report_writes_its_pictures(run_json, tmp_path):
     code, result = run_json("report", "linear", "--output", tmp_path / "report")
-    names = ["loss_curve_plot.png", "results_visualization/original_vs_grayscale_vs_reconstructed.png"]
+    names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png"]
+    names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names)]
     assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
     for path in result["written"]:
         with Image.open(path) as picture:
@@ -207,7 +257,6 @@ def test_report_writes_its_two_pictures(run_json, tmp_path):
         ["train", "--flips", "maybe"],
         ["evaluate"],
         ["evaluate", "linear", "--split", "all"],
-        ["evaluate", "linear", "--dataset", "mnist"],
         ["colorize", "linear", "photo.png"],
         ["colorize", "linear", "--output", "out"],
         ["report", "linear"],
@@ -234,11 +283,22 @@ def test_wrong_usage_exits_with_2(words, capsys):
         (["train", *TINY, "--epochs", "0", "--name", "mine", "--library", "file/shelf"], "could not be saved in"),
         (["evaluate", "nope"], "There is no model 'nope'."),
         (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
+        (["evaluate", "linear", "--dataset", "mnist"], "dataset must be one of cifar10, synthetic, samples, cifar100,"),
+        (["evaluate", "linear", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
+        (["train", "--dataset", "folder:nope", "--name", "mine"], "There is no folder nope."),
+        (["train", "--freeze-encoder", "--name", "mine"], "freeze_encoder needs init_from."),
+        (["train", "--init-from", "nope", "--name", "mine"], "There is no model 'nope'."),
+        (["train", "--init-from", "unet", "--name", "mine"], "The encoder of unet does not fit: its architecture is"),
         (
             ["evaluate", "linear", "--dataset", "samples", "--split", "train"],
             "The data set samples has no train images.",
         ),
+        (["evaluate", "linear", "--photos", "nope"], "There are no pictures in nope."),
+        (["evaluate", "linear", "--dataset", "samples", "--strength", "2"], "strength must be a number from 0 to 1.5,"),
+        (["evaluate", "linear", "--dataset", "samples", "--vividness", "1"], "linear has no vividness to set."),
+        (["evaluate", "--all", "--dataset", "samples", "--figure", "x.nope"], "x.nope cannot be written ("),
         (["colorize", "nope", "photo.png", "--output", "out"], "There is no model 'nope'."),
+        (["colorize", "linear", "photo.png", "--output", "out", "--vividness", "1"], "linear has no vividness to set."),
         (["report", "./nope", "--output", "out"], "The model nope is damaged: card.json is missing."),
         (["report", "linear", "--output", "file/report"], "cannot be written"),
     ],

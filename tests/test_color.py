@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from skimage.color import rgb2lab
 
-from colorizer import color
+from colorizer import color, data
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (3, 24, 40, 3), np.uint8)
 FLOATS = RANDOM.astype(np.float32) / 255
@@ -90,3 +90,36 @@ def test_lab_is_scikit_images(images):
     lab = color.to_lab(images)
     assert lab.dtype == np.float32
     np.testing.assert_allclose(lab, rgb2lab(RANDOM), atol=2e-3)
+
+
+def test_chroma_is_counted_at_half_resolution_in_cells_around_gray():
+    gray = np.full((1, 4, 4, 3), 128, np.uint8)
+    shares = color.chroma_shares(gray)
+    assert shares.shape == (25, 25)
+    assert shares[12, 12] == shares.sum() == 1
+    red = gray.copy()
+    red[:, :2, :2] = (255, 0, 0)  # Cb -0.169, Cr 0.5: four cells below gray, twelve (0.48) above
+    np.testing.assert_allclose(color.chroma_shares(red)[[12, 8], [12, 24]], [0.75, 0.25])
+    checkered = gray.copy()
+    checkered[:, ::2, ::2] = (136, 136, 136)
+    assert color.chroma_shares(checkered)[12, 12] == 1
+
+
+def test_bins_are_the_most_frequent_cells_and_their_centres_lie_on_the_grid():
+    shares = np.zeros((25, 25), np.float32)
+    shares[12, 12], shares[10, 13], shares[0, 24], shares[1, 1] = 0.6, 0.3, 0.06, 0.04
+    centres, chosen = color.chroma_bins(shares, 3)
+    np.testing.assert_allclose(centres, [[0, 0], [-0.08, 0.04], [-0.48, 0.48]], atol=1e-7)
+    np.testing.assert_allclose(chosen, [0.625, 0.3125, 0.0625], rtol=1e-6)
+
+
+def test_the_shipped_shares_sum_to_one_and_put_gray_first():
+    statistics = data.load_statistics()
+    assert statistics.shares.sum() == pytest.approx(1, abs=1e-5)
+    centres, chosen = color.chroma_bins(statistics.shares, 128)
+    assert (centres[0] == 0).all()
+    assert (np.diff(chosen) <= 0).all()
+
+
+def test_the_shipped_shares_are_those_of_the_training_images(cifar10):
+    np.testing.assert_allclose(color.chroma_shares(cifar10.train.images), data.load_statistics().shares, atol=1e-7)

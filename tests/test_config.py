@@ -127,6 +127,31 @@ def test_output_components_need_a_linear_path_to_colour(others):
         ModelConfig(output_components=8, **others)
 
 
+@pytest.mark.parametrize("name", ["cifar100", "cifar100:a.npz", "folder:~/photos", "folder:a:b"])
+def test_data_sets_from_elsewhere_are_allowed(name):
+    assert TrainConfig(dataset=name).dataset == name
+
+
+@pytest.mark.parametrize("name", ["cifar100:", "folder:", "folder", "samples:x", ":x"])
+def test_other_names_with_a_colon_are_not(name):
+    with pytest.raises(
+        errors.ConfigError, match=r"dataset must be one of .*cifar100:FILE\.npz or folder:PATH, received"
+    ):
+        TrainConfig(dataset=name)
+
+
+@pytest.mark.parametrize("name", ["../evil", "A", None, 1])
+def test_the_model_to_start_from_has_a_valid_name(name):
+    with pytest.raises(errors.ConfigError, match="is not a valid name"):
+        TrainConfig(init_from=name)
+
+
+def test_an_encoder_is_frozen_only_if_it_comes_from_somewhere():
+    assert TrainConfig(init_from="unet", freeze_encoder=True).freeze_encoder
+    with pytest.raises(errors.ConfigError, match=r"freeze_encoder needs init_from\. Name the model"):
+        TrainConfig(freeze_encoder=True)
+
+
 def test_replace_validates_and_leaves_the_original_alone():
     base = TrainConfig()
     assert base.replace(epochs=7).epochs == 7

@@ -297,7 +297,7 @@ def test_missing_samples_give_a_sentence(tmp_path, monkeypatch):
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=f"no data set 'mnist'. Choose one of {', '.join(config.DATASETS)}"):
+    with pytest.raises(ConfigError, match=f"dataset must be one of {', '.join(config.DATASETS)}, .*received 'mnist'"):
         data.load_dataset("mnist")
     with pytest.raises(ConfigError, match=r"no split 'images'\. Choose train, validation or test"):
         data.load_dataset("samples").split("images")

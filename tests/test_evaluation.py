@@ -6,10 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from skimage.color import deltaE_ciede2000
 
 from colorizer import data, evaluation, inference, library
-from colorizer.color import to_luminance, to_uint8
+from colorizer.color import gray_copy, to_lab, to_luminance, to_uint8
+from colorizer.config import get_preset
+from colorizer.images import load_photo
 from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
+from colorizer.worker import TrainingSpec, run_training
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +122,44 @@ def test_a_model_without_predictions_has_none(save_tiny):
     entry = save_tiny()
     (entry.path / "predictions.npz").unlink()
     assert evaluation.stored_predictions(entry, "samples", "test") is None
+
+
+@pytest.fixture
+def vivid():
+    """A model with chroma bins, saved by a short training."""
+    small = get_preset("unet-vivid")
+    model = small.model.replace(latent_dim=8, chroma_bins=16)
+    train = small.train.replace(dataset="synthetic", train_images=32, epochs=1, batch_size=16)
+    return run_training(TrainingSpec("vivid", model, train, "unet-vivid"), lambda *_: None, bool, lambda *_: None)
+
+
+def test_a_vivid_model_keeps_its_predictions_at_every_level(vivid, samples):
+    stored = evaluation.stored_predictions(vivid, "samples", "test")
+    assert stored.images.shape == (6, 20, 32, 32, 3)
+    colorizer, luminance = inference.load("vivid"), to_luminance(samples.images)
+    for vividness in (0, 0.4, 1):
+        expected = colorizer.predict(luminance, vividness)
+        np.testing.assert_allclose(stored.at(vividness).images, to_uint8(expected), atol=1)
+        np.testing.assert_allclose(stored.at(vividness).mse, image_mse(expected, samples.images), rtol=1e-4)
+    np.testing.assert_array_equal(stored.at().images, stored.at(0.4).images)
+    computed = evaluation.store_predictions(colorizer, "cifar10", "test", samples)
+    again = evaluation.stored_predictions(vivid, "cifar10", "test")
+    np.testing.assert_array_equal(again.at(1).images, computed.at(1).images)
+    assert library.load_arrays(vivid, "predictions.npz")["photo_coffee"].shape[0] == 6
+
+
+def test_a_card_of_a_vivid_model_is_measured_at_the_default(vivid):
+    measured = evaluation.measure(inference.load("vivid"), data.load_dataset("samples"), "test", 0.4)
+    assert measured["model"]["mse"] == pytest.approx(vivid.metric("samples"), rel=1e-4)
+
+
+def test_photos_are_measured_at_their_own_resolution(linear):
+    photos = [load_photo("coffee")[::4, ::4], load_photo("astronaut")[::4, ::4]]
+    measured = evaluation.measure_photos(linear, photos)
+    errors = [deltaE_ciede2000(to_lab(photo), to_lab(linear.colorize(photo))).mean() for photo in photos]
+    gray = [deltaE_ciede2000(to_lab(photo), to_lab(gray_copy(photo))).mean() for photo in photos]
+    assert measured["photos"] == 2
+    assert measured["delta_e"] == pytest.approx(np.mean(errors))
+    assert measured["gray_copy"] == pytest.approx(np.mean(gray))
+    assert measured["ratio"] == pytest.approx(np.mean(errors) / np.mean(gray))
+    assert measured["better"] == np.sum(np.less(errors, gray))

@@ -14,8 +14,9 @@ PACKAGE = Path(colorizer.__file__).parent
 LEVELS = (
     {"errors"},
     {"config"},
-    {"archive", "color", "storage"},
-    {"models", "linear", "data", "images", "metrics", "plotting"},
+    {"archive", "color", "images", "storage"},
+    {"sources"},
+    {"models", "linear", "data", "metrics", "plotting", "transfer"},
     {"library"},
     {"training", "inference"},
     {"evaluation"},

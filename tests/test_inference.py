@@ -2,14 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import pytest
 
 import colorizer
-from colorizer import inference, library
-from colorizer.color import split_luminance, to_luminance
+from colorizer import data, inference, library
+from colorizer.color import chroma_bins, split_luminance, to_luminance
 from colorizer.config import ModelConfig
-from colorizer.errors import ImageError, ModelError
+from colorizer.errors import ConfigError, ImageError, ModelError
+from colorizer.models import build_model
 
 GENERATOR = np.random.default_rng(0)
 
@@ -138,3 +140,72 @@ def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
     assert result.shape == image.shape
     assert np.abs(to_luminance(result) - to_luminance(image)).max() < 1 / 255
     assert min(model.predict_chroma(to_luminance(image)).shape[:2]) == 64
+
+
+@pytest.fixture(scope="module")
+def vivid():
+    """A small untrained model with chroma bins whose logits are not all alike."""
+    keras.utils.set_random_seed(0)
+    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=32))
+    centres, _ = chroma_bins(data.load_statistics().shares, 32)
+    model.get_layer("bin_centres").set_weights([centres[None, None]])
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel * 100, bias])
+    return inference.Colorizer(model, None)
+
+
+def test_vividness_goes_from_the_mean_of_the_bins_to_the_likeliest(vivid, samples):
+    luminance = to_luminance(samples.images)[:2]
+    logits = vivid._read(luminance).numpy()
+    centres, _ = chroma_bins(data.load_statistics().shares, 32)
+    for vividness in (0, 0.4, 1):
+        heated = logits / 10**-vividness
+        chances = np.exp(heated - heated.max(axis=-1, keepdims=True))
+        chroma = chances / chances.sum(axis=-1, keepdims=True) @ centres
+        predicted = split_luminance(vivid.predict(luminance, vividness))[1]
+        # Bilinear enlargement keeps the mean but at the edges, where it repeats.
+        inner = predicted[:, 2:-2, 2:-2].reshape(2, 14, 2, 14, 2, 2).mean(axis=(2, 4))
+        smoothed = (chroma[:, :, :-2] + 6 * chroma[:, :, 1:-1] + chroma[:, :, 2:]) / 8
+        smoothed = (smoothed[:, :-2] + 6 * smoothed[:, 1:-1] + smoothed[:, 2:]) / 8
+        np.testing.assert_allclose(inner, smoothed, atol=1e-5)
+
+
+def test_several_values_of_vividness_run_the_network_once(vivid, samples, monkeypatch):
+    luminance = to_luminance(samples.images)
+    expected = [vivid.predict(luminance, level) for level in (0, 0.5, 1)]
+    calls = []
+    read = vivid._read_small
+    monkeypatch.setattr(vivid, "_read_small", lambda batch: calls.append(1) or read(batch))
+    np.testing.assert_array_equal(vivid.predict(luminance, (0, 0.5, 1)), expected)
+    assert calls == [1]
+    assert np.abs(expected[0] - expected[2]).max() > 0.01
+
+
+def test_vividness_is_0_4_unless_told(vivid, samples):
+    luminance = to_luminance(samples.images)
+    np.testing.assert_array_equal(vivid.predict(luminance), vivid.predict(luminance, 0.4))
+    photo = _random(40, 60, 3)
+    np.testing.assert_array_equal(vivid.colorize(photo), vivid.colorize(photo, vividness=0.4))
+    assert vivid.predict_chroma(to_luminance(photo), vivid.levels).shape == (6, 64, 96, 2)
+
+
+@pytest.mark.parametrize("vividness", [-0.1, 1.5, float("nan"), "bold", True])
+def test_vividness_out_of_range_is_refused(vivid, vividness):
+    with pytest.raises(ConfigError, match="from 0 to 1, received"):
+        vivid.colorize(_random(40, 40, 3), vividness)
+
+
+def test_a_model_without_bins_has_no_vividness(linear):
+    assert not linear.vivid
+    with pytest.raises(ConfigError, match="linear has no vividness to set"):
+        linear.colorize(_random(40, 40, 3), 0.4)
+
+
+def test_a_unet_averages_over_the_mirrored_image(samples):
+    keras.utils.set_random_seed(0)
+    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma"))
+    luminance = to_luminance(samples.images)
+    mirrored = np.asarray(model(luminance[:, :, ::-1]))[:, :, ::-1]
+    expected = (np.asarray(model(luminance)) + mirrored) / 2
+    assert np.abs(mirrored - expected).max() > 1e-4
+    np.testing.assert_allclose(inference.Colorizer(model, None).predict(luminance), expected, atol=1e-6)

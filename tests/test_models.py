@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from colorizer.color import split_luminance, to_luminance
-from colorizer.config import ARCHITECTURES, PRESETS, ModelConfig
+from colorizer.config import PRESETS, ModelConfig
 from colorizer.models import MODELS, build_model
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)
@@ -18,7 +18,7 @@ def luminance(samples):
 
 
 def test_every_architecture_of_the_config_has_a_builder():
-    assert set(MODELS) == set(ARCHITECTURES)
+    assert set(MODELS) == set(ModelConfig.__dataclass_fields__["architecture"].metadata["choices"])
 
 
 @EVERY_PRESET

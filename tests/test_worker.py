@@ -22,6 +22,7 @@ OVERRIDES = [
     ("notebook", {"bottleneck_activation": False, "linear_path": True}, {"schedule": "cosine", "flips": True}),
     ("dense", {"linear_path": True}, {"flips": False, "shift": 0, "seed": 7, "train_images": 500}),
     ("linear", {"latent_dim": 512}, {"dataset": "synthetic", "weight_decay": 1}),
+    ("unet", {}, {"dataset": "folder:my photos", "init_from": "unet", "freeze_encoder": True}),
     (None, {}, {}),
     (None, {"encoder_widths": (3,), "activation": "tanh"}, {"epochs": 1}),
 ]
@@ -105,6 +106,24 @@ def test_a_training_from_specification_to_library(tiny_spec):
         assert np.isfinite(predictions[f"photo_{photo}"]).all()
     with zipfile.ZipFile(entry.path / "model.keras") as archive:
         assert "optimizer" not in h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "samples"])
+def test_the_gray_copy_of_a_built_in_data_set_is_that_of_the_samples(tiny_spec, dataset):
+    train = tiny_spec.train.replace(dataset=dataset, epochs=0)
+    entry = run_training(TrainingSpec("mine", tiny_spec.model, train), *[lambda *_: False] * 3)
+    assert entry.gray_copy_loss == entry.card["metrics"]["samples"]["gray_copy"]["mse"]
+
+
+def test_a_training_starts_from_a_model_of_the_library(tiny_spec, save_tiny):
+    save_tiny("first")
+    train = tiny_spec.train.replace(init_from="first", epochs=0)
+    entry = run_training(TrainingSpec("second", tiny_spec.model, train), *[lambda *_: False] * 3)
+    assert entry.metric("samples") == library.find_model("first").metric("samples")
+    (library.find_model("first").path / "model.keras").write_bytes(b"")
+    with pytest.raises(ModelError, match="The model first is damaged"):
+        run_training(TrainingSpec("third", tiny_spec.model, train), *[lambda *_: False] * 3)
+    assert not (library.user_folder() / "third").exists()
 
 
 def test_a_stopped_training_is_kept_and_says_so(tiny_spec, tmp_path):

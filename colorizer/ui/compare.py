@@ -39,22 +39,22 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     )
 
     curves = [_curve(entry) for entry in entries if entry.model_config.target != "gray"]
-    curves = [curve for curve in curves if len(curve)]
+    curves = [curve for curve in curves if len(curve) > 1]
     if curves:
         st.subheader("Validation loss")
-        chart = alt.Chart(pd.concat(curves)).mark_line(point=True)
+        chart = alt.Chart(pd.concat(curves)).mark_line()
         chart = chart.encode(
             x=alt.X("epoch:Q", title="epochs"),
             y=alt.Y(
                 "loss:Q",
                 title="mean squared error",
-                scale=alt.Scale(type="log", nice=False, zero=False),
-                axis=alt.Axis(format="~g", values=[0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]),
+                scale=alt.Scale(type="log", nice=False, domain=[0.0042, 0.03], clamp=True),
+                axis=alt.Axis(format="~g", values=[0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]),
             ),
-            color=alt.Color("model:N", legend=alt.Legend(title=None, orient="top", columns=3)),
+            color=alt.Color("model:N", legend=alt.Legend(title=None, orient="bottom", columns=4)),
             tooltip=["model:N", "epoch:Q", alt.Tooltip("loss:Q", format=".5f")],
         )
-        st.altair_chart(chart.properties(height=320), alt="Validation loss of each model over its epochs")
+        st.altair_chart(chart.properties(height=400), alt="Validation loss of each model over its epochs")
 
     st.subheader("The same images through every model")
     samples = state.load_samples()
@@ -66,7 +66,7 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     for entry in entries:
         stored = evaluation.stored_predictions(entry, "samples", "test")
         if stored is not None:
-            tiles.append((entry.name, stored.images[index], stored.mse[index]))
+            tiles.append((entry.name, stored.at().images[index], stored.at().mse[index]))
     with st.grid(min_column_width=130, gap="small"):
         for name, image, mse in tiles:
             caption = name if mse is None else f"{name}, mse {mse:.4f}"

@@ -5,6 +5,7 @@ import streamlit as st
 
 from colorizer import library
 from colorizer.color import as_float, gray_copy, to_uint8
+from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
@@ -93,9 +94,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     classes = ["all classes", *CLASS_NAMES]
     chosen = st.selectbox("Class", classes, key="class", bind="query-params")
     sort = st.segmented_control("Sort by", _SORTS, default="index", required=True, key="sort", bind="query-params")
+    vividness = state.pick_vividness(entry)
 
 try:
-    predictions = state.predictions(entry, dataset, split)
+    predictions = state.predictions(entry, dataset, split, vividness)
 except ColorizerError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
@@ -156,7 +158,7 @@ with side:
     except (ColorizerError, KeyError, ValueError):
         st.caption("Its loss curve cannot be read.")
     measured, where = entry.reported
-    st.markdown(f"**On {where}**")
+    st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
     st.markdown(_metrics_table(values["model"], values["gray_copy"]))
     st.caption("Gray copy: the gray value in all three channels, which a model should beat.")

@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer.color import gray_copy, to_uint8
+from colorizer.config import MAX_STRENGTH
 from colorizer.errors import ColorizerError
 from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, encode_png
 from colorizer.ui import pictures, state
@@ -26,6 +27,18 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     source = st.segmented_control(
         "Picture", (_OWN, _SAMPLE), default=_OWN, required=True, key="source", bind="query-params"
     )
+    vividness = state.pick_vividness(entry)
+    strength = st.slider(
+        "Strength",
+        0.0,
+        MAX_STRENGTH,
+        1.0,
+        0.1,
+        key="strength",
+        bind="query-params",
+        help="Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder.",
+        width=240,
+    )
 
 try:
     if source == _SAMPLE:
@@ -41,7 +54,7 @@ try:
         )
         title, stem = PHOTOS[name], name
         image = state.sample_photo(name)
-        result = state.colorize_sample_photo(entry, name)
+        result = state.colorize_sample_photo(entry, name, vividness, strength)
         digest = name
     else:
         upload = st.file_uploader(
@@ -56,7 +69,7 @@ try:
         title, stem = upload.name, upload.name.rsplit(".", 1)[0]
         content = upload.getvalue()
         digest = hashlib.sha256(content).hexdigest()
-        image, result = state.decode(content), state.colorize_upload(entry, content)
+        image, result = state.decode(content), state.colorize_upload(entry, content, vividness, strength)
 except ColorizerError as error:
     st.error(str(error), icon=":material/broken_image:")
     st.stop()
@@ -75,7 +88,7 @@ if not was_gray:
 with st.container(horizontal=True, vertical_alignment="center"):
     st.download_button(
         "Download the result",
-        lambda: _png(f"{digest}-{entry.checksum}", result),
+        lambda: _png(f"{digest}-{entry.checksum}-{vividness}-{strength}", result),
         file_name=f"{stem}-{entry.name}.png",
         mime="image/png",
         icon=":material/download:",

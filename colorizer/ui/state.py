@@ -7,11 +7,13 @@ import numpy as np
 import streamlit as st
 
 from colorizer import data, evaluation, images, inference, library, linear
-from colorizer.color import gray_copy
+from colorizer.color import gray_copy, to_luminance
+from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
 from colorizer.metrics import image_mse
 from colorizer.service import training_service
 
+_BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 _warm_up_started = threading.Event()
 
 
@@ -60,28 +62,38 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
     return entries[names.index(name) if name in names else 0]
 
 
-@st.cache_resource(max_entries=8, show_spinner="Loading the model …")
-def _load(path: str, checksum: str) -> inference.Colorizer:
-    return inference.load(path)
+def pick_vividness(entry: library.ModelEntry) -> float:
+    """Show the slider of a model with chroma bins, kept in the URL; of any other the default."""
+    if not entry.vivid:
+        return DEFAULT_VIVIDNESS
+    low, *_, high = VIVIDNESS_LEVELS
+    return st.slider(
+        "Vividness",
+        low,
+        high,
+        DEFAULT_VIVIDNESS,
+        VIVIDNESS_LEVELS[1],
+        key="vividness",
+        bind="query-params",
+        help="0 is the safe mean of all colours that it thinks possible, 1 the likeliest one, at its boldest.",
+        width=240,
+    )
 
 
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
     """Epochs (S,) and reconstructions, uint8 (S, 8, 32, 32, 3), kept while a model learned; empty if unreadable."""
-    return _load_snapshots(str(entry.path), entry.checksum)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _load_snapshots(path: str, checksum: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        arrays = library.load_arrays(library.find_model(path), "snapshots.npz")
+        arrays = library.load_arrays(entry, "snapshots.npz")
         return arrays["epochs"], arrays["images"]
     except (ModelError, KeyError):
         return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
 
+@st.cache_resource(max_entries=8, show_spinner="Loading the model …", hash_funcs=_BY_CHECKSUM)
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
     """Load a model once for all visitors; a new file under the same name is loaded anew."""
-    return _load(str(entry.path), entry.checksum)
+    return inference.load(entry.path)
 
 
 def open_test_images() -> tuple[str, data.Split]:
@@ -104,13 +116,13 @@ def load_samples() -> data.Split:
     return data.load_samples()
 
 
-def predictions(entry: library.ModelEntry, dataset: str, split: data.Split) -> evaluation.Predictions:
-    """What a model makes of the test images: from disk, or computed once."""
+def predictions(entry: library.ModelEntry, dataset: str, split: data.Split, vividness: float) -> evaluation.Predictions:
+    """What a model makes of the test images: from disk, or computed once for all levels of vividness."""
     stored = evaluation.stored_predictions(entry, dataset, "test")
     if stored is not None:
-        return stored
+        return stored.at(vividness)
     with st.spinner(f"Colorizing {len(split.images):,} images with {entry.name}, once …"):
-        return evaluation.store_predictions(load_colorizer(entry), dataset, "test", split)
+        return evaluation.store_predictions(load_colorizer(entry), dataset, "test", split).at(vividness)
 
 
 @st.cache_resource(show_spinner=False)
@@ -134,18 +146,30 @@ def sample_photo(name: str) -> np.ndarray:
     return images.load_photo(name)
 
 
-def colorize_sample_photo(entry: library.ModelEntry, name: str) -> np.ndarray:
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def colorize_sample_photo(
+    entry: library.ModelEntry, name: str, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
+) -> np.ndarray:
     """Colorize one of the sample photos, from the chroma saved with the model if it is there: then no TensorFlow."""
-    return _colorize_sample_photo(str(entry.path), entry.checksum, name)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _colorize_sample_photo(path: str, checksum: str, name: str) -> np.ndarray:
-    entry, photo = library.find_model(path), sample_photo(name)
+    photo = sample_photo(name)
     try:
-        return inference.apply_chroma(photo, library.load_arrays(entry, "predictions.npz")[f"photo_{name}"])
+        chroma = library.load_arrays(entry, "predictions.npz")[f"photo_{name}"]
     except (ModelError, KeyError):
-        return load_colorizer(entry).colorize(photo)
+        chroma = _predict_chroma(entry, photo)
+    return inference.apply_chroma(photo, strength * _at_level(chroma, vividness))
+
+
+@st.cache_data(
+    max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …", hash_funcs=_BY_CHECKSUM
+)
+def _predict_chroma(entry: library.ModelEntry, image: np.ndarray) -> np.ndarray:
+    """Chroma at the working size, of a vivid model at every level, so that its slider does not run the network."""
+    colorizer = load_colorizer(entry)
+    return colorizer.predict_chroma(to_luminance(image), colorizer.levels)
+
+
+def _at_level(chroma: np.ndarray, vividness: float) -> np.ndarray:
+    return chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma
 
 
 @st.cache_data(max_entries=3, show_spinner="Reading the picture …")
@@ -154,11 +178,10 @@ def decode(content: bytes) -> np.ndarray:
     return images.decode_image(content)
 
 
-def colorize_upload(entry: library.ModelEntry, content: bytes) -> np.ndarray:
+@st.cache_data(max_entries=3, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def colorize_upload(
+    entry: library.ModelEntry, content: bytes, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
+) -> np.ndarray:
     """Colorize an uploaded file at its own resolution, uint8 (H, W, 3)."""
-    return _colorize_upload(str(entry.path), entry.checksum, content)
-
-
-@st.cache_data(max_entries=3, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …")
-def _colorize_upload(path: str, checksum: str, content: bytes) -> np.ndarray:
-    return _load(path, checksum).colorize(decode(content))
+    image = decode(content)
+    return inference.apply_chroma(image, strength * _at_level(_predict_chroma(entry, image), vividness))

@@ -10,7 +10,7 @@ from colorizer.ui import live
 from colorizer.worker import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
-_EPOCHS = (1, 2, 3, 4, 5, 8, 12, 16, 20, 30, 40, 60)
+_EPOCHS = (1, 2, 3, 4, 5, 8, 12, 16, 20, 30, 40, 60, 80)
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 _LEARNING_RATES = (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
 _TRAIN_IMAGES = (1_000, 2_000, 5_000, 10_000, 20_000, 45_000)
@@ -62,7 +62,10 @@ def _start() -> None:
     try:
         name = config.validate_name(st.session_state.name or config.default_name(preset.name))
         model = preset.model.replace(latent_dim=settings.pop("latent_dim"))
-        live.start_run(TrainingSpec(name, model, preset.train.replace(**settings), preset.name))
+        train = preset.train.replace(**settings)
+        if model != preset.model:  # the encoder that it would start from does not fit
+            train = train.replace(init_from="")
+        live.start_run(TrainingSpec(name, model, train, preset.name))
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
 
