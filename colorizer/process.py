@@ -1,4 +1,4 @@
-"""The worker process: `python -m colorizer.process` imports TensorFlow, does one run and ends.
+"""The worker process, both ends: `python -m colorizer.process` imports TensorFlow, does one run and ends.
 
 It speaks JSON, one object a line. On stdin it takes `{"command": "run", "folder": ...}`, then `pause`, `resume`,
 `learning_rate` with a `factor`, and `stop` with a `message`, or with `keep` false, which keeps nothing. On stdout it
@@ -6,9 +6,12 @@ reports `{"report": "ready"}` and `{"report": "status", "status": {...}}`. The e
 server, ends it at once. Progress goes to the run's folder, stderr to the log there.
 """
 
+import contextlib
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -16,10 +19,97 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from colorizer import runs
+from colorizer import config, runs
 from colorizer.errors import ColorizerError
 
+COMMAND = (sys.executable, "-m", "colorizer.process")
+PATIENCE = 5.0  # seconds from asking to terminate, and from there to kill
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class WorkerProcess:
+    """The server's end: sends commands, and remembers what is reported.
+
+    Attributes:
+        ready: set when TensorFlow is imported.
+        obeyed: set when it has left, or is leaving, the training.
+        ended: set when it is gone and `on_end` has been called.
+        forced: whether it had to be terminated.
+        status: the last one it reported.
+    """
+
+    def __init__(self, command: tuple[str, ...], on_end: Callable[["WorkerProcess"], None]) -> None:
+        logs = config.home() / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / runs.LOG).open("a") as log:  # until it has a run, whose folder has its own
+            self.process = subprocess.Popen(
+                command,
+                cwd=Path(__file__).resolve().parent.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
+                start_new_session=True,  # Ctrl-C in the server's terminal is not meant for it
+            )
+        self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.forced = False
+        self.status: dict[str, Any] = {}
+        threading.Thread(target=self._listen, args=(on_end,), daemon=True).start()
+
+    def _listen(self, on_end: Callable[["WorkerProcess"], None]) -> None:
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                report = json.loads(line)
+                if report["report"] == "ready":
+                    self.ready.set()
+                elif report["report"] == "status":
+                    self.status = report["status"]
+                    if self.status.get("stage") not in ("starting", "training"):
+                        self.obeyed.set()
+        self.process.wait()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.obeyed.set()
+        try:
+            on_end(self)
+        finally:
+            self.ended.set()
+
+    def send(self, command: str, **values: Any) -> None:
+        """Send a command; one that has just ended does not mind."""
+        with contextlib.suppress(OSError, ValueError):
+            self.process.stdin.write(json.dumps({"command": command} | values) + "\n")
+            self.process.stdin.flush()
+
+    def end_unless(self, settled: threading.Event) -> None:
+        """Terminate it after five seconds, and kill it after five more, unless that has happened."""
+
+        def escalate() -> None:
+            for end in (self.process.terminate, self.process.kill):
+                if settled.wait(PATIENCE):
+                    return
+                self.forced = True
+                end()
+
+        threading.Thread(target=escalate, daemon=True).start()
+
+    def kill(self) -> None:
+        """End it now."""
+        self.process.kill()
+        self.ended.wait()
+
+    def explain_end(self) -> str:
+        """Say in plain words why it is gone."""
+        code = self.process.returncode
+        if code == -9:
+            return (
+                "The training process was killed, as systems do when memory runs out. "
+                "Resume it, or start again with fewer images or smaller layers."
+            )
+        how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
+        return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
 
 
 class _Commands:

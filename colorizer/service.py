@@ -1,101 +1,24 @@
 """Training jobs: a worker process for each, one at a time, a short queue behind it; the disk is the truth."""
 
 import contextlib
-import json
 import math
-import os
 import secrets
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import filelock
 
-from colorizer import config, library, runs
+from colorizer import config, library, process, runs
 from colorizer.errors import ConfigError, TrainingError
+from colorizer.process import WorkerProcess
 from colorizer.runs import RunReader, RunView
 from colorizer.storage import delete_folder
 from colorizer.worker import TrainingSpec
 
-WORKER_COMMAND = (sys.executable, "-m", "colorizer.process")
-_PATIENCE = 5.0  # seconds from asking to terminate, and from there to kill
 _SPARE_DELAY = 3.0  # seconds from the start of a run to that of the next spare, which would slow its first steps
 _OTHER_SERVER_DELAY = 1.0  # seconds between looks whether another server's run has ended
-
-
-class _Worker:
-    """A worker process: commands go in, reports come out, one JSON object a line."""
-
-    def __init__(self, command: tuple[str, ...], on_end: Callable[["_Worker"], None]) -> None:
-        logs = config.home() / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / runs.LOG).open("a") as log:  # until it has a run, whose folder has its own
-            self.process = subprocess.Popen(
-                command,
-                cwd=Path(__file__).resolve().parent.parent,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
-                start_new_session=True,  # Ctrl-C in the server's terminal is not meant for it
-            )
-        self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
-        self.forced = False  # whether it had to be terminated
-        self.status: dict[str, Any] = {}
-        threading.Thread(target=self._listen, args=(on_end,), daemon=True).start()
-
-    def _listen(self, on_end: Callable[["_Worker"], None]) -> None:
-        for line in self.process.stdout:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                report = json.loads(line)
-                if report["report"] == "ready":
-                    self.ready.set()
-                elif report["report"] == "status":
-                    self.status = report["status"]
-                    if self.status.get("stage") not in ("starting", "training"):
-                        self.obeyed.set()  # it has left, or is leaving, the training
-        self.process.wait()
-        self.process.stdout.close()
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.obeyed.set()
-        self.ended.set()
-        on_end(self)
-
-    def send(self, command: str, **values: Any) -> None:
-        """Send a command; one that has just ended does not mind."""
-        with contextlib.suppress(OSError, ValueError):
-            self.process.stdin.write(json.dumps({"command": command} | values) + "\n")
-            self.process.stdin.flush()
-
-    def end_unless(self, settled: threading.Event) -> None:
-        """Terminate it after five seconds, and kill it after five more, unless that has happened."""
-
-        def escalate() -> None:
-            for end in (self.process.terminate, self.process.kill):
-                if settled.wait(_PATIENCE):
-                    return
-                self.forced = True
-                end()
-
-        threading.Thread(target=escalate, daemon=True).start()
-
-    def explain_end(self) -> str:
-        """Say in plain words why it is gone."""
-        code = self.process.returncode
-        if code == -9:
-            return (
-                "The training process was killed, as systems do when memory runs out. "
-                "Resume it, or start again with fewer images or smaller layers."
-            )
-        how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
-        return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
 
 
 @dataclass
@@ -106,7 +29,7 @@ class _Job:
     name: str
     owner: str
     lock: filelock.BaseFileLock
-    worker: _Worker | None = None
+    worker: WorkerProcess | None = None
     turn: filelock.BaseFileLock | None = None  # held while it is the one run on this machine's library
     time_limit: threading.Timer | None = None
     discarded: bool = False
@@ -121,10 +44,10 @@ class TrainingService:
         command: starts a worker process.
     """
 
-    def __init__(self, command: tuple[str, ...] = WORKER_COMMAND) -> None:
+    def __init__(self, command: tuple[str, ...] = process.COMMAND) -> None:
         self._command = command
         self._lock = threading.RLock()
-        self._spare: _Worker | None = None
+        self._spare: WorkerProcess | None = None
         self._jobs: list[_Job] = []  # the first is running or about to, the others wait
         self._readers: dict[str, RunReader] = {}
         self._unwritten: dict[str, tuple[str, str]] = {}  # state and message that a full disk has no room for
@@ -134,15 +57,13 @@ class TrainingService:
         """Keep one worker ready that has TensorFlow imported already."""
         with self._lock, contextlib.suppress(OSError):  # start says so
             if not self._closed and (self._spare is None or self._spare.ended.is_set()):
-                self._spare = _Worker(self._command, self._after)
+                self._spare = WorkerProcess(self._command, self._after)
 
     @property
     def prepared(self) -> bool:
         """Whether the spare worker has TensorFlow imported."""
         spare = self._spare
         return spare is not None and spare.ready.is_set()
-
-    # Watching
 
     def view(self, run_id: str) -> RunView:
         """Read a run, whoever started it.
@@ -186,8 +107,6 @@ class TrainingService:
             return self._readers[run_id].owned_by(key)
         except (ConfigError, TrainingError):
             return False
-
-    # Controlling
 
     def start(self, spec: TrainingSpec, key: str = "") -> tuple[str, str]:
         """Start a run, or queue it behind the one that is running.
@@ -275,8 +194,7 @@ class TrainingService:
                 if job.worker is None:
                     self._forget(job)
         for worker in workers:
-            worker.process.kill()
-            worker.ended.wait()
+            worker.kill()
 
     def _job(self, run_id: str) -> _Job | None:
         return next((job for job in self._jobs if job.run_id == run_id), None)
@@ -323,7 +241,7 @@ class TrainingService:
                 job.turn = runs.take_lock(runs.runs_folder() / ".turn.lock", patience=0)
                 runs.change_status(job.run_id, state="running", stage="starting", message="")
                 ready = self._spare is not None and self._spare.process.poll() is None
-                job.worker, self._spare = self._spare if ready else _Worker(self._command, self._after), None
+                job.worker, self._spare = self._spare if ready else WorkerProcess(self._command, self._after), None
             except TrainingError:
                 _call_after(_OTHER_SERVER_DELAY, self._launch_next)
                 return
@@ -346,7 +264,7 @@ class TrainingService:
                 self._record(job, "stopped", "It was stopped before it began: there is nothing to keep.")
                 self._forget(job)
 
-    def _after(self, worker: _Worker) -> None:
+    def _after(self, worker: WorkerProcess) -> None:
         """Tidy up after a worker that has ended, and go on with the next job."""
         with self._lock:
             job = next((job for job in self._jobs if job.worker is worker), None)
@@ -360,7 +278,7 @@ class TrainingService:
         self.prepare()
         self._launch_next()
 
-    def _ending(self, job: _Job, worker: _Worker) -> tuple[str, str]:
+    def _ending(self, job: _Job, worker: WorkerProcess) -> tuple[str, str]:
         """State and message of a run whose worker has ended, in order or not."""
         status = worker.status
         if status.get("state") in runs.ENDED_STATES:
@@ -369,7 +287,7 @@ class TrainingService:
             return "done", f"Its model is saved, but not measured. {worker.explain_end()}"
         if not worker.forced:
             return "failed", worker.explain_end()
-        text = f"It did not stop within {_PATIENCE:.0f} seconds and was ended"
+        text = f"It did not stop within {process.PATIENCE:.0f} seconds and was ended"
         if (runs.runs_folder() / job.run_id / runs.CHECKPOINT).exists():
             return "interrupted", f"{text}. Resume it to go on from its last epoch."
         return "stopped", f"{text}. No epoch was complete, so nothing is kept."

@@ -22,7 +22,8 @@ LEVELS = (
     {"evaluation"},
     {"worker"},
     {"runs"},
-    {"process", "service"},
+    {"process"},
+    {"service"},
     {"cli", "ui"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

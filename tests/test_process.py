@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer import config, library, service
+from colorizer import config, library, process, service
 from colorizer.config import TrainConfig
-from colorizer.service import WORKER_COMMAND, TrainingService
+from colorizer.service import TrainingService
 from colorizer.worker import TrainingSpec
 
 SECONDS = 120  # patience, far beyond what is needed
@@ -141,16 +141,16 @@ def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, t
 
 
 def test_the_process_ends_with_its_standard_input():
-    process = subprocess.Popen(
-        WORKER_COMMAND,
+    worker = subprocess.Popen(
+        process.COMMAND,
         cwd=Path(config.__file__).parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    with process:
-        assert json.loads(process.stdout.readline()) == {"report": "ready"}
-        process.stdin.close()
+    with worker:
+        assert json.loads(worker.stdout.readline()) == {"report": "ready"}
+        worker.stdin.close()
         closed = time.monotonic()
-        assert process.wait(SECONDS) == 1
+        assert worker.wait(SECONDS) == 1
         assert time.monotonic() - closed < 1

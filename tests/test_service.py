@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from colorizer import config, library, runs, service
+from colorizer import config, library, process, runs, service
 from colorizer.config import TrainConfig
 from colorizer.errors import ColorizerError, ConfigError, ModelError, TrainingError
 from colorizer.service import TrainingService
@@ -208,7 +208,7 @@ def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(tra
 
 @pytest.mark.parametrize("behaviour", ["deaf", "immortal"])
 def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainings, spec, behaviour, monkeypatch):
-    monkeypatch.setattr(service, "_PATIENCE", 0.2)
+    monkeypatch.setattr(process, "PATIENCE", 0.2)
     run_id, key = _learning(trainings, spec(behaviour))
     trainings.stop(run_id, key)
     run = _finish(trainings, run_id)
@@ -218,7 +218,7 @@ def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainin
 
 
 def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home, monkeypatch):
-    monkeypatch.setattr(service, "_PATIENCE", 0.1)
+    monkeypatch.setattr(process, "PATIENCE", 0.1)
     run_id, key = trainings.start(spec("saving"))
     _wait(lambda: trainings.view(run_id).stage == "saving")
     trainings.stop(run_id, key)
@@ -229,7 +229,7 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
 
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
-    monkeypatch.setattr(service, "_PATIENCE", SECONDS)
+    monkeypatch.setattr(process, "PATIENCE", SECONDS)
     run_id, _ = trainings.start(spec("long"))
     run = _finish(trainings, run_id)
     assert (run.state, run.message) == ("stopped", "It reached the time limit, and what it had learned is kept.")
@@ -383,24 +383,24 @@ time.sleep(600)
 @pytest.fixture
 def start_server(home):
     """A function that starts a server of its own process, which trains; returns it, and what it prints."""
-    processes = []
+    servers = []
 
     def start(spec, stage="training", command=FAKE_WORKER):
         arguments = [json.dumps(command), json.dumps(spec.to_dict()), stage]
-        process = subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-c", SERVER, *arguments],
             cwd=Path(config.__file__).parents[1],
             stdout=subprocess.PIPE,
             text=True,
         )
-        processes.append(process)
-        return process, *json.loads(process.stdout.readline())
+        servers.append(server)
+        return server, *json.loads(server.stdout.readline())
 
     yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    for server in servers:
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 @pytest.mark.parametrize(("name", "stage"), [("long", "training"), ("saving", "saving")])
