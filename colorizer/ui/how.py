@@ -22,6 +22,8 @@ _STEPS = {
     "dense-chroma": "Luminance passes through; only chroma goes through the 32 numbers.",
     "conv": "Convolutions instead of dense layers, 512 numbers at 4 x 4 places, no luminance passed through.",
     "unet": "Convolutions, skip connections, and the luminance passed through.",
+    "unet-photo": "The same network, which has seen larger photos too.",
+    "unet-vivid": "The same body choosing among colours instead of naming their mean: bolder, so with a larger error.",
 }
 
 st.title("How it works")

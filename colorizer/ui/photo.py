@@ -20,8 +20,7 @@ def _png(digest: str, _image: np.ndarray) -> bytes:
 
 
 st.title("Your photo")
-entries = state.usable_models()
-entries = [entry for entry in entries if entry.model_config.target != "gray"] or entries
+entries = state.models_for_photos()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     entry = state.pick_model(entries, key="model")
     source = st.segmented_control(

@@ -14,7 +14,7 @@ st.title("Gray pictures, back in colour")
 st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
 
 entries = state.usable_models()
-best = entries[0]
+best = state.models_for_photos()[0]
 above, hero = st.container(), st.container()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")

@@ -44,6 +44,13 @@ def usable_models() -> list[library.ModelEntry]:
     return entries
 
 
+def models_for_photos() -> list[library.ModelEntry]:
+    """Usable models that colorize, those that learned from photos first."""
+    entries = usable_models()
+    entries = [entry for entry in entries if entry.model_config.target != "gray"] or entries
+    return sorted(entries, key=lambda entry: not entry.train_config.photos)
+
+
 def show_damaged_models() -> None:
     """Name each damaged model with the reason; the user's own can be deleted on the spot."""
     for entry in library.list_models():
