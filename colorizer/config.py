@@ -22,6 +22,10 @@ MAX_TRAIN_IMAGES = 50_000
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 MAX_SNAPSHOTS = 30
+MAX_TRAINING_SECONDS = 2 * 60 * 60  # from its first moment, pauses included; then it is stopped and kept
+MAX_QUEUED_RUNS = 4
+LEARNING_RATE_FACTORS = (0.01, 10.0)  # range of the live multiplier
+MAX_CURVE_POINTS = 400  # drawn, whatever the length of the run
 MAX_CHROMA_BINS = 256
 MAX_STRENGTH = 1.5
 

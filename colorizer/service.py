@@ -1,250 +1,331 @@
-"""Training jobs: a worker process for each, one at a time, with its run in a folder that any page can read."""
+"""Training jobs: a worker process for each, one at a time, a short queue behind it; the disk is the truth."""
 
 import contextlib
-import json
-import os
+import math
 import secrets
-import shutil
-import subprocess
-import sys
 import threading
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+import filelock
 
-from colorizer import config, library
-from colorizer.errors import TrainingError
-from colorizer.storage import write_json
+from colorizer import config, library, process, runs
+from colorizer.errors import ConfigError, TrainingError
+from colorizer.process import WorkerProcess
+from colorizer.runs import RunReader, RunView
+from colorizer.storage import delete_folder
 from colorizer.worker import TrainingSpec
 
-WORKER_COMMAND = (sys.executable, "-m", "colorizer.worker")
-ACTIVE_STATES = ("starting", "training", "saving", "measuring")
-_STOP_PATIENCE = 5.0  # seconds from terminate to kill
+_SPARE_DELAY = 3.0  # seconds from the start of a run to that of the next spare, which would slow its first steps
+_OTHER_SERVER_DELAY = 1.0  # seconds between looks whether another server's run has ended
 
 
-@dataclass(frozen=True)
-class RunView:
-    """A run as its folder shows it now.
-
-    Attributes:
-        run_id: folder name.
-        spec: what is trained.
-        state: one of `ACTIVE_STATES`, or `done`, `stopped`, `failed`, `interrupted`.
-        message: why it failed.
-        batches, epochs: the `Batch` and `Epoch` events, as dicts.
-        snapshots: epochs and file of each snapshot.
-    """
+@dataclass
+class _Job:
+    """A run in this server's hands."""
 
     run_id: str
-    spec: TrainingSpec
-    state: str
-    message: str = ""
-    batches: list[dict[str, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    snapshots: list[tuple[float, Path]] = field(default_factory=list)
-
-    @property
-    def active(self) -> bool:
-        return self.state in ACTIVE_STATES
-
-    @property
-    def progress(self) -> float:
-        """Share of the steps that are done, 0 to 1."""
-        if not self.batches:
-            return 0.0
-        return self.batches[-1]["step"] / self.batches[-1]["steps"]
-
-    def snapshot_images(self, index: int) -> np.ndarray:
-        """Reconstructions of the eight fixed images, uint8 (8, 32, 32, 3)."""
-        return np.load(self.snapshots[index][1])
-
-
-def runs_folder() -> Path:
-    """Folder of all runs."""
-    return config.home() / "runs"
+    name: str
+    owner: str
+    lock: filelock.BaseFileLock
+    worker: WorkerProcess | None = None
+    turn: filelock.BaseFileLock | None = None  # held while it is the one run on this machine's library
+    time_limit: threading.Timer | None = None
+    discarded: bool = False
 
 
 class TrainingService:
-    """Starts, stops and watches training runs; one object serves all visitors of a server."""
+    """Queues, starts, controls and watches training runs; one object serves all visitors of a server.
 
-    def __init__(self, command: tuple[str, ...] = WORKER_COMMAND) -> None:
+    Anybody may watch a run; only who has the key that started it controls it.
+
+    Args:
+        command: starts a worker process.
+    """
+
+    def __init__(self, command: tuple[str, ...] = process.COMMAND) -> None:
         self._command = command
         self._lock = threading.RLock()
-        self._spare: subprocess.Popen | None = None
-        self._workers: dict[str, subprocess.Popen] = {}
-        self._keys: dict[str, str] = {}
-        self._discarded: set[str] = set()
+        self._spare: WorkerProcess | None = None
+        self._jobs: list[_Job] = []  # the first is running or about to, the others wait
+        self._readers: dict[str, RunReader] = {}
+        self._unwritten: dict[str, tuple[str, str]] = {}  # state and message that a full disk has no room for
         self._closed = False
 
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
-        with self._lock:
-            if not self._closed and (self._spare is None or self._spare.poll() is not None):
-                self._spare = self._spawn()
+        with self._lock, contextlib.suppress(OSError):  # start says so
+            if not self._closed and (self._spare is None or self._spare.ended.is_set()):
+                self._spare = WorkerProcess(self._command, self._after)
 
-    def _spawn(self) -> subprocess.Popen:
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        log_folder = config.home() / "logs"
-        log_folder.mkdir(parents=True, exist_ok=True)
-        with (log_folder / "worker.log").open("a") as log:
-            return subprocess.Popen(
-                self._command,
-                cwd=Path(__file__).resolve().parent.parent,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
+    @property
+    def prepared(self) -> bool:
+        """Whether the spare worker has TensorFlow imported."""
+        spare = self._spare
+        return spare is not None and spare.ready.is_set()
 
-    def start(self, spec: TrainingSpec) -> tuple[str, str]:
-        """Start a run; return its id, and the key that lets its owner control it.
+    def view(self, run_id: str) -> RunView:
+        """Read a run, whoever started it.
 
         Raises:
-            TrainingError: another run is active, or the data set is none that a page may offer.
+            TrainingError: there is no such run, or its folder is damaged.
+        """
+        with self._lock:
+            job = self._job(run_id)
+            if job is not None and job.discarded:
+                raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.")
+            place = self._jobs.index(job) + (self._jobs[0].worker is None) if job is not None else 0
+            reader = self._readers.pop(run_id, None) or RunReader(run_id)
+            run = reader.read(known_alive=job is not None)
+            self._readers[run_id] = reader  # unless it is damaged
+            if run_id in self._unwritten:
+                state, message = self._unwritten[run_id]
+                return replace(run, state=state, message=message, stage="")
+            return replace(run, position=place if run.state == "queued" else 0)
+
+    def list_runs(self) -> list[RunView]:
+        """All runs that can be read, newest first."""
+        views = []
+        for run_id in runs.list_ids():
+            with contextlib.suppress(TrainingError):
+                views.append(self.view(run_id))
+        return views
+
+    def active_runs(self) -> list[RunView]:
+        """The run that this server is working on, then those that wait, in order."""
+        views = []
+        for job in list(self._jobs):
+            with contextlib.suppress(TrainingError):  # discarded, or its folder is gone
+                views.append(self.view(job.run_id))
+        return [run for run in views if run.active]
+
+    def may_control(self, run_id: str, key: str) -> bool:
+        """Whether `key` is the one that started this run."""
+        try:
+            self.view(run_id)
+            return self._readers[run_id].owned_by(key)
+        except (ConfigError, TrainingError):
+            return False
+
+    def start(self, spec: TrainingSpec, key: str = "") -> tuple[str, str]:
+        """Start a run, or queue it behind the one that is running.
+
+        Args:
+            spec: what to train.
+            key: the visitor's, from an earlier start; without one, a new visitor is assumed.
+
+        Returns:
+            The run's id, and the key that controls it.
+
+        Raises:
+            TrainingError: the visitor has a run already, the queue is full, the disk refuses, or the data set is none
+                that a page may offer.
             ModelError: the name is taken.
         """
-        library.check_name_is_free(spec.name)
         if spec.train.dataset not in config.DATASETS or spec.train.photos:  # visitors do not read this machine's files
             raise TrainingError(
                 f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.DATASETS)}."
             )
+        key = key or secrets.token_urlsafe(12)
         with self._lock:
-            if (active := self.active_run()) is not None:
-                raise TrainingError(
-                    f"Another training ({active.spec.name}) is running, {active.progress:.0%} done. "
-                    "Start yours when it has finished."
-                )
-            run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-            folder = runs_folder() / run_id
+            self._check_room(spec.name, runs.hash_key(key))
             try:
-                folder.mkdir(parents=True)
-                write_json(folder / "spec.json", spec.to_dict())
-                write_json(folder / "status.json", {"state": "starting"})
-                self.prepare()
-                worker, self._spare = self._spare, None
-                worker.stdin.write(json.dumps({"run": str(folder)}) + "\n")
-                worker.stdin.flush()
+                run_id = runs.create(spec, key)
             except OSError as error:
-                shutil.rmtree(folder, ignore_errors=True)
                 raise TrainingError(f"The training could not be started ({error.strerror or error}).") from error
-            self._workers[run_id] = worker
-            self._keys[run_id] = key = secrets.token_urlsafe(12)
-        threading.Thread(target=self._after, args=(run_id, worker), daemon=True).start()
+            self._enqueue(run_id, spec.name, key)
         return run_id, key
 
-    def _after(self, run_id: str, worker: subprocess.Popen) -> None:
-        """Wait for a worker's end, tidy up after it and prepare the next one."""
-        worker.wait()
-        worker.stdin.close()
-        with self._lock, contextlib.suppress(TrainingError, OSError):  # its folder is gone, or the disk is full
-            del self._workers[run_id]
-            if run_id in self._discarded:
-                self._remove(run_id)
-            elif read_run(run_id, alive=True).active:  # it died without a word
-                reason = f"The training process ended unexpectedly (exit code {worker.returncode}). Start it again."
-                write_json(runs_folder() / run_id / "status.json", {"state": "failed", "message": reason})
-        self.prepare()
-
-    def active_run(self) -> RunView | None:
-        """The run that this server is working on, if any."""
+    def resume(self, run_id: str, key: str) -> None:
+        """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
         with self._lock:
-            for run_id in self._workers:
-                with contextlib.suppress(TrainingError):  # its folder is gone
-                    run = read_run(run_id, alive=True)
-                    if run.active and run_id not in self._discarded:
-                        return run
-        return None
-
-    def view(self, run_id: str) -> RunView:
-        """Read a run; one that should be active but has no worker here is `interrupted`."""
-        with self._lock:
-            return read_run(run_id, alive=run_id in self._workers)
-
-    def may_control(self, run_id: str, key: str) -> bool:
-        """Whether `key` is the one that `start` gave out for this run."""
-        return bool(key) and secrets.compare_digest(self._keys.get(run_id, "").encode(), key.encode())
-
-    def stop(self, run_id: str) -> None:
-        """Ask a run to end after its current batch; what it learned is kept."""
-        with self._lock:
-            worker = self._workers.get(run_id)
-        if worker is not None:
-            try:
-                worker.stdin.write("stop\n")
-                worker.stdin.flush()
-            except OSError:
-                pass  # it has just ended
-
-    def discard(self, run_id: str) -> None:
-        """End a run and delete it, with its model if that is already saved."""
-        config.validate_name(run_id)
-        with self._lock:
-            worker = self._workers.get(run_id)
-            self._discarded.add(run_id)
-            if worker is None:
-                self._remove(run_id)
+            if self._send(run_id, key, "resume"):
                 return
-        worker.terminate()
-        try:
-            worker.wait(_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            worker.kill()
+            run = self.view(run_id)
+            if not run.resumable:
+                raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
+            self._check_room(run.spec.name, runs.hash_key(key))
+            try:
+                runs.change_status(run_id, state="queued", message="")
+            except OSError as error:
+                raise TrainingError(f"The training could not be resumed ({error.strerror or error}).") from error
+            self._unwritten.pop(run_id, None)
+            self._enqueue(run_id, run.spec.name, key)
+
+    def pause(self, run_id: str, key: str) -> None:
+        """Hold a running one after its current batch."""
+        self._send(run_id, key, "pause")
+
+    def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
+        """Multiply the schedule of a running one by `factor` from its next batch on."""
+        low, high = config.LEARNING_RATE_FACTORS
+        if not math.isfinite(factor) or not low <= factor <= high:
+            raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
+        self._send(run_id, key, "learning_rate", factor=factor)
+
+    def stop(self, run_id: str, key: str) -> None:
+        """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
+        with self._lock:
+            job = self._controlled(run_id, key)
+            if job is not None:
+                self._stop(job, "")
+
+    def discard(self, run_id: str, key: str) -> None:
+        """End a run and delete it, with the model that it saved."""
+        with self._lock:
+            job = self._controlled(run_id, key)
+            if job is not None and job.worker is not None:
+                job.discarded = True
+                job.worker.send("stop", keep=False)
+                job.worker.end_unless(job.worker.ended)
+                return
+            if job is not None:
+                self._forget(job)
+            self._delete(run_id)
 
     def close(self) -> None:
-        """End every worker, the spare one too."""
+        """End every worker, the spare one too; what they did not finish is interrupted."""
         with self._lock:
             self._closed = True
-            workers = [*self._workers.values(), *([self._spare] if self._spare else [])]
+            workers = [worker for worker in (*(job.worker for job in self._jobs), self._spare) if worker]
+            for job in self._jobs[:]:
+                if job.worker is None:
+                    self._forget(job)
         for worker in workers:
             worker.kill()
-            worker.wait()
-            worker.stdin.close()
 
-    def _remove(self, run_id: str) -> None:
-        run = read_run(run_id, alive=True)
-        saved = run.state in ("saving", "measuring", "done", "stopped")
-        if saved and any(entry.name == run.spec.name and not entry.shipped for entry in library.list_models()):
-            library.delete_model(run.spec.name)
-        shutil.rmtree(runs_folder() / run_id, ignore_errors=True)
+    def _job(self, run_id: str) -> _Job | None:
+        return next((job for job in self._jobs if job.run_id == run_id), None)
+
+    def _controlled(self, run_id: str, key: str) -> _Job | None:
+        """The job of a run that `key` controls, or None if it is not in this server's hands."""
+        run, job = self.view(run_id), self._job(run_id)
+        if not self.may_control(run_id, key):
+            raise TrainingError("Somebody else started this run, and only they control it. Start one of your own.")
+        if job is None and run.active:
+            raise TrainingError("Another server is at work on this run. Control it there.")
+        return job
+
+    def _send(self, run_id: str, key: str, command: str, **values: Any) -> bool:
+        """Send a command to a run's worker, if it has one; return whether it is in this server's hands."""
+        with self._lock:
+            job = self._controlled(run_id, key)
+            if job is not None and job.worker is not None:
+                job.worker.send(command, **values)
+            return job is not None
+
+    def _check_room(self, name: str, owner: str) -> None:
+        library.check_name_is_free(name)
+        jobs = [job for job in self._jobs if not job.discarded]
+        if any(job.name == name for job in jobs):
+            raise TrainingError(f"A training named {name} is under way. Choose another name.")
+        if mine := [job.name for job in jobs if job.owner == owner]:
+            raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
+        if len(jobs) > config.MAX_QUEUED_RUNS:
+            raise TrainingError(f"The queue is full: {len(jobs) - 1} trainings wait already. Try again later.")
+
+    def _enqueue(self, run_id: str, name: str, key: str) -> None:
+        lock = runs.take_lock(runs.runs_folder() / run_id / runs.SERVER_LOCK)
+        self._jobs.append(_Job(run_id, name, runs.hash_key(key), lock))
+        self._launch_next()
+
+    def _launch_next(self) -> None:
+        """Give the first job a worker, if it has none and no other server's run is under way."""
+        with self._lock:
+            if self._closed or not self._jobs or self._jobs[0].worker is not None:
+                return
+            job = self._jobs[0]
+            try:
+                job.turn = runs.take_lock(runs.runs_folder() / ".turn.lock", patience=0)
+                runs.change_status(job.run_id, state="running", stage="starting", message="")
+                ready = self._spare is not None and self._spare.process.poll() is None
+                job.worker, self._spare = self._spare if ready else WorkerProcess(self._command, self._after), None
+            except TrainingError:
+                _call_after(_OTHER_SERVER_DELAY, self._launch_next)
+                return
+            except (OSError, ValueError) as error:
+                self._record(job, "failed", f"The training could not be started ({error}).")
+                self._forget(job)
+                _call_after(0, self._launch_next)
+                return
+            job.worker.send("run", folder=str(runs.runs_folder() / job.run_id))
+            text = "It reached the time limit, and what it had learned is kept."
+            job.time_limit = _call_after(config.MAX_TRAINING_SECONDS, self._stop, job, text)
+            _call_after(_SPARE_DELAY, self.prepare)
+
+    def _stop(self, job: _Job, message: str) -> None:
+        with self._lock:
+            if job.worker is not None:
+                job.worker.send("stop", message=message)
+                job.worker.end_unless(job.worker.obeyed)
+            else:
+                self._record(job, "stopped", "It was stopped before it began: there is nothing to keep.")
+                self._forget(job)
+
+    def _after(self, worker: WorkerProcess) -> None:
+        """Tidy up after a worker that has ended, and go on with the next job."""
+        with self._lock:
+            job = next((job for job in self._jobs if job.worker is worker), None)
+            if job is None:
+                return  # the spare; the next start makes a new one
+            if not self._closed and not job.discarded:
+                self._record(job, *self._ending(job, worker))
+            self._forget(job)
+            if job.discarded:
+                self._delete(job.run_id)
+        self.prepare()
+        self._launch_next()
+
+    def _ending(self, job: _Job, worker: WorkerProcess) -> tuple[str, str]:
+        """State and message of a run whose worker has ended, in order or not."""
+        status = worker.status
+        if status.get("state") in runs.ENDED_STATES:
+            return status["state"], status["message"]
+        if status.get("stage") == "measuring":
+            return "done", f"Its model is saved, but not measured. {worker.explain_end()}"
+        if not worker.forced:
+            return "failed", worker.explain_end()
+        text = f"It did not stop within {process.PATIENCE:.0f} seconds and was ended"
+        if (runs.runs_folder() / job.run_id / runs.CHECKPOINT).exists():
+            return "interrupted", f"{text}. Resume it to go on from its last epoch."
+        return "stopped", f"{text}. No epoch was complete, so nothing is kept."
+
+    def _record(self, job: _Job, state: str, message: str) -> None:
+        """Write how a run ended, or keep it in mind where the disk is full."""
+        try:
+            runs.change_status(job.run_id, state=state, message=message)
+        except ValueError:
+            pass  # the folder is damaged, which its view will say
+        except OSError:
+            self._unwritten[job.run_id] = (state, message)
+
+    def _forget(self, job: _Job) -> None:
+        self._jobs.remove(job)
+        job.lock.release()
+        if job.turn is not None:
+            job.turn.release()
+        if job.time_limit is not None:
+            job.time_limit.cancel()
+
+    def _delete(self, run_id: str) -> None:
+        """Delete a run, and its model if that is the one that this run has saved."""
+        with contextlib.suppress(TrainingError):
+            run = RunReader(run_id).read(known_alive=True)
+            entry = library.read_entry(library.user_folder() / run.spec.name)
+            if entry.card.get("created", "") >= run.created and entry.card["train"] == run.spec.to_dict()["train"]:
+                library.delete_model(entry.name)
+        self._readers.pop(run_id, None)
+        self._unwritten.pop(run_id, None)
+        delete_folder(runs.runs_folder() / run_id)
 
 
-def read_run(run_id: str, alive: bool) -> RunView:
-    """Read a run's folder.
-
-    Args:
-        run_id: folder name, checked.
-        alive: whether its worker is known to be running.
-
-    Raises:
-        TrainingError: there is no such run, or its folder is damaged.
-    """
-    folder = runs_folder() / config.validate_name(run_id)
-    try:
-        spec = TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-        state = status["state"] if alive or status["state"] not in ACTIVE_STATES else "interrupted"
-        events = _read_events(folder / "events.jsonl")
-        batches = [event for event in events if event["event"] == "batch"]
-        epochs = [event for event in events if event["event"] == "epoch"]
-        snapshots = [(event["epochs"], folder / event["images"]) for event in events if event["event"] == "snapshot"]
-        return RunView(run_id, spec, state, status.get("message", ""), batches, epochs, snapshots)
-    except FileNotFoundError:
-        raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(f"The folder of the run {run_id!r} is damaged ({error}). Delete it.") from error
-
-
-def _read_events(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    # The last line may be half-written.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+def _call_after(seconds: float, function: Callable[..., None], *arguments: Any) -> threading.Timer:
+    timer = threading.Timer(seconds, function, arguments)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 _service: TrainingService | None = None

@@ -38,6 +38,14 @@ def replace_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def delete_folder(folder: Path) -> None:
+    """Delete a folder; readers see all of it or nothing."""
+    staging = folder.with_name(f"{_PREFIX}{folder.name}")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(staging)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file in one step."""
     staging = path.with_name(f".{path.name}-{os.getpid()}")

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -88,6 +89,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
     source: keras.Model | None = None,
+    learning_rate_factor: Callable[[], float] = lambda: 1.0,
 ) -> TrainResult:
     """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
 
@@ -101,10 +103,12 @@ def train(
         train_config: how to train it; its `dataset` and `init_from` are not read, `dataset` and `source` are used.
         dataset: training and validation images.
         on_event: called with every `Batch`, `Epoch` and `Snapshot`.
-        should_stop: asked after every batch; True ends the run and keeps what was learned.
+        should_stop: asked after every batch and while validating; True ends the run and keeps what was learned. It may
+            take its time, which is how a run is paused; that time is not counted.
         checkpoint: .npz file written after every epoch; if it is there, from the same configurations, the run goes on
             from it as if it had not been interrupted.
         source: the model to start from, see `transfer.copy_weights`.
+        learning_rate_factor: asked before every batch; multiplies the learning rate from that batch on.
 
     Raises:
         ConfigError: the encoder of `source` is another one, or the model cannot learn from photos.
@@ -140,7 +144,7 @@ def train(
         losses = []
         for rows in trainer.shuffled_rows(epoch):
             step = len(curve) + 1
-            loss = float(trainer.step(rows, step))
+            loss = float(trainer.step(rows, step, learning_rate_factor()))
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"The loss became {loss} at step {step} of {steps}. Start again with a smaller learning rate "
@@ -149,14 +153,17 @@ def train(
             losses.append(loss)
             curve.append(loss)
             on_event(Batch(step, steps, step / steps_per_epoch, loss))
+            asked = time.perf_counter()
             result.stopped = should_stop()
+            waited = time.perf_counter() - asked
+            started, epoch_started = started + waited, epoch_started + waited
             if result.stopped:
                 break
             if step in snapshot_steps and step < steps:
                 take_snapshot(step / steps_per_epoch)
         seconds = time.perf_counter() - epoch_started
         done = round(len(curve) / steps_per_epoch, 4) if result.stopped else epoch + 1
-        finished = Epoch(done, float(np.mean(losses)), trainer.validation_loss(), seconds)
+        finished = Epoch(done, float(np.mean(losses)), trainer.validation_loss(should_stop), seconds)
         for key, value in dataclasses.asdict(finished).items():
             result.history[key].append(value)
         on_event(finished)
@@ -167,7 +174,7 @@ def train(
     if curve:
         take_snapshot(len(curve) / steps_per_epoch)
     else:
-        result.history["val_loss"].append(trainer.validation_loss())
+        result.history["val_loss"].append(trainer.validation_loss(should_stop))
         result.history["epoch"].append(0)
     chunks = np.array_split(np.array(curve), min(len(curve), _MAX_CURVE_POINTS)) if curve else []
     ends = np.cumsum([len(chunk) for chunk in chunks]) / steps_per_epoch
@@ -255,24 +262,31 @@ class _Trainer:
                 raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
             photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
             self._photos = tf.constant(photos)
+        self._rate_factor = tf.Variable(1.0)
         self._optimizer = self._build_optimizer()
         self._optimizer.build(model.trainable_variables)
         self._variables += self._optimizer.variables
         self._compiled_step = tf.function(self._step, reduce_retracing=True)
 
     def _build_optimizer(self) -> keras.optimizers.Optimizer:
-        config, rate = self._config, self._config.learning_rate
+        config, schedule = self._config, lambda step: self._config.learning_rate
         if config.schedule == "cosine":
             steps = self.steps_per_epoch * config.epochs
             warmup = max(1, min(steps // 20, 200))
-            rate = keras.optimizers.schedules.CosineDecay(
-                rate / 20, max(1, steps - warmup), warmup_target=rate, warmup_steps=warmup
+            peak = config.learning_rate
+            schedule = keras.optimizers.schedules.CosineDecay(
+                peak / 20, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
             )
+
+        def rate() -> tf.Tensor:
+            return schedule(optimizer.iterations) * self._rate_factor
+
         # The gradients of a mean over 3,072 values are small beside Adam's default epsilon, which `notebook` keeps.
         if not config.weight_decay:
-            return keras.optimizers.Adam(rate)
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
+            optimizer = keras.optimizers.Adam(rate)
+        else:
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
 
     def save(self, path: Path, result: TrainResult, curve: list[float]) -> None:
@@ -310,8 +324,9 @@ class _Trainer:
         order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
         return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
 
-    def step(self, rows: np.ndarray, step: int) -> float:
+    def step(self, rows: np.ndarray, step: int, rate_factor: float) -> float:
         """Take one optimizer step on those rows and return the batch's loss."""
+        self._rate_factor.assign(rate_factor)
         return self._compiled_step(tf.constant(rows), tf.constant(step, tf.int32)).numpy()
 
     def _step(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
@@ -376,12 +391,13 @@ class _Trainer:
         luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
         return luminance, luminance if self._target == "gray" else rgb
 
-    def validation_loss(self) -> float:
-        """Mean squared error over the validation images, unclipped, like the training loss."""
+    def validation_loss(self, on_part: Callable[[], Any]) -> float:
+        """Mean squared error over the validation images, unclipped; `on_part` is called after every thousand."""
         total = 0.0
         for start in range(0, len(self._validation), _VALIDATION_BATCH):
             part = self._validation[start : start + _VALIDATION_BATCH]
             total += float(self._compiled_error(tf.constant(part))) * len(part)
+            on_part()
         return total / len(self._validation)
 
     def _squared_error(self, images: tf.Tensor) -> tf.Tensor:

@@ -1,18 +1,9 @@
-"""Trains, saves and measures one model; as a process of its own it keeps its progress in a run folder.
+"""Trains, saves and measures one model: what a training is, from its specification to the library."""
 
-`python -m colorizer.worker` imports TensorFlow, then waits for one JSON line on stdin (`run`: the folder) and starts.
-A later line `stop` ends the training and keeps what was learned; the end of stdin ends the process.
-"""
-
-import json
 import os
 import platform
 import shlex
 import subprocess
-import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,12 +16,9 @@ import numpy as np
 from colorizer import config, data, evaluation, library, transfer
 from colorizer.color import to_luminance
 from colorizer.config import ModelConfig, TrainConfig
-from colorizer.errors import ColorizerError, DataError
+from colorizer.errors import DataError
 from colorizer.images import PHOTOS, load_photo
 from colorizer.inference import Colorizer
-from colorizer.storage import write_json
-
-_UPDATES_PER_SECOND = 10
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,7 @@ def run_training(
     folder: Path | None = None,
     replace: bool = False,
     checkpoint: Path | None = None,
+    learning_rate_factor: Callable[[], float] = lambda: 1.0,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -88,6 +77,7 @@ def run_training(
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder, replace: as in `library.save_model`.
         checkpoint: as in `training.train`; deleted when the model is saved.
+        learning_rate_factor: as in `training.train`.
     """
     library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
@@ -98,7 +88,9 @@ def run_training(
 
     start = library.load_keras_model(source) if source is not None else None
     on_stage("training")
-    result = training.train(spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start)
+    result = training.train(
+        spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start, learning_rate_factor
+    )
     on_stage("saving")
     colorizer = Colorizer(result.model, None)
     samples = data.load_samples()
@@ -162,77 +154,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if changed else "")
-
-
-class _RunFolder:
-    """Writes a run's events, snapshots and status where the server reads them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
-        self._pending: list[float] = []
-        self._last_update = 0.0
-        self._num_snapshots = 0
-
-    def status(self, **values: Any) -> None:
-        write_json(self._folder / "status.json", values)
-
-    def on_event(self, event: Any) -> None:
-        """Keep an event; batches are joined so that at most ten updates a second are written."""
-        kind, values = type(event).__name__.lower(), dict(vars(event))
-        if kind == "batch":
-            self._pending.append(values.pop("loss"))
-            now = time.monotonic()
-            if now - self._last_update < 1 / _UPDATES_PER_SECOND and values["step"] < values["steps"]:
-                return
-            self._last_update = now
-            values["loss"] = float(np.mean(self._pending))
-            self._pending.clear()
-        elif kind == "snapshot":
-            file_name = f"snapshot-{self._num_snapshots:02}.npy"
-            self._num_snapshots += 1
-            staging = self._folder / f".{file_name}"
-            with staging.open("wb") as file:
-                np.save(file, values["images"])
-            staging.rename(self._folder / file_name)
-            values["images"] = file_name
-        self._events.write(json.dumps({"event": kind} | values) + "\n")
-        self._events.flush()
-
-
-def main() -> None:
-    """Run as a process: see the module's docstring."""
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(10)  # the pages stay quick
-    import colorizer.training  # noqa: F401, the slow import, done before there is work
-
-    line = sys.stdin.readline()
-    if not line:
-        return
-    folder = Path(json.loads(line)["run"])
-    stop = threading.Event()
-
-    def listen() -> None:
-        for command in sys.stdin:
-            if command.strip() == "stop":
-                stop.set()
-        os._exit(1)  # the server is gone
-
-    threading.Thread(target=listen, daemon=True).start()
-    run = _RunFolder(folder)
-    try:
-        spec = TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
-        entry = run_training(spec, run.on_event, stop.is_set, lambda stage: run.status(state=stage))
-        run.status(state="stopped" if entry.card["stopped"] else "done")
-    except ColorizerError as error:
-        run.status(state="failed", message=str(error))
-    except MemoryError:
-        run.status(state="failed", message="The machine ran out of memory. Use fewer images or smaller layers.")
-    except Exception as error:
-        traceback.print_exc()
-        run.status(state="failed", message=f"Something unexpected went wrong: {error}. See logs/worker.log.")
-    os._exit(0)  # do not wait for the thread that blocks on stdin
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,8 @@ LEVELS = (
     {"training", "inference"},
     {"evaluation"},
     {"worker"},
+    {"runs"},
+    {"process"},
     {"service"},
     {"cli", "ui"},
 )

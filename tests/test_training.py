@@ -1,6 +1,7 @@
 """training: repeatable, honest losses, events in order, stopping, snapshots, warm start, errors."""
 
 import itertools
+import time
 from pathlib import Path
 
 import keras
@@ -244,6 +245,30 @@ def test_a_loss_that_is_not_finite_is_given_up(tiny, tiny_train):
         match=r"The loss became (inf|nan) at step \d+ of 40\. Start again with a smaller learning rate than 1",
     ):
         train(deep, tiny_train.replace(epochs=10, learning_rate=1.0), tiny)
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": "cosine", "weight_decay": 0.1}])
+def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, tiny_model, tiny_train, changes):
+    config = tiny_train.replace(learning_rate=1e-3, **changes)
+    doubled = config.replace(learning_rate=2e-3)
+    usual = train(tiny_model, config, tiny).history
+    halved = train(tiny_model, doubled, tiny, learning_rate_factor=lambda: 0.5).history
+    assert halved["batch_loss"] == pytest.approx(usual["batch_loss"], rel=1e-5)
+    factors = iter([1.0] * 3 + [1e-6] * 100)
+    frozen = train(tiny_model, config, tiny, learning_rate_factor=lambda: next(factors)).history
+    assert frozen["batch_loss"][:4] == usual["batch_loss"][:4]  # the fourth is measured before its step
+    assert frozen["batch_loss"][4:] != usual["batch_loss"][4:]
+
+
+def test_a_pause_is_no_time_of_the_training(tiny, tiny_model, tiny_train):
+    def wait():
+        time.sleep(0.5)
+        return False
+
+    began = time.perf_counter()
+    result = train(tiny_model, tiny_train, tiny, should_stop=wait)
+    waited = 0.5 * len(result.history["batch_loss"])
+    assert sum(result.history["seconds"]) < time.perf_counter() - began - waited
 
 
 class _KilledError(Exception):

@@ -1,15 +1,17 @@
 """A training run as it happens: progress, reconstructions, loss curve, and what to do with the result."""
 
-import numpy as np
+from collections.abc import Callable
+from typing import Any
+
 import streamlit as st
 
 from colorizer import data, library
 from colorizer.errors import ColorizerError
-from colorizer.service import RunView, training_service
+from colorizer.runs import RunView
+from colorizer.service import training_service
 from colorizer.ui import charts, pictures, state
 from colorizer.worker import TrainingSpec
 
-_MAX_POINTS = 400
 DATASETS = {
     "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
     "synthetic": "synthetic clouds with CIFAR-10's mean and covariance: what second-order statistics alone can teach",
@@ -18,8 +20,10 @@ DATASETS = {
 _STATES = {
     "starting": "Getting ready: the training process is loading TensorFlow",
     "training": "Learning",
+    "stopping": "Stopping",
     "saving": "Saving the model",
     "measuring": "In the library. Measuring it on 10,000 test images",
+    "paused": "Paused",
     "done": "Done",
     "stopped": "Stopped; what it had learned is kept",
     "failed": "The training failed",
@@ -30,14 +34,18 @@ _STATES = {
 def start_run(spec: TrainingSpec) -> None:
     """Start a run and put its id and key into the URL; on failure say why."""
     try:
-        run_id, key = training_service().start(spec)
+        run_id, key = training_service().start(spec, _visitor_key())
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
-        if training_service().active_run() is not None:
+        if training_service().active_runs():
             st.page_link("colorizer/ui/train.py", label="Watch the one that is running", icon=":material/monitoring:")
         return
-    st.session_state.setdefault("run_keys", {})[run_id] = key  # survives a look at another page
+    st.session_state.key = key  # survives a look at another page
     st.query_params.update(run=run_id, key=key)  # survives a reload
+
+
+def _visitor_key() -> str:
+    return st.session_state.get("key") or st.query_params.get("key", "")
 
 
 def training_dataset() -> str:
@@ -64,7 +72,7 @@ def _poll(run_id: str) -> None:
     try:
         run = training_service().view(run_id)
     except ColorizerError:  # discarded meanwhile
-        _forget()
+        st.query_params.pop("run", None)
         st.rerun()
     if not run.active:
         st.rerun()
@@ -96,19 +104,22 @@ def _render(run: RunView) -> None:
 
 
 def _show_status(run: RunView) -> None:
-    text = f"**{run.spec.name}** · {_STATES.get(run.state, run.state)}"
-    if run.state == "training" and run.batches:
-        last = run.batches[-1]
-        text += f" · step {last['step']:,} of {last['steps']:,} · loss {last['loss']:.5f}"
+    words = _STATES.get(run.stage if run.state == "running" else run.state, run.state)
+    if run.state == "queued":
+        words = f"Waiting, number {run.position} in the queue"
+    text = f"**{run.spec.name}** · {words}"
+    if run.stage == "training" and run.curve:
+        text += f" · step {run.step:,} of {run.steps:,} · loss {run.curve[-1][1]:.5f}"
     if run.active:
         st.progress(run.progress, text=text)
-        key = st.session_state.get("run_keys", {}).get(run.run_id) or st.query_params.get("key", "")
+        key = _visitor_key()
         if training_service().may_control(run.run_id, key):
             with st.container(horizontal=True):
-                ask = {"args": (run.run_id,), "disabled": run.state not in ("starting", "training")}
-                st.button("Stop and keep", icon=":material/stop_circle:", on_click=training_service().stop, **ask)
-                st.button("Discard", icon=":material/delete:", on_click=_discard, args=(run.run_id,))
-        if run.state == "measuring":
+                ask = {"args": (training_service().stop, run.run_id, key)}
+                ask["disabled"] = run.stage in ("stopping", "saving", "measuring")
+                st.button("Stop and keep", icon=":material/stop_circle:", on_click=_control, **ask)
+                st.button("Discard", icon=":material/delete:", on_click=_discard, args=(run.run_id, key))
+        if run.stage == "measuring":
             _show_result(run)
         return
     if run.state in ("failed", "interrupted"):
@@ -135,23 +146,23 @@ def _show_result(run: RunView) -> None:
         st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
 
 
-def _discard(run_id: str) -> None:
-    training_service().discard(run_id)
-    _forget()
+def _control(method: Callable[..., None], *arguments: Any) -> None:
+    """Ask the service for something; on failure say why."""
+    try:
+        method(*arguments)
+    except ColorizerError as error:
+        st.error(str(error), icon=":material/error:")
 
 
-def _forget() -> None:
-    for name in ("run", "key"):
-        st.query_params.pop(name, None)
+def _discard(run_id: str, key: str) -> None:
+    _control(training_service().discard, run_id, key)
+    st.query_params.pop("run", None)
 
 
 def _show_curve(run: RunView) -> None:
-    points = [(event["epochs"], event["loss"]) for event in run.batches]
-    if len(points) > _MAX_POINTS:
-        points = [tuple(np.mean(part, axis=0)) for part in np.array_split(np.array(points), _MAX_POINTS)]
     epochs = [(float(event["epoch"]), event["val_loss"]) for event in run.epochs]
     st.altair_chart(
-        charts.loss_chart(points, epochs, _gray_copy_loss(run.spec), max(1, run.spec.train.epochs)),
+        charts.loss_chart(run.curve, epochs, _gray_copy_loss(run.spec), max(1, run.spec.train.epochs)),
         alt="Loss of each training batch, validation loss of each epoch and the gray copy, over epochs",
     )
 

@@ -101,19 +101,18 @@ with settings:
         max_chars=48,
         help="Lower-case letters, digits and hyphens.",
     )
-    active = training_service().active_run()
+    active = training_service().active_runs()
     st.button(
         "Start training",
         type="primary",
         icon=":material/play_arrow:",
         on_click=_start,
-        disabled=active is not None,
-        help="One training at a time: wait for the one that is running." if active else None,
+        help="One training at a time: yours waits for its turn." if active else None,
         width="stretch",
     )
 with view:
-    if "run" not in st.query_params and active is not None:
-        st.query_params["run"] = active.run_id  # anyone may watch
+    if "run" not in st.query_params and active:
+        st.query_params["run"] = active[0].run_id  # anyone may watch
     if "run" in st.query_params:
         live.show_run()
     else:

@@ -1,0 +1,239 @@
+"""The worker process, both ends: `python -m colorizer.process` imports TensorFlow, does one run and ends.
+
+It speaks JSON, one object a line. On stdin it takes `{"command": "run", "folder": ...}`, then `pause`, `resume`,
+`learning_rate` with a `factor`, and `stop` with a `message`, or with `keep` false, which keeps nothing. On stdout it
+reports `{"report": "ready"}` and `{"report": "status", "status": {...}}`. The end of stdin, which is the end of its
+server, ends it at once. Progress goes to the run's folder, stderr to the log there.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from colorizer import config, runs
+from colorizer.errors import ColorizerError
+
+COMMAND = (sys.executable, "-m", "colorizer.process")
+PATIENCE = 5.0  # seconds from asking to terminate, and from there to kill
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class WorkerProcess:
+    """The server's end: sends commands, and remembers what is reported.
+
+    Attributes:
+        ready: set when TensorFlow is imported.
+        obeyed: set when it has left, or is leaving, the training.
+        ended: set when it is gone and `on_end` has been called.
+        forced: whether it had to be terminated.
+        status: the last one it reported.
+    """
+
+    def __init__(self, command: tuple[str, ...], on_end: Callable[["WorkerProcess"], None]) -> None:
+        logs = config.home() / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / runs.LOG).open("a") as log:  # until it has a run, whose folder has its own
+            self.process = subprocess.Popen(
+                command,
+                cwd=Path(__file__).resolve().parent.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
+                start_new_session=True,  # Ctrl-C in the server's terminal is not meant for it
+            )
+        self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.forced = False
+        self.status: dict[str, Any] = {}
+        threading.Thread(target=self._listen, args=(on_end,), daemon=True).start()
+
+    def _listen(self, on_end: Callable[["WorkerProcess"], None]) -> None:
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                report = json.loads(line)
+                if report["report"] == "ready":
+                    self.ready.set()
+                elif report["report"] == "status":
+                    self.status = report["status"]
+                    if self.status.get("stage") not in ("starting", "training"):
+                        self.obeyed.set()
+        self.process.wait()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.obeyed.set()
+        try:
+            on_end(self)
+        finally:
+            self.ended.set()
+
+    def send(self, command: str, **values: Any) -> None:
+        """Send a command; one that has just ended does not mind."""
+        with contextlib.suppress(OSError, ValueError):
+            self.process.stdin.write(json.dumps({"command": command} | values) + "\n")
+            self.process.stdin.flush()
+
+    def end_unless(self, settled: threading.Event) -> None:
+        """Terminate it after five seconds, and kill it after five more, unless that has happened."""
+
+        def escalate() -> None:
+            for end in (self.process.terminate, self.process.kill):
+                if settled.wait(PATIENCE):
+                    return
+                self.forced = True
+                end()
+
+        threading.Thread(target=escalate, daemon=True).start()
+
+    def kill(self) -> None:
+        """End it now."""
+        self.process.kill()
+        self.ended.wait()
+
+    def explain_end(self) -> str:
+        """Say in plain words why it is gone."""
+        code = self.process.returncode
+        if code == -9:
+            return (
+                "The training process was killed, as systems do when memory runs out. "
+                "Resume it, or start again with fewer images or smaller layers."
+            )
+        how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
+        return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
+
+
+class _Commands:
+    """What the server asks for: a thread of its own listens, the training looks."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.folder: Path | None = None
+        self.stopped = self.paused = False
+        self.factor: float | None = None
+        self.message = ""
+
+    def listen(self, lines: TextIO) -> None:
+        """Follow commands to the end of stdin, then end the process."""
+        try:
+            for line in lines:
+                self._follow(**json.loads(line))
+        except Exception:
+            traceback.print_exc()
+        os._exit(1)
+
+    def _follow(
+        self, command: str, folder: str = "", factor: float = 1.0, keep: bool = True, message: str = ""
+    ) -> None:
+        if command == "stop" and not keep:
+            os._exit(0)
+        with self._changed:
+            if command == "run":
+                self.folder = Path(folder)
+            elif command == "learning_rate":
+                self.factor = factor
+            elif command == "stop":
+                self.stopped, self.message = True, message
+            elif command in ("pause", "resume"):
+                self.paused = command == "pause"
+            else:
+                raise ValueError(f"unknown command {command!r}")
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        with self._changed:
+            self._changed.wait_for(condition)
+
+
+def main(train: Callable[..., Any] | None = None) -> None:
+    """Run as a process: see the module's docstring.
+
+    Args:
+        train: does the work in place of `worker.run_training`, called in the same way.
+    """
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no report
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)  # the pages stay quick
+    commands = _Commands()
+    threading.Thread(target=commands.listen, args=(sys.stdin,), daemon=True).start()
+
+    def report(kind: str, **values: Any) -> None:
+        print(json.dumps({"report": kind} | values), file=reports, flush=True)
+
+    if train is None:
+        import colorizer.training  # noqa: F401, the slow import, done before there is work
+        from colorizer.worker import run_training as train
+
+    report("ready")
+    commands.wait(lambda: commands.folder)
+    log = os.open(commands.folder / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 2)
+    os.dup2(log, 1)
+    ending = _run(train, commands, lambda status: report("status", status=status))
+    report("status", status=ending)
+    os._exit(0)  # do not wait for the thread that blocks on stdin
+
+
+def _run(train: Callable[..., Any], commands: _Commands, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Train, and return the last status, which may not be on the disk if that is full."""
+    ending, run = {}, None
+    try:
+        run = runs.RunWriter(commands.folder, report)
+
+        def should_stop() -> bool:
+            if commands.paused and not commands.stopped:
+                run.update(state="paused")
+                commands.wait(lambda: commands.stopped or not commands.paused)
+                run.update(state="running")
+            if commands.stopped:
+                run.update(stage="stopping")
+            return commands.stopped
+
+        def learning_rate_factor() -> float:
+            if commands.factor is not None:
+                run.update(learning_rate_factor=commands.factor)
+            return run.learning_rate_factor
+
+        entry = train(
+            run.spec(),
+            run.on_event,
+            should_stop,
+            lambda stage: run.update(state="running", stage=stage),
+            checkpoint=commands.folder / runs.CHECKPOINT,
+            learning_rate_factor=learning_rate_factor,
+        )
+        ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": commands.message}
+    except Exception as error:
+        traceback.print_exc()
+        ending = {"state": "failed", "message": _explain(error)}
+    try:
+        if run is not None:
+            run.update(**ending)
+    except OSError:
+        traceback.print_exc()
+    return ending
+
+
+def _explain(error: Exception) -> str:
+    """Say in plain words why a training failed."""
+    if isinstance(error, ColorizerError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "The machine ran out of memory. Use fewer images, a smaller batch or smaller layers."
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"The disk is full ({error.strerror}). Free some space, then resume the run."
+    return f"Something unexpected went wrong: {str(error)[:200]}. The run's {runs.LOG} has the details."
+
+
+if __name__ == "__main__":
+    main()

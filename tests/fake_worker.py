@@ -1,0 +1,94 @@
+"""A worker that learns nothing, quickly: the real process and its protocol around a training that only pretends.
+
+The name of a run, up to its first hyphen, says how it behaves:
+`quick` does 40 steps in 4 epochs; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
+ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
+finds the disk full, and so does the server in `fuller`; `broken` ends without a word; `memory` runs out of it.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from colorizer import config, library, process
+
+STEPS_PER_EPOCH = 10
+
+
+@dataclass
+class Batch:
+    step: int
+    steps: int
+    epochs: float
+    loss: float
+
+
+@dataclass
+class Epoch:
+    epoch: float
+    loss: float
+    val_loss: float
+    seconds: float
+
+
+@dataclass
+class Snapshot:
+    epochs: float
+    images: np.ndarray
+
+
+class Model:
+    """Saves like a Keras model, and takes its time if it is asked to."""
+
+    def __init__(self, slow):
+        self._slow = slow
+
+    def save(self, path):
+        path.write_bytes(b"half of a model")
+        while self._slow and not (config.home() / "go").exists():
+            time.sleep(0.01)
+        path.write_bytes(b"a whole model")
+
+
+def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor):
+    behaviour = spec.name.split("-")[0]
+    if behaviour == "immortal":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving") else 10**6)
+    on_stage("training")
+    done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+    if not done:
+        on_event(Snapshot(0.0, np.zeros((8, 32, 32, 3), np.uint8)))
+    stopped = False
+    for step in range(done + 1, steps + 1):
+        time.sleep(0.005)
+        epochs = step / STEPS_PER_EPOCH
+        on_event(Batch(step, steps, epochs, learning_rate_factor() / step))
+        if behaviour == "broken":
+            os._exit(3)
+        if behaviour == "memory":
+            raise MemoryError
+        if behaviour in ("full", "fuller"):
+            for process_id in (os.getpid(), os.getppid())[: 1 + (behaviour == "fuller")]:
+                (checkpoint.parent / f".status.json-{process_id}").symlink_to("/dev/full")  # a status on its way
+            Path("/dev/full").write_text("there is no room for it")
+        if behaviour not in ("deaf", "immortal") and should_stop():
+            stopped = True
+            break
+        if step % STEPS_PER_EPOCH == 0:
+            on_event(Epoch(int(epochs), 1 / step, 2 / step, 0.05))
+            on_event(Snapshot(epochs, np.full((8, 32, 32, 3), step % 256, np.uint8)))
+            checkpoint.write_text(str(step))
+    on_stage("saving")
+    card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())
+    card |= {"created": "9999", "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
+    return library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
+
+
+if __name__ == "__main__":
+    process.main(train)
