@@ -14,7 +14,7 @@ from colorizer.config import ModelConfig
 if TYPE_CHECKING:
     import keras
 
-_CONV_WIDTHS = (48, 96, 160)  # channels of `conv` at 16, 8 and 4 pixels
+CONV_WIDTHS = (48, 96, 160)  # channels of `conv` at 16, 8 and 4 pixels
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
 
 
@@ -99,8 +99,8 @@ def build_conv(config: ModelConfig) -> "keras.Model":
     luminance = Input((32, 32, 1), name="luminance")
     features = _encode(config, luminance)[-1]
     latent = layers.Conv2D(config.latent_dim // 16, 1, name="bottleneck")(_activate(config, features))
-    features = layers.Conv2D(_CONV_WIDTHS[-1], 1)(latent)
-    for width in reversed(_CONV_WIDTHS[:-1]):
+    features = layers.Conv2D(CONV_WIDTHS[-1], 1)(latent)
+    for width in reversed(CONV_WIDTHS[:-1]):
         features = _residual_block(config, features)
         features = layers.UpSampling2D(2)(layers.Conv2D(width, 1)(_activate(config, features)))
     features = _activate(config, _residual_block(config, features))
@@ -157,7 +157,7 @@ def _encode(config: ModelConfig, luminance):
     """Return features at 1/2, 1/4 and 1/8 of the input's size."""
     from keras import layers
 
-    widths = _CONV_WIDTHS
+    widths = CONV_WIDTHS
     if config.architecture == "unet":
         widths = (config.latent_dim // 4, config.latent_dim // 2, config.latent_dim)
     centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)

@@ -211,6 +211,7 @@ def _run(train: Callable[..., Any], commands: _Commands, report: Callable[[dict[
             lambda stage: run.update(state="running", stage=stage),
             checkpoint=commands.folder / runs.CHECKPOINT,
             learning_rate_factor=learning_rate_factor,
+            picture=runs.load_picture(commands.folder.name),
         )
         ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": commands.message}
     except Exception as error:

@@ -1,6 +1,7 @@
 """Training runs on disk: each is a folder that one worker writes and that any server reads.
 
-It holds `spec.json`, `status.json`, `events.jsonl`, `worker.log`, `checkpoint.npz` and snapshots. The server that has a
+It holds `spec.json`, `status.json`, `events.jsonl`, `worker.log`, `checkpoint.npz`, snapshots and perhaps the visitor's
+`picture.npy`. The server that has a
 run in its queue locks `server.lock`, the worker that trains it `worker.lock`: a run that should be active and has
 neither lock belonged to a process that is gone.
 """
@@ -90,7 +91,7 @@ class RunView:
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
 
     def snapshot_images(self, index: int) -> np.ndarray:
-        """Reconstructions of the eight fixed images, uint8 (8, 32, 32, 3)."""
+        """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3)."""
         return np.load(self.snapshots[index][1])
 
 
@@ -106,14 +107,23 @@ def list_ids() -> list[str]:
     return sorted(filter(config.NAME_PATTERN.fullmatch, names), reverse=True)
 
 
-def create(spec: TrainingSpec, key: str) -> str:
+def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
     """Create the folder of a queued run that `key` controls, in one step; return its id."""
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     about = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "owner": hash_key(key)}
     with replace_folder(runs_folder() / run_id) as folder:
         write_json(folder / "spec.json", spec.to_dict() | about)
         write_json(folder / "status.json", {"state": "queued"})
+        if picture is not None:
+            np.save(folder / "picture.npy", picture)
     return run_id
+
+
+def load_picture(run_id: str) -> np.ndarray | None:
+    """The visitor's own image that a run colorizes in its snapshots, uint8 (32, 32, 3), or None."""
+    with contextlib.suppress(FileNotFoundError):
+        return np.load(runs_folder() / run_id / "picture.npy")
+    return None
 
 
 def change_status(run_id: str, **values: Any) -> None:

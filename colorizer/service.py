@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import filelock
+import numpy as np
 
 from colorizer import config, library, process, runs
 from colorizer.errors import ConfigError, TrainingError
@@ -108,12 +109,13 @@ class TrainingService:
         except (ConfigError, TrainingError):
             return False
 
-    def start(self, spec: TrainingSpec, key: str = "") -> tuple[str, str]:
+    def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
         """Start a run, or queue it behind the one that is running.
 
         Args:
             spec: what to train.
             key: the visitor's, from an earlier start; without one, a new visitor is assumed.
+            picture: the visitor's own image, uint8 (32, 32, 3), colorized in every snapshot.
 
         Returns:
             The run's id, and the key that controls it.
@@ -132,7 +134,7 @@ class TrainingService:
         with self._lock:
             self._check_room(spec.name, runs.hash_key(key))
             try:
-                run_id = runs.create(spec, key)
+                run_id = runs.create(spec, key, picture)
             except OSError as error:
                 raise TrainingError(f"The training could not be started ({error.strerror or error}).") from error
             self._enqueue(run_id, spec.name, key)

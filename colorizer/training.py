@@ -90,6 +90,7 @@ def train(
     checkpoint: Path | None = None,
     source: keras.Model | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
+    picture: np.ndarray | None = None,
 ) -> TrainResult:
     """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
 
@@ -109,6 +110,7 @@ def train(
             from it as if it had not been interrupted.
         source: the model to start from, see `transfer.copy_weights`.
         learning_rate_factor: asked before every batch; multiplies the learning rate from that batch on.
+        picture: one more image, uint8 (32, 32, 3), shown to `on_event` after the eight of a snapshot.
 
     Raises:
         ConfigError: the encoder of `source` is another one, or the model cannot learn from photos.
@@ -124,13 +126,14 @@ def train(
         for layer in transfer.find_encoder(model):
             layer.trainable = False
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
-    samples = to_luminance(load_samples().images[list(SNAPSHOT_SAMPLES)])
+    watched = load_samples().images[list(SNAPSHOT_SAMPLES)]
+    watched = to_luminance(watched if picture is None else np.concatenate([watched, picture[None]]))
 
     def take_snapshot(epochs: float) -> None:
-        images = to_uint8(np.nan_to_num(model(samples, training=False)))
-        snapshot = Snapshot(epochs, np.broadcast_to(images, (*images.shape[:3], 3)))
-        result.snapshots.append(snapshot)
-        on_event(snapshot)
+        images = to_uint8(np.nan_to_num(model(watched, training=False)))
+        images = np.broadcast_to(images, (*images.shape[:3], 3))
+        result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
+        on_event(Snapshot(epochs, images))
 
     trainer = _Trainer(model, model_config, train_config, dataset)
     curve: list[float] = []

@@ -65,6 +65,7 @@ def run_training(
     replace: bool = False,
     checkpoint: Path | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
+    picture: np.ndarray | None = None,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -77,7 +78,7 @@ def run_training(
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder, replace: as in `library.save_model`.
         checkpoint: as in `training.train`; deleted when the model is saved.
-        learning_rate_factor: as in `training.train`.
+        learning_rate_factor, picture: as in `training.train`.
     """
     library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
@@ -89,7 +90,7 @@ def run_training(
     start = library.load_keras_model(source) if source is not None else None
     on_stage("training")
     result = training.train(
-        spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start, learning_rate_factor
+        spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture
     )
     on_stage("saving")
     colorizer = Colorizer(result.model, None)

@@ -55,7 +55,7 @@ class Model:
         path.write_bytes(b"a whole model")
 
 
-def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor):
+def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -63,7 +63,7 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
     on_stage("training")
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
     if not done:
-        on_event(Snapshot(0.0, np.zeros((8, 32, 32, 3), np.uint8)))
+        on_event(Snapshot(0.0, np.zeros((8 + (picture is not None), 32, 32, 3), np.uint8)))
     stopped = False
     for step in range(done + 1, steps + 1):
         time.sleep(0.005)

@@ -1,50 +1,95 @@
-"""Charts of losses that follow the page's theme."""
+"""Charts of losses as plain Vega-Lite dicts: building one through Altair costs more than the rest of a page."""
 
 from typing import Any
 
-import altair as alt
+import numpy as np
 import pandas as pd
 
-_LABELS = ["training", "validation", "gray copy"]
-_COLORS = ["#9a938c", "#c2410c", "#2563eb"]
+Points = list[tuple[float, float]]
+Curve = tuple[Points, Points]
+"""Training batches and validation, each as pairs of (epochs done, mean squared error)."""
+
+MAX_OTHERS = 6
+_COLORS = {"each batch": "#9a938c", "smoothed": "#57534e", "validation": "#c2410c", "gray copy": "#2563eb"}
+_DARK = {"smoothed": "#d6d3d1"}
+_OTHER_COLORS = ("#0f9488", "#8b5cf6", "#ca8a04", "#db2777", "#0891b2", "#65a30d")
+_SMOOTHING = 0.02  # standard deviation of the average along the curve, as a share of its length
+
+
+def smooth(points: Points) -> list[float]:
+    """Average a curve's losses with their neighbours, geometrically, since they fall by factors."""
+    if not points:
+        return []
+    epochs, losses = np.array(points, np.float64).T
+    width = _SMOOTHING * max(np.ptp(epochs), 1e-9)
+    weights = np.exp(-0.5 * np.square((epochs[:, None] - epochs) / width))
+    return np.exp(weights @ np.log(np.maximum(losses, 1e-9)) / weights.sum(axis=1)).tolist()
 
 
 def loss_chart(
-    batches: list[tuple[float, float]],
-    epochs: list[tuple[float, float]],
+    curve: Curve | None,
     gray_copy: float | None,
     total_epochs: float,
-) -> alt.LayerChart:
-    """Draw training loss, validation loss and the gray copy over epochs, on a logarithmic axis.
+    others: dict[str, Curve] | None = None,
+    log: bool = True,
+    dark: bool = False,
+) -> dict[str, Any]:
+    """Draw a training: each batch, smoothed, validation and the gray copy over epochs; others beside it.
 
     Args:
-        batches, epochs: pairs of (epochs done, mean squared error).
+        curve: the one in question, or None where only `others` are compared.
         gray_copy: its mean squared error on the same images, or None.
         total_epochs: end of the horizontal axis, which does not move while a run goes on.
+        others: by name, drawn smoothed and with their validation.
+        log: whether the vertical axis is logarithmic.
+        dark: whether the page is.
     """
-    losses = [loss for _, loss in batches + epochs] + ([gray_copy] if gray_copy else [])
-    domain = [min(losses) * 0.9, max(losses) * 1.1] if losses else [0.001, 0.1]
-    scale = alt.Scale(domain=_LABELS, range=_COLORS)
-    encoding = {
-        "x": alt.X("epochs:Q", title="epochs", scale=alt.Scale(domain=[0, total_epochs], nice=False)),
-        "y": alt.Y(
-            "loss:Q",
-            title="mean squared error",
-            scale=alt.Scale(type="log", domain=domain, nice=False),
-            axis=alt.Axis(format="~g", tickCount=6),
-        ),
-        "color": alt.Color("line:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=2)),
-        "tooltip": ["line:N", alt.Tooltip("epochs:Q", format=".2f"), alt.Tooltip("loss:Q", format=".5f")],
+    others = dict(list((others or {}).items())[:MAX_OTHERS])
+    colors = _COLORS | _DARK if dark else _COLORS
+    lines = {name: colors[name] for name in ("each batch", "smoothed", "validation") if curve}
+    lines |= {"gray copy": colors["gray copy"]} if gray_copy is not None else {}
+    lines |= dict(zip(others, _OTHER_COLORS, strict=False))
+    scale = {"domain": list(lines), "range": list(lines.values())}
+    color = {"type": "nominal", "scale": scale, "legend": {"title": None, "orient": "top", "columns": 3}}
+    height = {
+        "type": "quantitative",
+        "title": "mean squared error",
+        "scale": {"type": "log" if log else "linear", "zero": False, "nice": False},
+        "axis": {"format": "~g", "tickCount": 6},
     }
+    width = {"type": "quantitative", "title": "epochs", "scale": {"domain": [0, total_epochs], "nice": False}}
 
-    def line(points: list[tuple[float, float]], label: str, **mark: Any) -> alt.Chart:
-        frame = pd.DataFrame(points, columns=["epochs", "loss"]).assign(line=label)
-        return alt.Chart(frame).mark_line(**mark).encode(**encoding)
+    def layer(data: str, mark: dict[str, Any], field: str = "loss", line: str | None = None) -> dict[str, Any]:
+        tooltip = [{"field": "epochs", "format": ".2f"}, {"field": field, "format": ".5f", "title": "loss"}]
+        return {
+            "data": {"name": data},
+            "mark": {"tooltip": True, "clip": True} | mark,
+            "encoding": {
+                "x": width | {"field": "epochs"},
+                "y": height | {"field": field},
+                "color": color | ({"datum": line} if line else {"field": "line"}),
+                "tooltip": [{"type": "quantitative"} | entry for entry in tooltip]
+                + ([] if line else [{"field": "line", "type": "nominal"}]),
+            },
+        }
 
-    layers = [
-        line(batches, _LABELS[0], strokeWidth=1.2),
-        line(epochs, _LABELS[1], point={"filled": True, "size": 50}),
-    ]
+    datasets, layers = {}, []
+    thin, thick = {"type": "line", "strokeWidth": 1, "opacity": 0.6}, {"type": "line", "strokeWidth": 2}
+    dots = {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 45}}
+    if curve:
+        batches = pd.DataFrame(curve[0], columns=["epochs", "loss"], dtype=float)
+        datasets["batches"] = batches.assign(smoothed=np.array(smooth(curve[0]), float))
+        datasets["validation"] = pd.DataFrame(curve[1], columns=["epochs", "loss"], dtype=float)
+        layers = [layer("batches", thin, line="each batch"), layer("batches", thick, "smoothed", "smoothed")]
+        layers.append(layer("validation", dots, line="validation"))
     if gray_copy is not None:
-        layers.append(line([(0, gray_copy), (total_epochs, gray_copy)], _LABELS[2], strokeDash=[5, 4]))
-    return alt.layer(*layers).properties(height=280)
+        rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5}
+        encoding = {"y": height | {"datum": gray_copy}, "color": color | {"datum": "gray copy"}}
+        layers.append({"data": {"values": [{}]}, "mark": rule, "encoding": encoding})
+    if others:
+        smoothed = [(x, y, name) for name, (b, _) in others.items() for (x, _), y in zip(b, smooth(b), strict=True)]
+        validation = [(x, y, name) for name, (_, points) in others.items() for x, y in points]
+        for key, rows, mark in (("others", smoothed, thin), ("others_validation", validation, dots)):
+            datasets[key] = pd.DataFrame(rows, columns=["epochs", "loss", "line"])
+            layers.append(layer(key, mark))
+    return {"height": 300, "datasets": datasets, "layer": layers}
