@@ -95,6 +95,14 @@ def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
+def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
+    """Cut the largest square out of the middle of an image, uint8 (H, W, 3), and shrink it to (size, size, 3)."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    small = resize_planes(image[top : top + side, left : left + side], size, size)
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+
+
 def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndarray:
     """Lay images in rows and columns, each enlarged without smoothing, on a transparent ground.
 

@@ -1,9 +1,8 @@
 """Training runs on disk: each is a folder that one worker writes and that any server reads.
 
 It holds `spec.json`, `status.json`, `events.jsonl`, `worker.log`, `checkpoint.npz`, snapshots and perhaps the visitor's
-`picture.npy`. The server that has a
-run in its queue locks `server.lock`, the worker that trains it `worker.lock`: a run that should be active and has
-neither lock belonged to a process that is gone.
+`picture.npy`. The server that has a run in its queue locks `server.lock`, the worker that trains it `worker.lock`: a
+run that should be active and has neither lock belonged to a process that is gone.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ from colorizer.runs import RunView
 from colorizer.ui import estimate
 from colorizer.worker import TrainingSpec
 
-CONFIGS = {name: preset.model for name, preset in PRESETS.items()} | {
+CONFIGS = {preset.name: preset.model for preset in PRESETS.values() if preset.name not in ("unet", "unet-photo")} | {
     "gray": ModelConfig(target="gray", latent_dim=512),
     "no hidden layers": ModelConfig(encoder_widths=(), decoder_widths=()),
     "small unet": PRESETS["unet"].model.replace(latent_dim=16),

@@ -91,11 +91,9 @@ def seconds(model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> t
     for run in earlier:
         if run.spec.model.architecture == model.architecture and run.epochs and run.seconds > 1:
             images = run.epochs[-1]["epoch"] * run.steps / max(1, run.spec.train.epochs) * run.spec.train.batch_size
-            return work * run.seconds / (
-                _work(run.spec.model) * images
-            ), f"from the run {run.spec.name} on this machine"
+            return work * run.seconds / (_work(run.spec.model) * images), f"going by the run {run.spec.name}"
     speed = _product_speed() * _SHARE_OF_PRODUCT[model.architecture]
-    return work / speed, "from a matrix product timed on this machine"
+    return work / speed, "going by a matrix product timed here"
 
 
 @st.cache_resource(show_spinner=False)

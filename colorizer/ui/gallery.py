@@ -144,13 +144,12 @@ with side:
     try:
         history = library.load_history(entry)
         if history["batch_loss"]:
-            st.altair_chart(
-                charts.loss_chart(
-                    list(zip(history["batch_epochs"], history["batch_loss"], strict=True)),
-                    list(zip(history["epoch"], history["val_loss"], strict=True)),
-                    entry.gray_copy_loss,
-                    max(history["batch_epochs"]),
-                ),
+            batches = list(zip(history["batch_epochs"], history["batch_loss"], strict=True))
+            validation = list(zip(history["epoch"], history["val_loss"], strict=True))
+            dark = st.context.theme.type == "dark"
+            end = max(history["batch_epochs"])
+            st.vega_lite_chart(
+                spec=charts.loss_chart((batches, validation), entry.gray_copy_loss, end, dark=dark),
                 alt=f"Loss curve of {entry.name}: training batches, validation, and the gray copy",
             )
         else:

@@ -1,11 +1,12 @@
-"""A training run as it happens: progress, reconstructions, loss curve, and what to do with the result."""
+"""A training run as it happens: progress, controls, reconstructions, loss curve, and what to do with the result."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from colorizer import data, library
+from colorizer import config, data, library, runs
 from colorizer.errors import ColorizerError
 from colorizer.runs import RunView
 from colorizer.service import training_service
@@ -14,37 +15,41 @@ from colorizer.worker import TrainingSpec
 
 DATASETS = {
     "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
-    "synthetic": "synthetic clouds with CIFAR-10's mean and covariance: what second-order statistics alone can teach",
+    "synthetic": "synthetic clouds, as CIFAR-10 in mean and covariance only",
     "samples": "the 20 built-in samples",
 }
-_STATES = {
-    "starting": "Getting ready: the training process is loading TensorFlow",
-    "training": "Learning",
-    "stopping": "Stopping",
-    "saving": "Saving the model",
-    "measuring": "In the library. Measuring it on 10,000 test images",
-    "paused": "Paused",
-    "done": "Done",
-    "stopped": "Stopped; what it had learned is kept",
-    "failed": "The training failed",
-    "interrupted": "Interrupted: the server was stopped during this run",
+STATES = {
+    "starting": ("Getting ready", "hourglass_top", "gray"),
+    "training": ("Learning", "model_training", "green"),
+    "stopping": ("Stopping", "stop_circle", "orange"),
+    "saving": ("Saving the model", "save", "green"),
+    "measuring": ("In the library, being measured", "speed", "green"),
+    "queued": ("Waiting", "schedule", "gray"),
+    "paused": ("Paused", "pause_circle", "orange"),
+    "done": ("Done", "check_circle", "green"),
+    "stopped": ("Stopped, what it learned is kept", "stop_circle", "gray"),
+    "failed": ("Failed", "error", "red"),
+    "interrupted": ("Interrupted", "power_off", "red"),
 }
+_low, _high = config.LEARNING_RATE_FACTORS
+_FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
+_EIGHT, _OWN = "Eight test images", "Your picture"
+_LOG, _LINEAR = "Log", "Linear"
 
 
-def start_run(spec: TrainingSpec) -> None:
+def start_run(spec: TrainingSpec, picture: np.ndarray | None = None) -> None:
     """Start a run and put its id and key into the URL; on failure say why."""
     try:
-        run_id, key = training_service().start(spec, _visitor_key())
+        run_id, key = training_service().start(spec, visitor_key(), picture)
     except ColorizerError as error:
         st.error(str(error), icon=":material/error:")
-        if training_service().active_runs():
-            st.page_link("colorizer/ui/train.py", label="Watch the one that is running", icon=":material/monitoring:")
         return
     st.session_state.key = key  # survives a look at another page
     st.query_params.update(run=run_id, key=key)  # survives a reload
 
 
-def _visitor_key() -> str:
+def visitor_key() -> str:
+    """The key of what this visitor has started, or an empty string."""
     return st.session_state.get("key") or st.query_params.get("key", "")
 
 
@@ -53,22 +58,27 @@ def training_dataset() -> str:
     return "cifar10" if data.cifar10_status()["state"] == "prepared" else "synthetic"
 
 
-def show_run() -> None:
-    """Show the run that the URL names, live as long as it lasts; a wrong id is said so."""
+def show_run(earlier: list[RunView] | None = None) -> None:
+    """Show the run that the URL names, live as long as it lasts; a wrong id is said so.
+
+    Args:
+        earlier: runs whose curves may be laid over its own; by default all others.
+    """
     run_id = st.query_params["run"]
     try:
         run = training_service().view(run_id)
     except ColorizerError as error:
         st.warning(str(error), icon=":material/warning:")
         return
-    if run.active:
-        _poll(run_id)
-    else:
-        _render(run)
+    earlier = training_service().list_runs() if earlier is None else earlier
+    others = {other.spec.name: (other.curve, points(other)) for other in earlier if other.curve}
+    others.pop(run.spec.name, None)
+    st.session_state.setdefault("key", st.query_params.get("key", ""))
+    (_poll if run.active else _show_ended)(run_id, others)
 
 
 @st.fragment(run_every=0.5)
-def _poll(run_id: str) -> None:
+def _poll(run_id: str, others: dict[str, charts.Curve]) -> None:
     try:
         run = training_service().view(run_id)
     except ColorizerError:  # discarded meanwhile
@@ -76,74 +86,115 @@ def _poll(run_id: str) -> None:
         st.rerun()
     if not run.active:
         st.rerun()
-    _render(run)
+    _render(run, others)
 
 
-def _render(run: RunView) -> None:
+@st.fragment
+def _show_ended(run_id: str, others: dict[str, charts.Curve]) -> None:
+    try:
+        run = training_service().view(run_id)
+    except ColorizerError:
+        st.rerun()
+    if run.active:  # resumed
+        st.rerun()
+    _render(run, others)
+
+
+def _render(run: RunView, others: dict[str, charts.Curve]) -> None:
     with st.container(border=True, key="run"):
         _show_status(run)
-        st.caption(f"It learns from: {DATASETS[run.spec.train.dataset]}.")
         if run.snapshots:
-            panes = st.grid(min_column_width=440, gap="medium")
-            with panes, st.container():
-                index = len(run.snapshots) - 1
-                marks = [f"{epochs:.2f}" for epochs, _ in run.snapshots]
-                if not run.active and index:
-                    index = st.select_slider("Back in time, epochs", range(len(marks)), index, marks.__getitem__)
-                epochs = run.snapshots[index][0]
-                st.markdown(f"**After {epochs:.2f} epochs**")
-                pictures.show_snapshot(
-                    run.snapshot_images(index),
-                    f"Eight test images as the network colorizes them after {epochs:.2f} epochs, "
-                    "between their grayscale and original versions",
-                )
-            with panes:
-                _show_curve(run)
+            _show_reconstructions(run)
+            _show_curve(run, others)
         elif run.active:
             st.skeleton(height=240)
 
 
 def _show_status(run: RunView) -> None:
-    words = _STATES.get(run.stage if run.state == "running" else run.state, run.state)
-    if run.state == "queued":
-        words = f"Waiting, number {run.position} in the queue"
-    text = f"**{run.spec.name}** · {words}"
-    if run.stage == "training" and run.curve:
-        text += f" · step {run.step:,} of {run.steps:,} · loss {run.curve[-1][1]:.5f}"
+    words, icon, color = STATES[run.stage if run.state == "running" and run.stage in STATES else run.state]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(run.spec.name, anchor=False, width="content")
+        st.badge(words, icon=f":material/{icon}:", color=color)
+        st.space("stretch")
+        with st.popover("Share", icon=":material/share:"):
+            st.markdown("Whoever has this link can watch, and cannot change anything.")
+            st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
     if run.active:
-        st.progress(run.progress, text=text)
-        key = _visitor_key()
-        if training_service().may_control(run.run_id, key):
-            with st.container(horizontal=True):
-                ask = {"args": (training_service().stop, run.run_id, key)}
-                ask["disabled"] = run.stage in ("stopping", "saving", "measuring")
-                st.button("Stop and keep", icon=":material/stop_circle:", on_click=_control, **ask)
-                st.button("Discard", icon=":material/delete:", on_click=_discard, args=(run.run_id, key))
-        if run.stage == "measuring":
-            _show_result(run)
-        return
-    if run.state in ("failed", "interrupted"):
-        st.error(f"{text}. {run.message}", icon=":material/error:")
-        return
-    st.success(text, icon=":material/check_circle:")
-    _show_result(run)
+        st.progress(run.progress, text=_progress_text(run))
+    elif run.state in ("failed", "interrupted"):
+        st.error(run.message or "The server was stopped during this run. Its curve is still here.")
+    elif run.message:
+        st.info(run.message)
+    if training_service().may_control(run.run_id, visitor_key()):
+        _show_controls(run)
+    elif run.active:
+        st.caption("Somebody else started it; you are watching.")
+    if run.stage == "measuring" or run.state in ("done", "stopped"):
+        _show_result(run)
 
 
-def _show_result(run: RunView) -> None:
-    try:
-        entry = library.find_model(run.spec.name)
-    except ColorizerError:
-        st.caption("Its model has been deleted since.")
-        return
-    split, where = entry.reported
-    columns = st.columns(3)
-    columns[0].metric(f"Error (mse), {where}", f"{entry.metric(split):.5f}")
-    columns[1].metric("Gray copy, the baseline", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
-    columns[2].metric("Time", f"{entry.card['seconds']:.1f} s")
-    with st.container(horizontal=True):
-        link = {"query_params": {"model": entry.name}}
-        st.page_link("colorizer/ui/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link)
-        st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
+def _progress_text(run: RunView) -> str:
+    if run.state == "queued":
+        return f"Number {run.position} in the queue. It starts by itself; you may close this page and come back."
+    if not run.curve:
+        return "The training process is getting ready"
+    text = f"Step {run.step:,} of {run.steps:,} · loss {run.curve[-1][1]:.5f}"
+    if run.epochs and run.stage == "training":
+        rest = run.seconds * (run.steps - run.step) / max(run.epochs[-1]["epoch"] / run.spec.train.epochs, 1e-9)
+        text += f" · about {duration(rest / max(run.steps, 1))} to go"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _show_controls(run: RunView) -> None:
+    key, trainings = visitor_key(), training_service()
+    target = (run.run_id, key)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        leaving = run.stage in ("stopping", "saving", "measuring")
+        if run.state == "paused" or run.resumable:
+            _button("Resume", "play_arrow", trainings.resume, *target, type="primary")
+        elif run.state == "running":
+            _button("Pause", "pause", trainings.pause, *target, disabled=run.stage != "training")
+        if run.state in ("running", "paused"):
+            _button("Stop and keep", "stop_circle", trainings.stop, *target, disabled=leaving)
+        elif run.state == "queued":
+            _button("Leave the queue", "logout", trainings.discard, *target)
+        if run.state != "queued":
+            confirm_delete(run, "Discard" if run.active else "Delete")
+        if run.stage == "training":
+            st.select_slider(
+                "Learning rate, times",
+                _FACTORS,
+                min(_FACTORS, key=lambda factor: abs(factor - run.learning_rate_factor)),
+                "{:g}".format,
+                key=f"factor-{run.run_id}",
+                help="Multiplies the schedule from the next batch on.",
+                on_change=_set_factor,
+                args=target,
+                width=260,
+            )
+
+
+def _button(label: str, icon: str, method: Callable[..., None], *arguments: str, **options: Any) -> None:
+    st.button(label, icon=f":material/{icon}:", on_click=_control, args=(method, *arguments), **options)
+
+
+def confirm_delete(run: RunView, label: str) -> None:
+    """Show a button that deletes a run of this visitor's once they have confirmed it."""
+    with st.popover(label, icon=":material/delete:"):
+        st.markdown(f"Delete the run **{run.spec.name}** and the model that it saved? This cannot be undone.")
+        arguments = (training_service().discard, run.run_id, visitor_key())
+        st.button("Yes, delete it", key=f"delete-{run.run_id}-{label}", on_click=_control, args=arguments)
+
+
+def _set_factor(run_id: str, key: str) -> None:
+    _control(training_service().set_learning_rate_factor, run_id, key, st.session_state[f"factor-{run_id}"])
 
 
 def _control(method: Callable[..., None], *arguments: Any) -> None:
@@ -151,23 +202,85 @@ def _control(method: Callable[..., None], *arguments: Any) -> None:
     try:
         method(*arguments)
     except ColorizerError as error:
-        st.error(str(error), icon=":material/error:")
+        st.toast(str(error), icon=":material/error:", duration="long")
 
 
-def _discard(run_id: str, key: str) -> None:
-    _control(training_service().discard, run_id, key)
-    st.query_params.pop("run", None)
+def _show_reconstructions(run: RunView) -> None:
+    marks, follow = [f"{epochs:.2f}" for epochs, _ in run.snapshots], f"snapshot-{run.run_id}"
+    last = len(marks) - 1
+    index = min(st.session_state.get(follow, last), last)  # the newest, until somebody looks back
+    picture = runs.load_picture(run.run_id)
+    images = run.snapshot_images(index)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        shown = _EIGHT
+        if picture is not None:
+            label = "Reconstructions of"
+            shown = st.segmented_control(label, (_EIGHT, _OWN), default=_OWN, required=True, key=f"shown-{run.run_id}")
+        if last:
+            slider = f"back-{run.run_id}"
+            st.session_state[slider] = index
+
+            def look_back() -> None:
+                st.session_state[follow] = st.session_state[slider] if st.session_state[slider] < last else 10**9
+
+            st.select_slider(
+                "Back in time, epochs", range(last + 1), index, marks.__getitem__, key=slider, on_change=look_back
+            )
+    if shown == _OWN and len(images) > len(data.SNAPSHOT_SAMPLES):
+        alt = f"The visitor's picture as the network colorizes it after {marks[index]} epochs, beside the original"
+        pictures.show_own_snapshot(images[-1], picture, alt)
+    else:
+        alt = f"Eight test images as the network colorizes them after {marks[index]} epochs, "
+        alt += "between their grayscale and original versions"
+        pictures.show_snapshot(images[: len(data.SNAPSHOT_SAMPLES)], alt)
 
 
-def _show_curve(run: RunView) -> None:
-    epochs = [(float(event["epoch"]), event["val_loss"]) for event in run.epochs]
-    st.altair_chart(
-        charts.loss_chart(run.curve, epochs, _gray_copy_loss(run.spec), max(1, run.spec.train.epochs)),
-        alt="Loss of each training batch, validation loss of each epoch and the gray copy, over epochs",
+def points(run: RunView) -> charts.Points:
+    """Validation losses of a run over its epochs."""
+    return [(float(epoch["epoch"]), epoch["val_loss"]) for epoch in run.epochs]
+
+
+def _show_curve(run: RunView, others: dict[str, charts.Curve]) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = st.segmented_control("Axis", (_LOG, _LINEAR), default=_LOG, required=True, key=f"axis-{run.run_id}")
+        chosen = []
+        if others:
+            chosen = st.multiselect(
+                "Beside it", list(others), key=f"beside-{run.run_id}", max_selections=charts.MAX_OTHERS,
+                placeholder="Lay earlier runs over it",
+            )  # fmt: skip
+    chart = charts.loss_chart(
+        (run.curve, points(run)),
+        gray_copy_loss(run.spec),
+        max(1, run.spec.train.epochs),
+        {name: others[name] for name in chosen if name in others},
+        axis == _LOG,
+        st.context.theme.type == "dark",
     )
+    st.vega_lite_chart(
+        spec=chart, alt="Loss of each batch, smoothed, validation loss and the gray copy, over epochs", key="loss"
+    )
+    st.caption(f"It learns from {DATASETS[run.spec.train.dataset]}. Validation: images that it does not learn from.")
 
 
-def _gray_copy_loss(spec: TrainingSpec) -> float | None:
+def _show_result(run: RunView) -> None:
+    try:
+        entry = library.find_model(run.spec.name)
+    except ColorizerError:
+        st.caption("There is no model of it in the library." if not run.active else "")
+        return
+    split, where = entry.reported
+    columns = st.columns(3)
+    columns[0].metric(f"Error (mse), {where}", f"{entry.metric(split):.5f}")
+    columns[1].metric("Gray copy, the baseline", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
+    columns[2].metric("Time", duration(entry.card["seconds"]))
+    with st.container(horizontal=True):
+        link = {"query_params": {"model": entry.name}}
+        st.page_link("colorizer/ui/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link)
+        st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
+
+
+def gray_copy_loss(spec: TrainingSpec) -> float | None:
     """The gray copy's loss beside a training curve: on CIFAR-10's test images or the samples."""
     if spec.model.target == "gray":
         return None

@@ -51,3 +51,9 @@ def show_before_and_after(before: np.ndarray, after: np.ndarray, title: str, mod
     left, right = st.columns(2)
     left.image(to_uint8(gray_copy(fit_page(before))), width="stretch", caption="Before", alt=f"{title}, in grayscale")
     right.image(fit_page(after), width="stretch", caption=f"After, by {model}", alt=f"{title}, colorized by {model}")
+
+
+def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, alt: str) -> None:
+    """Show the visitor's own small image: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
+    st.image(tile_rows([[to_uint8(gray_copy(original)), reconstructed, original]], 10), width="stretch", alt=alt)
+    st.caption("Grayscale, what the network makes of it, and the original, cut to 32 x 32 pixels.")

@@ -1,12 +1,15 @@
 """Train: choose, start, and watch a network learn."""
 
+import numpy as np
 import streamlit as st
 
-from colorizer import config, data
-from colorizer.config import PRESETS
-from colorizer.errors import ColorizerError
+from colorizer import config, data, library, transfer
+from colorizer.config import PRESETS, ModelConfig, TrainConfig
+from colorizer.errors import ColorizerError, ConfigError
+from colorizer.images import SUFFIXES, cut_small
+from colorizer.runs import RunView
 from colorizer.service import training_service
-from colorizer.ui import live
+from colorizer.ui import estimate, live, runs_table, state
 from colorizer.worker import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
@@ -15,85 +18,87 @@ _BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 _LEARNING_RATES = (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
 _TRAIN_IMAGES = (1_000, 2_000, 5_000, 10_000, 20_000, 45_000)
 _SLIDERS = {
-    "latent_dim": (
-        "Bottleneck",
-        _LATENT_DIMS,
-        "{}",
-        "How many numbers the whole picture is squeezed into. More lets more detail through.",
-    ),
-    "epochs": ("Epochs", _EPOCHS, "{}", "How often the network sees every training image."),
-    "batch_size": ("Batch size", _BATCH_SIZES, "{}", "Images per step. Smaller means more steps, each one noisier."),
+    "latent_dim": ("Bottleneck", _LATENT_DIMS, "{}", "Numbers the picture is squeezed into. More keep more detail."),
+    "epochs": ("Epochs", _EPOCHS, "{}", "How often it sees every training image."),
+    "batch_size": ("Batch size", _BATCH_SIZES, "{}", "Images per step. Fewer make more steps, each one noisier."),
     "learning_rate": (
         "Learning rate",
         _LEARNING_RATES,
         "{:g}",
-        "How far each step goes. Too large and the loss jumps, too small and it crawls.",
+        "How far a step goes. Too far and it jumps.",
     ),
-    "train_images": (
-        "Training images",
-        _TRAIN_IMAGES,
-        "{}",
-        "With fewer, an epoch is shorter and there is less to learn from.",
-    ),
+    "train_images": ("Training images", _TRAIN_IMAGES, "{:,}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
-_trainable = {name: preset for name, preset in PRESETS.items() if preset.train.epochs}
-
-
-def _nearest(options: tuple, value: float) -> float:
-    return min(options, key=lambda option: abs(option - value))
+_presets = {  # those that train; a page has no larger photos to learn from
+    name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"
+}
 
 
 def _slider_values(preset: config.Preset) -> dict[str, float]:
     """The slider positions nearest to a preset; 0 training images mean all of them."""
     values = preset.model.to_dict() | preset.train.to_dict()
-    return {key: _nearest(options, values[key] or options[-1]) for key, (_, options, _, _) in _SLIDERS.items()}
+    wanted = {key: values[key] or options[-1] for key, (_, options, _, _) in _SLIDERS.items()}
+    return {key: min(_SLIDERS[key][1], key=lambda option: abs(option - value)) for key, value in wanted.items()}
 
 
 def _fill_sliders() -> None:
-    """Let every slider start again from the chosen preset."""
-    for key in _SLIDERS:
-        st.session_state.pop(key, None)
-
-
-def _start() -> None:
+    """Set every slider to the chosen preset."""
     preset = PRESETS[st.session_state.preset]
-    settings = {key: st.session_state[key] for key in ("dataset", *_SLIDERS)}
-    try:
-        name = config.validate_name(st.session_state.name or config.default_name(preset.name))
-        model = preset.model.replace(latent_dim=settings.pop("latent_dim"))
-        train = preset.train.replace(**settings)
-        if model != preset.model:  # the encoder that it would start from does not fit
-            train = train.replace(init_from="")
-        live.start_run(TrainingSpec(name, model, train, preset.name))
-    except ColorizerError as error:
-        st.error(str(error), icon=":material/error:")
+    st.session_state.update(_slider_values(preset), init_from=preset.train.init_from, freeze_encoder=False)
 
 
-st.title("Train")
-st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
-have_cifar10 = data.cifar10_status()["state"] != "missing"
-datasets = ["cifar10", "synthetic"] if have_cifar10 else ["synthetic"]
+def _plan(sources: dict[str, library.ModelEntry]) -> tuple[str, ModelConfig, TrainConfig]:
+    """Preset, model and training as the widgets say; a source with another encoder brings its whole architecture."""
+    chosen, preset = st.session_state, PRESETS[st.session_state.preset]
+    source = sources.get(chosen.init_from)
+    name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
+    if source is not None:
+        try:
+            transfer.check_encoders(model, source.model_config, source.name)
+        except ConfigError:
+            name, model = source.card.get("preset"), source.model_config
+            name = name if name in PRESETS else preset.name
+    values = {key: chosen[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
+    frozen = source is not None and chosen.freeze_encoder
+    return name, model, preset.train.replace(**values, init_from=chosen.init_from, freeze_encoder=frozen)
 
-settings, view = st.columns([1, 2], gap="large")
-with settings:
-    names = list(_trainable)
-    chosen = st.selectbox(
-        "Preset", names, names.index(_DEFAULT_PRESET), key="preset", bind="query-params", on_change=_fill_sliders
-    )
-    st.caption(PRESETS[chosen].summary)
-    defaults = _slider_values(PRESETS[chosen])
+
+def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier: list[RunView]) -> None:
+    top, preset = st.container(), PRESETS[chosen]
+    defaults = _slider_values(preset)
     for key, (label, options, style, explanation) in _SLIDERS.items():
-        if key == "latent_dim":  # a convolutional model needs room for its channels
-            options = [dim for dim in options if PRESETS[chosen].model.architecture == "dense" or dim % 16 == 0]
-        st.select_slider(label, options, defaults[key], style.format, key=key, help=explanation, bind="query-params")
+        if key == "latent_dim":  # a convolutional model needs room for its channels, a U-Net's grow by their square
+            limits = {"dense": (1, 512), "conv": (16, 512), "unet": (16, 256)}[preset.model.architecture]
+            options = [dim for dim in options if limits[0] <= dim <= limits[1]]
+        with st.container(gap=None):
+            st.select_slider(label, options, defaults[key], style.format, key=key, bind="query-params")
+            st.caption(explanation)
+    names = ["", *sources]
+    wanted = preset.train.init_from if preset.train.init_from in sources else ""
+    st.selectbox(
+        "Start from",
+        names,
+        names.index(wanted),
+        key="init_from",
+        bind="query-params",
+        format_func=lambda name: name or "scratch: new weights",
+        help="Fine-tune: go on from what a model of the library has learned.",
+    )
+    if st.session_state.init_from:
+        st.toggle("Freeze the encoder", key="freeze_encoder", help="Only what comes after the bottleneck learns.")
+    have_cifar10 = data.cifar10_status()["state"] != "missing"
+    datasets = ["cifar10", "synthetic"] if have_cifar10 else ["synthetic"]
     captions = [live.DATASETS[name] for name in datasets]
     st.radio("Data set", datasets, key="dataset", captions=captions, bind="query-params")
     if not have_cifar10:
-        st.caption(
-            "CIFAR-10 is not on this machine; the gallery offers its download. Synthetic shows what second-order "
-            "statistics alone can teach: true colours, but only the most general ones."
-        )
+        st.caption("CIFAR-10 is not on this machine; the gallery offers its download.")
+    st.file_uploader(
+        "Your own picture, to watch it get its colours",
+        type=[suffix[1:] for suffix in SUFFIXES],
+        key="own_picture",
+        help="It is cut to 32 x 32 pixels. Whoever watches the run sees it too; it is not learned from.",
+    )
     st.text_input(
         "Name of the model",
         key="name",
@@ -101,19 +106,71 @@ with settings:
         max_chars=48,
         help="Lower-case letters, digits and hyphens.",
     )
+    with top:
+        _show_start(chosen, *_plan(sources), earlier)
+
+
+def _show_start(chosen: str, name: str, model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> None:
+    """Say what this training costs, and offer to start it."""
+    parameters, _ = estimate.count(model)
+    seconds, source = estimate.seconds(model, train, earlier)
+    st.markdown(f"**{parameters:,}** parameters, about **{live.duration(max(1, seconds))}** here")
+    st.caption(f"Time to learn, {source}; a few more seconds to save and measure it.")
+    if name != chosen or model.latent_dim != st.session_state.latent_dim:
+        st.caption(f"The encoder of {train.init_from} differs from that of {chosen}: its whole architecture is taken.")
+    if seconds > config.MAX_TRAINING_SECONDS:
+        st.caption(f"It will be stopped and kept after {live.duration(config.MAX_TRAINING_SECONDS)}.")
+    if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
+        try:
+            upload = st.session_state.own_picture
+            picture: np.ndarray | None = cut_small(state.decode(upload.getvalue())) if upload is not None else None
+            title = config.validate_name(st.session_state.name or config.default_name(chosen))
+            live.start_run(TrainingSpec(title, model, train, name), picture)
+        except ColorizerError as error:
+            st.error(str(error), icon=":material/error:")
+
+
+@st.fragment(run_every=2)
+def _show_queue() -> None:
+    """Name the runs under way, if they are not just the one on this page."""
     active = training_service().active_runs()
-    st.button(
-        "Start training",
-        type="primary",
-        icon=":material/play_arrow:",
-        on_click=_start,
-        help="One training at a time: yours waits for its turn." if active else None,
-        width="stretch",
-    )
+    if active and "run" not in st.query_params:
+        st.rerun()
+    if {run.run_id for run in active} - {st.query_params.get("run")}:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**Under way**", width="content")
+            for place, run in enumerate(active):
+                label = f"{run.spec.name}, {'waiting' if place else 'now'}"
+                icon = ":material/schedule:" if place else ":material/model_training:"
+                st.page_link("colorizer/ui/train.py", label=label, icon=icon, query_params={"run": run.run_id})
+
+
+st.title("Train")
+st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
+sources = {entry.name: entry for entry in library.list_models() if not entry.damage}
+trainings = training_service().list_runs()
+chosen = st.pills(
+    "Preset",
+    list(_presets),
+    default=_DEFAULT_PRESET,
+    required=True,
+    key="preset",
+    bind="query-params",
+    on_change=_fill_sliders,
+    wrap=True,
+)
+st.caption(PRESETS[chosen].summary)
+settings, view = st.columns([1, 2], gap="large")
+with settings:
+    _show_settings(chosen, sources, [run for run in trainings if not run.active])
 with view:
-    if "run" not in st.query_params and active:
-        st.query_params["run"] = active[0].run_id  # anyone may watch
+    active = training_service().active_runs()
+    if "run" not in st.query_params and active:  # the visitor's own, else anyone's
+        mine = [run for run in active if training_service().may_control(run.run_id, live.visitor_key())]
+        st.query_params["run"] = (mine or active)[0].run_id
+    _show_queue()
     if "run" in st.query_params:
-        live.show_run()
+        live.show_run(trainings)
     else:
-        st.info("Nothing is being trained. Set the sliders and press *Start training*.", icon=":material/monitoring:")
+        st.info("Nothing is being trained. Choose a preset and press *Start training*.", icon=":material/monitoring:")
+runs_table.show_runs(trainings)
