@@ -99,10 +99,10 @@ def seconds(model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> t
 @st.cache_resource(show_spinner=False)
 def _product_speed() -> float:
     """Operations a second of a matrix product, the best of a few: some 50 milliseconds, once a server."""
-    left, right = np.ones((256, 1024), np.float32), np.ones((1024, 1024), np.float32)
+    left, right = np.ones((256, 512), np.float32), np.ones((512, 512), np.float32)
     best = float("inf")
-    for _ in range(5):
+    for _ in range(40):
         begin = time.perf_counter()
         left @ right
         best = min(best, time.perf_counter() - begin)
-    return 2 * 256 * 1024 * 1024 / best
+    return 2 * 256 * 512 * 512 / best

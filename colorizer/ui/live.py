@@ -18,7 +18,7 @@ DATASETS = {
     "synthetic": "synthetic clouds, as CIFAR-10 in mean and covariance only",
     "samples": "the 20 built-in samples",
 }
-STATES = {
+_STATES = {
     "starting": ("Getting ready", "hourglass_top", "gray"),
     "training": ("Learning", "model_training", "green"),
     "stopping": ("Stopping", "stop_circle", "orange"),
@@ -110,8 +110,13 @@ def _render(run: RunView, others: dict[str, charts.Curve]) -> None:
             st.skeleton(height=240)
 
 
+def describe_state(run: RunView) -> tuple[str, str, str]:
+    """A run's state in words, its icon and colour."""
+    return _STATES[(run.stage or "starting") if run.state == "running" else run.state]
+
+
 def _show_status(run: RunView) -> None:
-    words, icon, color = STATES[run.stage if run.state == "running" and run.stage in STATES else run.state]
+    words, icon, color = describe_state(run)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(run.spec.name, anchor=False, width="content")
         st.badge(words, icon=f":material/{icon}:", color=color)
@@ -281,8 +286,14 @@ def _show_result(run: RunView) -> None:
 
 
 def gray_copy_loss(spec: TrainingSpec) -> float | None:
-    """The gray copy's loss beside a training curve: on CIFAR-10's test images or the samples."""
+    """The gray copy's loss on the validation images beside a training curve; None for the target `gray`."""
     if spec.model.target == "gray":
         return None
-    prepared = spec.train.dataset == "cifar10" and data.cifar10_status()["state"] == "prepared"
-    return float(state.gray_copy_mse("cifar10" if prepared else "samples").mean())
+    return _gray_copy_loss("validation" if spec.train.dataset == "cifar10" else "samples")
+
+
+@st.cache_data(show_spinner=False)
+def _gray_copy_loss(split: str) -> float:
+    measured = [entry.card["metrics"] for entry in library.list_models() if not entry.damage]  # any model's card has it
+    known = next((metrics[split]["gray_copy"]["mse"] for metrics in measured if split in metrics), None)
+    return known or float(state.gray_copy_mse("cifar10" if split == "validation" else "samples").mean())

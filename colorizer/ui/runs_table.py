@@ -81,7 +81,7 @@ def _row(run: RunView, entry: library.ModelEntry | None) -> dict[str, object]:
         "name": run.spec.name,
         "preset": run.spec.preset,
         "settings": settings(run.spec),
-        "state": live.STATES[run.state][0].split(",")[0],
+        "state": live.describe_state(run)[0].split(",")[0],
         "best val_loss": run.best_val_loss,
     }
     row |= {name: entry.metric("test", name) if entry else None for name in _METRICS}
@@ -121,7 +121,7 @@ def _download(run: RunView, label: str, content, suffix: str, mime: str) -> None
 def history_csv(run: RunView) -> bytes:
     """The curve and the epochs of a run as one table, ordered by epochs."""
     batches = pd.DataFrame(run.curve, columns=["epochs", "batch_loss"])
-    epochs = pd.DataFrame(run.epochs, columns=["epoch", "loss", "val_loss", "seconds"]).rename(
+    epochs = pd.DataFrame(run.epochs, columns=["epoch", "loss", "val_loss", "seconds"], dtype=float).rename(
         columns={"epoch": "epochs"}
     )
     joined = batches.merge(epochs, on="epochs", how="outer").sort_values("epochs", kind="stable")

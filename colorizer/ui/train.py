@@ -160,7 +160,7 @@ chosen = st.pills(
     wrap=True,
 )
 st.caption(PRESETS[chosen].summary)
-settings, view = st.columns([1, 2], gap="large")
+view, settings = st.columns([2, 1], gap="large")  # on a phone what is going on comes first
 with settings:
     _show_settings(chosen, sources, [run for run in trainings if not run.active])
 with view:

@@ -1,19 +1,24 @@
 """Each page of the app, in process: what it shows, what its widgets do, and its empty and error states."""
 
 import io
+import json
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer import data, library
+from colorizer import data, library, service
+from colorizer.config import get_preset
 from colorizer.data import CLASS_NAMES
 from colorizer.service import training_service
+from colorizer.worker import TrainingSpec
 
+TESTS = Path(__file__).resolve().parents[1]
 PAGES = ("start", "gallery", "photo", "train", "how")
 
 
@@ -165,9 +170,130 @@ def test_photo_shows_sample_photos(open_page, name):
 
 
 def test_train_preset_fills_the_sliders(open_page):
-    app = open_page("train")
-    app.selectbox(key="preset").set_value("notebook").run()
+    app = open_page("train", epochs="80")
+    app.button_group(key="preset").set_value("notebook").run()
     assert (app.session_state.epochs, app.session_state.learning_rate) == (5, 1e-3)
+    assert app.select_slider(key="train_images").value == 45_000
+    app.button_group(key="preset").set_value("conv").run()
+    assert (app.session_state.epochs, app.session_state.latent_dim) == (12, 512)
+    assert not app.exception
+
+
+def test_train_counts_parameters_and_seconds_as_the_sliders_move(open_page):
+    app = open_page("train", preset="notebook")
+    assert "**2,240,800** parameters" in texts(app)
+    app.select_slider(key="latent_dim").set_value(64).run()
+    assert f"**{2_240_800 + 32 * (128 + 1 + 128):,}** parameters" in texts(app)
+
+
+def test_train_starts_from_any_model_of_the_library(open_page):
+    app = open_page("train", preset="notebook")
+    assert {entry.name for entry in library.list_models()} < {"", *app.selectbox(key="init_from").options}
+    app.selectbox(key="init_from").set_value("notebook").run()
+    assert "differs" not in texts(app)
+    app.selectbox(key="init_from").set_value("conv").run()
+    assert "whole architecture is taken" in texts(app)
+    assert f"**{library.find_model('conv').card['parameters']:,}** parameters" in texts(app)
+    app.toggle(key="freeze_encoder").set_value(True).run()
+    assert not app.exception
+
+
+@pytest.fixture
+def fake_service(monkeypatch):
+    """The server's training service, with a worker that only pretends to learn."""
+    trainings = service.TrainingService((sys.executable, str(TESTS / "fake_worker.py")))
+    monkeypatch.setattr(service, "_service", trainings)
+    yield trainings
+    trainings.close()
+
+
+def start_fake(trainings, name, until, key="", **changes):
+    """Start a pretended run and wait until its view says so; return its id and key."""
+    preset = get_preset("notebook")
+    spec = TrainingSpec(name, preset.model, preset.train.replace(dataset="synthetic", **changes), preset.name)
+    run_id, key = trainings.start(spec, key, np.full((32, 32, 3), 200, np.uint8))
+    deadline = time.monotonic() + 30
+    while not until(trainings.view(run_id)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return run_id, key
+
+
+def labels(app):
+    return [button.label for button in app.button]
+
+
+def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
+    run_id, key = start_fake(fake_service, "long", lambda run: len(run.snapshots) > 2)
+    watched = open_page("train", run=run_id)
+    assert not {"Pause", "Stop and keep", "Yes, delete it"} & set(labels(watched))
+    assert "you are watching" in texts(watched)
+    assert f"?run={run_id}" in watched.code[0].value and key not in watched.code[0].value
+    app = open_page("train", run=run_id, key=key)
+    assert {"Pause", "Stop and keep", "Yes, delete it"} <= set(labels(app))
+    app.select_slider(key=f"factor-{run_id}").set_value(0.1).run()
+    next(button for button in app.button if button.label == "Pause").click().run()
+    deadline = time.monotonic() + 10
+    while fake_service.view(run_id).state != "paused" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert fake_service.view(run_id).learning_rate_factor == 0.1
+    app.run()
+    assert "Resume" in labels(app)
+    assert not app.exception and not app.error
+
+
+def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_service):
+    run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
+    app = open_page("train", run=run_id)
+    assert "colorizes them after 0.00 epochs" in str(alt_texts(app)) + str(app.exception)
+    app.button_group(key=f"shown-{run_id}").set_value("Eight test images").run()
+    app.select_slider(key=f"back-{run_id}").set_value(0).run()
+    assert any("colorizes them after 0.00 epochs" in alt for alt in alt_texts(app))
+    assert not app.exception
+
+
+def test_train_lays_earlier_runs_beside_the_curve(open_page, fake_service):
+    start_fake(fake_service, "quick-1", lambda run: run.state == "done")
+    run_id, _ = start_fake(fake_service, "quick-2", lambda run: run.state == "done")
+    app = open_page("train", run=run_id)
+    app.multiselect(key=f"beside-{run_id}").set_value(["quick-1"]).run()
+    app.button_group(key=f"axis-{run_id}").set_value("Linear").run()
+    chart = json.loads(app.get("vega_lite_chart")[0].proto.spec)
+    assert "quick-1" in chart["layer"][0]["encoding"]["color"]["scale"]["domain"]
+    assert chart["layer"][0]["encoding"]["y"]["scale"]["type"] == "linear"
+
+
+def test_train_queue_names_what_is_under_way(open_page, fake_service):
+    start_fake(fake_service, "long-1", lambda run: run.curve)
+    waiting, key = start_fake(fake_service, "long-2", lambda run: True)
+    app = open_page("train", run=waiting, key=key)
+    assert any("Number 1 in the queue" in bar.proto.text for bar in app.get("progress"))
+    assert "Under way" in texts(app)
+
+
+def test_runs_table_deletes_after_a_confirmation_what_is_the_visitors(open_page, fake_service):
+    run_id, key = start_fake(fake_service, "quick", lambda run: run.state == "done")
+    watcher = open_page("train")
+    watcher.multiselect(key="picked").set_value([run_id]).run()
+    assert {"Model", "History", "PNG", "SVG"} <= {button.proto.label for button in watcher.get("download_button")}
+    assert "Yes, delete it" not in labels(watcher)
+    app = open_page("train", run=run_id, key=key)
+    row = app.dataframe[0].value.iloc[0]
+    assert (row["name"], row["preset"], row["state"], row["best val_loss"]) == ("quick", "notebook", "Done", 0.05)
+    app.multiselect(key="picked").set_value([run_id]).run()
+    app.button(key=f"delete-{run_id}-Delete run").click().run()
+    assert not fake_service.list_runs()
+    app.run()
+    assert not app.exception
+
+
+def test_a_history_is_one_table_of_batches_and_epochs(home, fake_service):
+    from colorizer.ui import runs_table
+
+    run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
+    run = fake_service.view(run_id)
+    lines = runs_table.history_csv(run).decode().splitlines()
+    assert lines[0] == "epochs,batch_loss,loss,val_loss,seconds"
+    assert len(lines) == 1 + len({x for x, _ in run.curve} | {epoch["epoch"] for epoch in run.epochs})
 
 
 def test_train_settings_come_from_the_url(open_page):
@@ -197,7 +323,7 @@ def test_train_runs_shows_its_end_and_the_model_is_in_the_gallery(open_page):
     while training_service().view(run_id).active and time.monotonic() < deadline:
         time.sleep(0.5)
     app.run()
-    assert "Done" in app.success[0].value
+    assert any("Done" in badge.value for badge in app.markdown)
     assert any("Eight test images" in alt for alt in alt_texts(app))
     assert "mine" in open_page("gallery").selectbox(key="model").options
 
