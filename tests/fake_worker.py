@@ -82,7 +82,7 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
             break
         if step % STEPS_PER_EPOCH == 0:
             on_event(Epoch(int(epochs), 1 / step, 2 / step, 0.05))
-            on_event(Snapshot(epochs, np.full((8, 32, 32, 3), step % 256, np.uint8)))
+            on_event(Snapshot(epochs, np.full((8 + (picture is not None), 32, 32, 3), step % 256, np.uint8)))
             checkpoint.write_text(str(step))
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())

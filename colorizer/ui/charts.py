@@ -23,7 +23,7 @@ def smooth(points: Points) -> list[float]:
     epochs, losses = np.array(points, np.float64).T
     width = _SMOOTHING * max(np.ptp(epochs), 1e-9)
     weights = np.exp(-0.5 * np.square((epochs[:, None] - epochs) / width))
-    return np.exp(weights @ np.log(np.maximum(losses, 1e-9)) / weights.sum(axis=1)).tolist()
+    return np.exp((weights * np.log(np.maximum(losses, 1e-9))).sum(axis=1) / weights.sum(axis=1)).tolist()
 
 
 def loss_chart(

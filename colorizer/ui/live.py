@@ -34,6 +34,7 @@ _STATES = {
 _low, _high = config.LEARNING_RATE_FACTORS
 _FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
 _EIGHT, _OWN = "Eight test images", "Your picture"
+_LATEST = "latest"
 _LOG, _LINEAR = "Log", "Linear"
 
 
@@ -211,26 +212,17 @@ def _control(method: Callable[..., None], *arguments: Any) -> None:
 
 
 def _show_reconstructions(run: RunView) -> None:
-    marks, follow = [f"{epochs:.2f}" for epochs, _ in run.snapshots], f"snapshot-{run.run_id}"
-    last = len(marks) - 1
-    index = min(st.session_state.get(follow, last), last)  # the newest, until somebody looks back
-    picture = runs.load_picture(run.run_id)
-    images = run.snapshot_images(index)
+    marks = [f"{epochs:.3g}" for epochs, _ in run.snapshots]
+    picture, index = runs.load_picture(run.run_id), -1
     with st.container(horizontal=True, vertical_alignment="bottom"):
         shown = _EIGHT
         if picture is not None:
             label = "Reconstructions of"
             shown = st.segmented_control(label, (_EIGHT, _OWN), default=_OWN, required=True, key=f"shown-{run.run_id}")
-        if last:
-            slider = f"back-{run.run_id}"
-            st.session_state[slider] = index
-
-            def look_back() -> None:
-                st.session_state[follow] = st.session_state[slider] if st.session_state[slider] < last else 10**9
-
-            st.select_slider(
-                "Back in time, epochs", range(last + 1), index, marks.__getitem__, key=slider, on_change=look_back
-            )
+        if len(marks) > 1:
+            options = [*marks[:-1], _LATEST]  # a name of its own: it stays chosen as new ones come
+            index = options.index(st.select_slider("Back in time, epochs", options, _LATEST, key=f"back-{run.run_id}"))
+    images = run.snapshot_images(index)
     if shown == _OWN and len(images) > len(data.SNAPSHOT_SAMPLES):
         alt = f"The visitor's picture as the network colorizes it after {marks[index]} epochs, beside the original"
         pictures.show_own_snapshot(images[-1], picture, alt)

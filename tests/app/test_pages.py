@@ -244,10 +244,10 @@ def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
 def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_service):
     run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
     app = open_page("train", run=run_id)
-    assert "colorizes them after 0.00 epochs" in str(alt_texts(app)) + str(app.exception)
+    assert any("visitor's picture" in alt for alt in alt_texts(app))
     app.button_group(key=f"shown-{run_id}").set_value("Eight test images").run()
-    app.select_slider(key=f"back-{run_id}").set_value(0).run()
-    assert any("colorizes them after 0.00 epochs" in alt for alt in alt_texts(app))
+    app.select_slider(key=f"back-{run_id}").set_value("1").run()
+    assert any("colorizes them after 1 epochs" in alt for alt in alt_texts(app))
     assert not app.exception
 
 
