@@ -133,7 +133,7 @@ def train(
         images = to_uint8(np.nan_to_num(model(watched, training=False)))
         images = np.broadcast_to(images, (*images.shape[:3], 3))
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
-        on_event(Snapshot(epochs, images))
+        on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
 
     trainer = _Trainer(model, model_config, train_config, dataset)
     curve: list[float] = []

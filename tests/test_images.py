@@ -208,3 +208,14 @@ def test_every_sample_photo_loads_without_a_network(name, monkeypatch):
 def test_an_unknown_sample_photo_is_refused():
     with pytest.raises(ImageError, match=r"no sample photo 'lena'\. Choose one of astronaut"):
         images.load_photo("lena")
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (96, 64), (32, 32), (5, 9)])
+def test_a_picture_is_cut_to_its_middle_square_and_shrunk(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    side = min(shape)
+    top, left = ((length - side) // 2 for length in shape)
+    image[top : top + side, left : left + side] = (10, 200, 90)
+    small = images.cut_small(image)
+    assert (small.shape, small.dtype) == ((32, 32, 3), np.uint8)
+    assert (small == (10, 200, 90)).all()

@@ -158,6 +158,17 @@ def test_snapshots_show_the_model_as_it_learns(tiny, tiny_model, tiny_train, sam
     assert (snapshots[0].images != snapshots[-1].images).any()
 
 
+def test_a_picture_of_the_visitors_is_shown_after_the_eight_and_not_kept(tiny, tiny_model, tiny_train, samples):
+    shown, picture = [], samples.images[11]
+    result = train(
+        tiny_model, tiny_train, tiny, lambda e: isinstance(e, Snapshot) and shown.append(e.images), picture=picture
+    )
+    assert {images.shape for images in shown} == {(9, 32, 32, 3)}
+    assert {snapshot.images.shape for snapshot in result.snapshots} == {(8, 32, 32, 3)}
+    expected = to_uint8(np.asarray(result.model(to_luminance(picture[None]))))[0]
+    np.testing.assert_allclose(shown[-1][-1].astype(int), expected, atol=1)
+
+
 def test_a_long_run_has_at_most_30_snapshots(tiny, tiny_model, tiny_train):
     result = train(tiny_model, tiny_train.replace(epochs=60, batch_size=8), tiny)
     assert len(result.history["batch_loss"]) == 480

@@ -50,7 +50,7 @@ def loss_chart(
     lines |= {"gray copy": colors["gray copy"]} if gray_copy is not None else {}
     lines |= dict(zip(others, _OTHER_COLORS, strict=False))
     scale = {"domain": list(lines), "range": list(lines.values())}
-    color = {"type": "nominal", "scale": scale, "legend": {"title": None, "orient": "top", "columns": 3}}
+    color = {"type": "nominal", "scale": scale, "legend": {"title": None, "orient": "top", "columns": 2}}
     height = {
         "type": "quantitative",
         "title": "mean squared error",

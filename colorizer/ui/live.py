@@ -106,7 +106,8 @@ def _render(run: RunView, others: dict[str, charts.Curve]) -> None:
         _show_status(run)
         if run.snapshots:
             _show_reconstructions(run)
-            _show_curve(run, others)
+            if run.curve:
+                _show_curve(run, others)
         elif run.active:
             st.skeleton(height=240)
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+expect.set_options(timeout=30_000)  # a training is under way beside it
 PATHS = ("/", "/gallery", "/photo?source=Sample+photos", "/train", "/how-it-works")
 
 
@@ -63,6 +64,60 @@ def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_pag
     expect(page.get_by_role("heading", name="browser-test")).to_be_visible()
     expect(reconstructions(page)).to_have_count(12)
     assert not page.errors
+
+
+def test_one_visitor_trains_while_another_watches_and_browses(open_page, server, tmp_path):
+    owner = open_page("/train?preset=quick&epochs=80")
+    owner.get_by_role("textbox", name="Name of the model").fill("shared")
+    owner.get_by_role("textbox", name="Name of the model").press("Enter")
+    owner.get_by_role("button", name="Start training").click()
+    expect(owner.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=60_000)
+    owner.get_by_role("button", name="Share").click()
+    link = owner.locator("code", has_text="?run=").inner_text()
+    assert "key=" in owner.url and "key=" not in link and link.startswith(server)
+
+    watcher = open_page(link.removeprefix(server))
+    expect(watcher.get_by_text("you are watching")).to_be_visible()
+    expect(watcher.get_by_test_id("stVegaLiteChart")).to_be_visible()
+    expect(watcher.get_by_role("button", name="Pause")).to_have_count(0)
+    watcher.get_by_role("link", name="Gallery").click()
+    expect(reconstructions(watcher)).to_have_count(12)
+
+    owner.reload()  # the run goes on, and the page has its controls again
+    owner.get_by_role("button", name="Pause").click()
+    expect(owner.get_by_text("Paused")).to_be_visible()
+    watcher.goto(link)
+    expect(watcher.get_by_text("Paused")).to_be_visible()
+    owner.get_by_role("button", name="Resume").click()
+    expect(watcher.get_by_text("Learning", exact=True)).to_be_visible()
+    owner.get_by_role("slider", name="Learning rate, times").press("ArrowLeft")
+    expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuetext", "0.3")
+
+    owner.get_by_role("button", name="Stop and keep").click()
+    owner.get_by_role("link", name="Try it on a photo").click(timeout=60_000)
+    picture = tmp_path / "mine.png"
+    Image.linear_gradient("L").resize((64, 48)).save(picture)
+    owner.locator("input[type=file]").set_input_files(picture)
+    expect(owner.get_by_text("Colorized by shared")).to_be_visible(timeout=60_000)
+    assert not owner.errors + watcher.errors
+
+
+def test_two_visitors_who_train_at_once_see_the_queue(open_page):
+    first, second = (open_page("/train?preset=quick&epochs=80") for _ in range(2))
+    for page, name in ((first, "first"), (second, "second")):
+        page.get_by_role("textbox", name="Name of the model").fill(name)
+        page.get_by_role("textbox", name="Name of the model").press("Enter")
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("button", name="Share")).to_be_visible()
+    expect(second.get_by_text("Number 1 in the queue")).to_be_visible()
+    expect(first.get_by_role("link", name="second, waiting")).to_be_visible()
+    first.get_by_role("button", name="Discard").click()
+    first.get_by_role("button", name="Yes, delete it").click()
+    expect(second.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=60_000)
+    second.get_by_role("button", name="Discard").click()
+    second.get_by_role("button", name="Yes, delete it").click()
+    expect(second.get_by_text("Nothing is being trained")).to_be_visible()
+    assert not first.errors + second.errors
 
 
 def test_the_start_button_trains_from_gray_to_colour_on_the_same_page(open_page):
