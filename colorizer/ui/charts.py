@@ -92,4 +92,4 @@ def loss_chart(
         for key, rows, mark in (("others", smoothed, thin), ("others_validation", validation, dots)):
             datasets[key] = pd.DataFrame(rows, columns=["epochs", "loss", "line"])
             layers.append(layer(key, mark))
-    return {"height": 300, "datasets": datasets, "layer": layers}
+    return {"height": 340, "datasets": datasets, "layer": layers}

@@ -67,7 +67,7 @@ def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_pag
 
 
 def test_one_visitor_trains_while_another_watches_and_browses(open_page, server, tmp_path):
-    owner = open_page("/train?preset=quick&epochs=80")
+    owner = open_page("/train?preset=quick&epochs=80&train_images=20000")
     owner.get_by_role("textbox", name="Name of the model").fill("shared")
     owner.get_by_role("textbox", name="Name of the model").press("Enter")
     owner.get_by_role("button", name="Start training").click()
@@ -89,9 +89,9 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     watcher.goto(link)
     expect(watcher.get_by_text("Paused")).to_be_visible()
     owner.get_by_role("button", name="Resume").click()
-    expect(watcher.get_by_text("Learning", exact=True)).to_be_visible()
+    expect(watcher.get_by_text("Paused")).to_have_count(0)
     owner.get_by_role("slider", name="Learning rate, times").press("ArrowLeft")
-    expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuetext", "0.3")
+    expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuenow", "3")
 
     owner.get_by_role("button", name="Stop and keep").click()
     owner.get_by_role("link", name="Try it on a photo").click(timeout=60_000)
@@ -103,7 +103,7 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
 
 
 def test_two_visitors_who_train_at_once_see_the_queue(open_page):
-    first, second = (open_page("/train?preset=quick&epochs=80") for _ in range(2))
+    first, second = (open_page("/train?preset=quick&epochs=80&train_images=20000") for _ in range(2))
     for page, name in ((first, "first"), (second, "second")):
         page.get_by_role("textbox", name="Name of the model").fill(name)
         page.get_by_role("textbox", name="Name of the model").press("Enter")
