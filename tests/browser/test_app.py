@@ -85,11 +85,11 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
 
     owner.reload()  # the run goes on, and the page has its controls again
     owner.get_by_role("button", name="Pause").click()
-    expect(owner.get_by_text("Paused")).to_be_visible()
+    expect(owner.locator(".st-key-run").get_by_text("Paused")).to_be_visible()
     watcher.goto(link)
-    expect(watcher.get_by_text("Paused")).to_be_visible()
+    expect(watcher.locator(".st-key-run").get_by_text("Paused")).to_be_visible()
     owner.get_by_role("button", name="Resume").click()
-    expect(watcher.get_by_text("Paused")).to_have_count(0)
+    expect(watcher.locator(".st-key-run").get_by_text("Paused")).to_have_count(0)
     owner.get_by_role("slider", name="Learning rate, times").press("ArrowLeft")
     expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuenow", "3")
 
