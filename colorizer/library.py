@@ -5,7 +5,6 @@ Listing and reading need no TensorFlow; only `load_keras_model` imports it.
 """
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -19,13 +18,12 @@ from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.metrics import METRICS
-from colorizer.storage import replace_folder, write_json
+from colorizer.storage import read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
     import keras
 
 SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "models"
-_MAX_CARD_BYTES = 1024 * 1024
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 
@@ -115,7 +113,7 @@ def _rank(entry: ModelEntry) -> tuple:
 def read_entry(path: Path) -> ModelEntry:
     """Read a model folder's card and check it without loading the model."""
     try:
-        card = _read_json(path / "card.json")
+        card = read_json(path / "card.json")
         entry = ModelEntry(path.name, path, card)
         config.validate_name(path.name)
         _ = entry.model_config, entry.train_config
@@ -187,7 +185,7 @@ def load_keras_model(entry: ModelEntry) -> "keras.Model":
 def load_history(entry: ModelEntry) -> dict[str, list[float]]:
     """Read history.json: dict of lists, as `training.TrainResult.history`."""
     try:
-        history = _read_json(entry.path / "history.json")
+        history = read_json(entry.path / "history.json")
         for values in history.values():
             np.asarray(values, np.float64)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -263,15 +261,6 @@ def delete_model(name: str) -> None:
     if entry is None:
         raise ModelError(f"There is no model {name!r} of yours to delete.")
     shutil.rmtree(entry.path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_CARD_BYTES:
-        raise ModelError(f"{path.name} is too large")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ModelError(f"{path.name} holds no JSON object")
-    return value
 
 
 def _sha256(path: Path) -> str:
