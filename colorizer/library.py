@@ -68,7 +68,7 @@ class ModelEntry:
 
     def metric(self, split: str, name: str = "mse") -> float | None:
         """A metric of the model on a split of its card (see `worker.run_training`), or None if it was not measured."""
-        return self.card["metrics"].get(split, {}).get("model", {}).get(name)
+        return self.card.get("metrics", {}).get(split, {}).get("model", {}).get(name)
 
     @property
     def reported(self) -> tuple[str, str]:
@@ -100,14 +100,7 @@ def list_models() -> list[ModelEntry]:
         for path in sorted(folder.iterdir())
         if path.is_dir() and not path.name.startswith(".")
     ]
-    return sorted(entries, key=_rank)
-
-
-def _rank(entry: ModelEntry) -> tuple:
-    if entry.damage:
-        return (1, 0.0, entry.name)
-    error = entry.metric("test") or entry.metric("samples")
-    return (0, error if error is not None else float("inf"), entry.name)
+    return sorted(entries, key=lambda entry: (entry.metric("test") or entry.metric("samples") or math.inf, entry.name))
 
 
 def read_entry(path: Path) -> ModelEntry:

@@ -78,9 +78,4 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
     decoder = (directions / np.sqrt(strengths)).T @ fitted  # (512, outputs), orthonormal rows, strongest first
     full_rank = (axes / (variances + ridge)) @ axes.T @ input_factors  # (512, 1024): z as regressed on y
     encoder = (decoder @ output_factors.T @ full_rank).T
-    return LinearAutoencoder(
-        input_mean.astype(np.float32),
-        encoder.astype(np.float32),
-        decoder.astype(np.float32),
-        output_mean.astype(np.float32),
-    )
+    return LinearAutoencoder(*(array.astype(np.float32) for array in (input_mean, encoder, decoder, output_mean)))
