@@ -66,12 +66,12 @@ def _metrics_table(model: dict[str, float], baseline: dict[str, float]) -> str:
 
 def _download() -> None:
     bar = st.progress(0.0, text="Downloading CIFAR-10 …")
+
+    def show(received: int, total: int) -> None:
+        bar.progress(min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB")
+
     try:
-        download_cifar10(
-            lambda received, total: bar.progress(
-                min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB"
-            )
-        )
+        download_cifar10(show)
     except ColorizerError as error:
         bar.empty()
         st.error(str(error), icon=":material/cloud_off:")
