@@ -118,11 +118,7 @@ def load_samples() -> Split:
 
 
 def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
-    """Draw Gaussian images with the mean and covariance of CIFAR-10's training images.
-
-    Returns:
-        uint8 array of shape (num_images, 32, 32, 3).
-    """
+    """Draw Gaussian images, uint8 (num_images, 32, 32, 3), with the mean and covariance of CIFAR-10's for training."""
     statistics = load_statistics()
     generator = np.random.default_rng(seed)
     images = np.empty((num_images, 32, 32, 3), np.uint8)

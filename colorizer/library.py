@@ -131,11 +131,7 @@ def read_entry(path: Path) -> ModelEntry:
 
 
 def find_model(name_or_path: str | Path) -> ModelEntry:
-    """Return the usable model of that name, or in that folder.
-
-    Raises:
-        ModelError: there is none, or it is damaged.
-    """
+    """Return the model of that name, or in that folder; if there is none or it is damaged, raise `ModelError`."""
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(Path(name_or_path).expanduser().absolute())
     else:
@@ -151,11 +147,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
 
 
 def load_keras_model(entry: ModelEntry) -> "keras.Model":
-    """Verify the checksum and load the network in Keras's safe mode.
-
-    Raises:
-        ModelError: the file is not the one that was saved, or Keras refuses it.
-    """
+    """Load the network in Keras's safe mode; another file than was saved, or one Keras refuses, raises `ModelError`."""
     path = entry.path / "model.keras"
     try:
         if path.stat().st_size > _MAX_MODEL_BYTES or _sha256(path) != entry.checksum:

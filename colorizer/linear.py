@@ -48,9 +48,6 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
         mean: float32 (3072,), the mean image, flattened from (32, 32, 3), in [0, 1].
         factors: float32 (F, 3072), with factors.T @ factors the covariance.
         target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
-
-    Returns:
-        A `LinearAutoencoder`; slice its encoder's columns to get a narrower bottleneck.
     """
     pixels = factors.reshape(-1, 1024, 3).astype(np.float64)
     mean = mean.reshape(1024, 3)

@@ -81,19 +81,18 @@ class TrainingService:
 
     def list_runs(self) -> list[RunView]:
         """All runs that can be read, newest first."""
-        views = []
-        for run_id in runs.list_ids():
-            with contextlib.suppress(TrainingError):
-                views.append(self.view(run_id))
-        return views
+        return self._views(runs.list_ids())
 
     def active_runs(self) -> list[RunView]:
         """The run that this server is working on, then those that wait, in order."""
+        return [run for run in self._views([job.run_id for job in self._jobs.copy()]) if run.active]
+
+    def _views(self, run_ids: list[str]) -> list[RunView]:
         views = []
-        for job in list(self._jobs):
-            with contextlib.suppress(TrainingError):  # discarded, or its folder is gone
-                views.append(self.view(job.run_id))
-        return [run for run in views if run.active]
+        for run_id in run_ids:
+            with contextlib.suppress(TrainingError):  # damaged, or just discarded
+                views.append(self.view(run_id))
+        return views
 
     def may_control(self, run_id: str, key: str) -> bool:
         """Whether `key` is the one that started this run."""

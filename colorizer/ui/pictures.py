@@ -22,12 +22,7 @@ def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -
 
 
 def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
-    """Show the eight fixed images: grayscale, reconstructed, original.
-
-    Args:
-        reconstructed: uint8 (8, 32, 32, 3).
-        alt: what the picture shows.
-    """
+    """Show the eight fixed images: grayscale, reconstructed (uint8 (8, 32, 32, 3)) and original."""
     originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
     rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
     st.image(tile_rows([list(row) for row in rows], 4), width="stretch", alt=alt)
