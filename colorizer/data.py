@@ -21,7 +21,6 @@ from colorizer.archive import TRAIN_BATCHES, read_batches
 from colorizer.color import chroma_shares
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
-from colorizer.sources import load_pictures as load_pictures
 from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"

@@ -93,13 +93,7 @@ def user_folder() -> Path:
 
 def list_models() -> list[ModelEntry]:
     """All models, shipped and trained here: best first, damaged ones last."""
-    entries = [
-        read_entry(path)
-        for folder in (SHIPPED, user_folder())
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    ]
+    entries = [read_entry(path) for folder in (SHIPPED, user_folder()) for path in sorted(folder.glob("[!.]*/"))]
     return sorted(entries, key=lambda entry: (entry.metric("test") or entry.metric("samples") or math.inf, entry.name))
 
 

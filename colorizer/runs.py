@@ -101,8 +101,7 @@ def runs_folder() -> Path:
 
 def list_ids() -> list[str]:
     """Ids of all runs, newest first."""
-    folder = runs_folder()
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    names = [path.name for path in runs_folder().glob("*/")]
     return sorted(filter(config.NAME_PATTERN.fullmatch, names), reverse=True)
 
 
@@ -129,8 +128,8 @@ def hash_key(key: str) -> str:
 
 def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
     """Lock a file until it is released or this process ends; raises `TrainingError` if another one has it."""
+    lock = filelock.FileLock(path, timeout=patience, thread_local=False)
     try:
-        lock = filelock.FileLock(path, timeout=patience, thread_local=False)
         lock.acquire()
     except filelock.Timeout:
         raise TrainingError(f"Another process holds {path.name}. Wait until it has ended.") from None
@@ -138,13 +137,12 @@ def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
 
 
 def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
     try:
-        take_lock(path, patience=0).release()
+        if path.exists():
+            take_lock(path, patience=0).release()
+        return False
     except TrainingError:
         return True
-    return False
 
 
 class RunReader:

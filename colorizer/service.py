@@ -243,7 +243,7 @@ class TrainingService:
                 self._launch_first()
             if job.worker is not None:
                 self._attend(job, job.worker)
-            else:
+            elif job in self._jobs:
                 time.sleep(_OTHER_SERVER_DELAY)
 
     def _launch_first(self) -> None:

@@ -1,6 +1,7 @@
 """What the pages share: cached models, data and predictions, and the warm-up in the background."""
 
 import contextlib
+import functools
 import threading
 import time
 
@@ -15,18 +16,15 @@ from colorizer.metrics import image_mse
 from colorizer.service import training_service
 
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
-_warm_up_started = threading.Event()
 
 load_samples = st.cache_resource(show_spinner=False)(data.load_samples)
 sample_photo = st.cache_data(max_entries=16, show_spinner=False)(images.load_photo)
 decode = st.cache_data(max_entries=3, show_spinner="Reading the picture …")(images.decode_image)
 
 
+@functools.cache  # once a server
 def warm_up() -> None:
-    """Once a server, after its first page is painted: import TensorFlow here and in a worker, in the background."""
-    if _warm_up_started.is_set():
-        return
-    _warm_up_started.set()
+    """After the first page is painted, import TensorFlow here and in a worker, in the background."""
 
     def work() -> None:
         time.sleep(1)  # let the browser fetch the page's pictures first
