@@ -7,7 +7,6 @@ Listing and reading need no TensorFlow; only `load_keras_model` imports it.
 import hashlib
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.metrics import METRICS
-from colorizer.storage import read_json, replace_folder, write_json
+from colorizer.storage import delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -239,7 +238,7 @@ def delete_model(name: str) -> None:
     entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
     if entry is None:
         raise ModelError(f"There is no model {name!r} of yours to delete.")
-    shutil.rmtree(entry.path)
+    delete_folder(entry.path)
 
 
 def _sha256(path: Path) -> str:

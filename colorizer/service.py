@@ -214,13 +214,10 @@ class TrainingService:
 
     def _check_room(self, name: str, owner: str) -> None:
         library.check_name_is_free(name)
-        for job in self._jobs:
-            if job.name == name:
-                raise TrainingError(f"A training named {name} is under way. Choose another name.")
-            if job.owner == owner:
-                raise TrainingError(
-                    f"You have a training under way already ({job.name}). Stop it, or wait for its end."
-                )
+        if any(job.name == name for job in self._jobs):
+            raise TrainingError(f"A training named {name} is under way. Choose another name.")
+        if mine := [job.name for job in self._jobs if job.owner == owner]:
+            raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
         if len(self._jobs) > config.MAX_QUEUED_RUNS:
             raise TrainingError(f"The queue is full: {len(self._jobs) - 1} trainings wait already. Try again later.")
 
