@@ -21,7 +21,7 @@ from colorizer.sources import load_pictures
 _VALIDATION_BATCH = 1000
 _PHOTO_SIZE = 128  # pixels of a side at which photos are kept for training; crops of them are seen at 64
 # Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
-_RARITY_SCALE = 1 / 12
+_RARITY_SCALE = 0.1
 
 
 class Trainer:

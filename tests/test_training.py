@@ -339,7 +339,7 @@ def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
     distance = np.linalg.norm(chroma[..., None, :] - centres, axis=-1)
     targets = np.exp(-0.5 * (distance / 0.02) ** 2)
     targets /= targets.sum(axis=-1, keepdims=True)
-    weights = np.exp(12 * np.linalg.norm(centres, axis=-1))
+    weights = np.exp(10 * np.linalg.norm(centres, axis=-1))
     weights /= (weights * shares).sum()
     chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     expected = -(weights * targets * np.log(chances)).sum(axis=-1).mean()
