@@ -6,7 +6,7 @@ import pickletools
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -82,38 +82,24 @@ def _check_size(name: str, size: int) -> None:
         raise DataError(f"{name} has {size:,} bytes, more than any file of CIFAR-10. Give the official archive.")
 
 
-class _Array:
-    """Stands in for numpy.ndarray while a batch is unpickled: keeps the state, runs nothing."""
+class _Inert:
+    """Stands in for what a NumPy array is pickled with: keeps what it is given, runs nothing."""
 
-    def __init__(self, *ignored: Any) -> None:
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
-class _ArrayType(_Array):
-    """Stands in for numpy.dtype; its first argument is the type's code."""
-
-    def __init__(self, code: Any = None, *ignored: Any) -> None:
-        super().__init__()
-        self.code = code
-
-
 class _BatchUnpickler(pickle.Unpickler):
     """Admits the three names that a NumPy array needs, as inert stand-ins, and nothing else."""
 
-    _NAMES: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): _Array,
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _ArrayType,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._NAMES[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR-10 never does") from None
+    def find_class(self, module: str, name: str) -> type[_Inert]:
+        if f"{module}.{name}" not in ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR-10 never does")
+        return _Inert
 
 
 def _unpickle(raw: bytes, name: str) -> dict:
@@ -138,10 +124,11 @@ def _check_batch(batch: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
     shape = (_BATCH_IMAGES, 3072)
     try:
         _, received_shape, array_type, fortran_order, raw = data.state
-        if received_shape != shape or array_type.code not in ("u1", b"u1") or len(raw) != shape[0] * shape[1]:
+        code = array_type.arguments[0]
+        if received_shape != shape or code not in ("u1", b"u1") or len(raw) != shape[0] * shape[1]:
             raise ValueError
         planes = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, IndexError, TypeError, ValueError):
         raise DataError(f"{name} does not hold {shape} bytes of images. Get the archive again.") from None
     if (
         not isinstance(labels, list)

@@ -45,68 +45,59 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m colorizer", description="Turn grayscale images into colour.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary)
+    def add(name: str, run: Any, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary, parents=parents)
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
         command.set_defaults(run=run)
         return command
 
+    colours = argparse.ArgumentParser(add_help=False)
+    vividness = f"of models with chroma bins, from 0 (safe) to 1 (bold); default {config.DEFAULT_VIVIDNESS}"
+    colours.add_argument("--vividness", type=float, metavar="V", help=vividness)
+    strength = f"factor on the chroma, from 0 (gray) to {config.MAX_STRENGTH:g}; default 1"
+    colours.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
+    pictures = argparse.ArgumentParser(add_help=False)
+    pictures.add_argument("name", help="of a model, or its folder")
+    pictures.add_argument("--output", type=Path, required=True, metavar="DIR")
+
     command = add("data", _data, "What data is here, where, and how large.")
     command.add_argument("--download", action="store_true", help="download the official CIFAR-10 (170 MB)")
-    command.add_argument(
-        "--write-statistics", action="store_true", help="compute assets/cifar10-statistics.npz from the training images"
-    )
+    statistics = "compute assets/cifar10-statistics.npz from the training images"
+    command.add_argument("--write-statistics", action="store_true", help=statistics)
 
     add("models", _models, "The models in the library, best first.")
 
     command = add("train", _train, "Train a model and put it into the library. Ctrl-C keeps what is learned so far.")
     command.add_argument("--preset", choices=list(config.PRESETS), default="dense")
     command.add_argument("--name", help="of the new model (default: preset, date and time)")
-    command.add_argument(
-        "--library",
-        type=lambda text: Path(text).absolute(),
-        metavar="DIR",
-        help="save there instead of into your own library",
-    )
+    shelf = "save there instead of into your own library"
+    command.add_argument("--library", type=lambda text: Path(text).absolute(), metavar="DIR", help=shelf)
     command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
     group = command.add_argument_group("settings", "each overrides the preset's value")
-    for cls in (ModelConfig, TrainConfig):
-        for setting in dataclasses.fields(cls):
-            option = "--" + setting.name.replace("_", "-")
-            if setting.type is bool:
-                group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
-            elif isinstance(setting.type, types.GenericAlias):
-                group.add_argument(option, type=_widths, metavar="N,N,...")
-            else:
-                group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
+    for setting in (*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)):
+        option = "--" + setting.name.replace("_", "-")
+        if setting.type is bool:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
+        elif isinstance(setting.type, types.GenericAlias):
+            group.add_argument(option, type=_widths, metavar="N,N,...")
+        else:
+            group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
 
-    vividness = f"of models with chroma bins, from 0 (safe) to 1 (bold); default {config.DEFAULT_VIVIDNESS}"
-    strength = f"factor on the chroma, from 0 (gray) to {config.MAX_STRENGTH:g}; default 1"
-    command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.")
+    command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.", colours)
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="of a model, or its folder")
     which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
     command.add_argument("--dataset", default="cifar10", help="as train takes it: cifar10, folder:PATH, ...")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    command.add_argument(
-        "--photos", type=Path, metavar="DIR", help="measure on the photos in that folder, at their own resolution"
-    )
-    command.add_argument(
-        "--figure", type=Path, metavar="FILE", help="with --all, also draw the metrics (PNG, SVG, PDF)"
-    )
-    command.add_argument("--vividness", type=float, metavar="V", help=vividness)
-    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
+    photos = "measure on the photos in that folder, at their own resolution"
+    command.add_argument("--photos", type=Path, metavar="DIR", help=photos)
+    figure = "with --all, also draw the metrics (PNG, SVG, PDF)"
+    command.add_argument("--figure", type=Path, metavar="FILE", help=figure)
 
-    command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.")
-    command.add_argument("name", help="of a model, or its folder")
+    command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.", pictures, colours)
     command.add_argument("files", nargs="+", type=Path)
-    command.add_argument("--output", type=Path, required=True, metavar="DIR")
-    command.add_argument("--vividness", type=float, metavar="V", help=vividness)
-    command.add_argument("--strength", type=float, default=1.0, metavar="S", help=strength)
 
-    command = add("report", _report, "Draw a model's loss curve and its reconstructions.")
-    command.add_argument("name", help="of a model, or its folder")
-    command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    add("report", _report, "Draw a model's loss curve and its reconstructions.", pictures)
     return parser
 
 
@@ -143,46 +134,36 @@ def _data(options: argparse.Namespace) -> tuple[dict, str]:
             data.download_cifar10(show)
     if options.write_statistics:
         data.save_statistics(data.compute_statistics(data.load_dataset("cifar10").train.images))
-    cifar10 = data.cifar10_status()
-    samples = sum(path.stat().st_size for path in (data.ASSETS / "samples").glob("*.png"))
-    result = {
-        "home": str(config.home()),
-        "datasets": {
-            "cifar10": cifar10,
-            "samples": {"state": "built in", "path": str(data.ASSETS / "samples"), "bytes": samples},
-            "synthetic": {
-                "state": "built in",
-                "path": str(data.STATISTICS_PATH),
-                "bytes": data.STATISTICS_PATH.stat().st_size if data.STATISTICS_PATH.exists() else 0,
-            },
-        },
+
+    def built_in(path: Path, *files: Path) -> dict[str, Any]:
+        return {"state": "built in", "path": str(path), "bytes": sum(file.stat().st_size for file in files)}
+
+    samples = data.ASSETS / "samples"
+    datasets = {
+        "cifar10": data.cifar10_status(),
+        "samples": built_in(samples, *samples.glob("*.png")),
+        "synthetic": built_in(data.STATISTICS_PATH, *data.ASSETS.glob(data.STATISTICS_PATH.name)),
     }
-    rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in result["datasets"].items()]
-    return result, _table(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {result['home']}"
+    home = str(config.home())
+    rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in datasets.items()]
+    text = _table(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
+    return {"home": home, "datasets": datasets}, text
 
 
 def _models(options: argparse.Namespace) -> tuple[dict, str]:
-    entries = library.list_models()
     rows, result = [], []
-    for entry in entries:
+    for entry in library.list_models():
+        about = {"name": entry.name, "path": str(entry.path)}
         if entry.damage:
             rows.append([entry.name, "damaged", "", "", "", entry.damage])
-            result.append({"name": entry.name, "path": str(entry.path), "damage": entry.damage})
+            result.append(about | {"damage": entry.damage})
             continue
-        test, samples = entry.metric("test"), entry.metric("samples")
-        rows.append(
-            [
-                entry.name,
-                entry.card["preset"] or "",
-                str(entry.model_config.latent_dim),
-                f"{test:.5f}" if test is not None else "-",
-                f"{samples:.5f}" if samples is not None else "-",
-                "shipped" if entry.shipped else "yours",
-            ]
-        )
-        result.append({"name": entry.name, "path": str(entry.path), "shipped": entry.shipped, "card": entry.card})
-    header = ["model", "preset", "latent_dim", "test mse", "samples mse", ""]
-    return {"models": result}, _table(header, rows)
+        errors = [entry.metric(split) for split in ("test", "samples")]
+        errors = ["-" if mse is None else f"{mse:.5f}" for mse in errors]
+        origin = "shipped" if entry.shipped else "yours"
+        rows.append([entry.name, entry.card["preset"] or "", str(entry.model_config.latent_dim), *errors, origin])
+        result.append(about | {"shipped": entry.shipped, "card": entry.card})
+    return {"models": result}, _table(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
 def _train(options: argparse.Namespace) -> tuple[dict, str]:
@@ -252,14 +233,8 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     _import_tensorflow_quietly()
     colorizers = [inference.load(entry.path) for entry in entries]
     vividness = [options.vividness if not options.all or entry.vivid else None for entry in entries]
-    bar = tqdm(
-        zip(colorizers, vividness, strict=True),
-        total=len(entries),
-        unit="model",
-        file=sys.stderr,
-        disable=len(entries) < 2,
-    )
-    return _evaluate_photos(options, bar) if options.photos else _evaluate_split(options, bar)
+    chosen = tqdm(list(zip(colorizers, vividness, strict=True)), unit="model", file=sys.stderr, disable=not options.all)
+    return _evaluate_photos(options, chosen) if options.photos else _evaluate_split(options, chosen)
 
 
 def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
@@ -294,46 +269,42 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
     images = dataset.split(options.split).images
     if not len(images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    entries = {}
-    measured = {}
+    entries, measured = {}, {}
     for colorizer, vividness in chosen:
-        entries[colorizer.entry.name] = colorizer.entry
-        measured[colorizer.entry.name] = evaluation.measure(
-            colorizer, dataset, options.split, vividness, options.strength
-        )
+        name = colorizer.entry.name
+        entries[name] = colorizer.entry
+        measured[name] = evaluation.measure(colorizer, dataset, options.split, vividness, options.strength)
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
-    first = next(iter(measured.values()))
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
+    first = next(iter(measured.values()))
     if not options.all:
-        name = next(iter(entries))
+        (name,) = measured
+        columns = first["model"], first["gray_copy"]
         rows = [
-            [metric, *(format(first[of][metric], style) for of in ("model", "gray_copy")), f"{better} is better"]
+            [metric, *(format(values[metric], style) for values in columns), f"{better} is better"]
             for metric, (better, style) in METRICS.items()
         ]
-        result = {"model": name, **about, "metrics": first["model"]} | {
-            key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")
-        }
         text = f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
-        classes = [
+        rows = [
             [of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"]
             for (of, mse), gray in zip(first["classes"].items(), first["gray_copy_classes"].values(), strict=True)
         ]
-        return result, text + (
-            f"\n\n{_table(['mse by class', name, 'gray copy', 'ratio'], classes)}" if classes else ""
-        )
+        if rows:
+            text += "\n\n" + _table(["mse by class", name, "gray copy", "ratio"], rows)
+        kept = {key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")}
+        return {"model": name, **about, "metrics": first["model"], **kept}, text
     baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
     table = {name: result["model"] for name, result in measured.items()} | baselines
-    parameters = {name: f"{entry.card['parameters']:,}" for name, entry in entries.items()}
-    rows = [
-        [name, parameters.get(name, "0"), *(format(values[metric], style) for metric, (_, style) in METRICS.items())]
-        for name, values in table.items()
-    ]
-    text = f"Models {title}\n\n{_table(['model', 'parameters', *METRICS], rows)}"
+    rows = []
+    for name, values in table.items():
+        parameters = f"{entries[name].card['parameters']:,}" if name in entries else "0"
+        rows.append([name, parameters, *(format(values[metric], style) for metric, (_, style) in METRICS.items())])
+    text = f"Models {title}\n\n" + _table(["model", "parameters", *METRICS], rows)
     if first["classes"]:
-        by_class = {name: result["classes"] for name, result in measured.items()}
-        by_class |= {"gray copy": first["gray_copy_classes"]}
-        classes = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in by_class.items()]
-        text += f"\n\nmse by class\n\n{_table(['model', *first['classes']], classes)}"
+        classes = {name: result["classes"] for name, result in measured.items()}
+        classes["gray copy"] = first["gray_copy_classes"]
+        rows = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in classes.items()]
+        text += "\n\nmse by class\n\n" + _table(["model", *first["classes"]], rows)
     if options.figure:
         _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"
@@ -392,22 +363,19 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
             title,
         )
 
+    curve = plotting.loss_curve(library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss)
+    worst = predictions.mse.argsort()[:-7:-1]
     figures = {
-        "loss_curve_plot.png": plotting.loss_curve(
-            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
-        ),
-        "results_visualization/original_vs_grayscale_vs_reconstructed.png": compare(
+        "loss_curve_plot": curve,
+        "results_visualization/original_vs_grayscale_vs_reconstructed": compare(
             slice(0, 10), f"{entry.name} on the built-in samples"
         ),
-        "results_visualization/worst.png": compare(
-            predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"
-        ),
+        "results_visualization/worst": compare(worst, f"Where {entry.name} fails: its worst of the built-in samples"),
     }
-    written = []
-    for name, figure in figures.items():
-        _write_figure(figure, options.output / name)
-        written.append(str(options.output / name))
-    return {"model": entry.name, "written": written}, "\n".join(written)
+    written = [options.output / f"{name}.png" for name in figures]
+    for path, figure in zip(written, figures.values(), strict=True):
+        _write_figure(figure, path)
+    return {"model": entry.name, "written": list(map(str, written))}, "\n".join(map(str, written))
 
 
 def _write_figure(figure: Any, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Data sets: CIFAR-10 (archive, download, memory-mapped cache), the built-in samples, and synthetic images."""
 
+import contextlib
 import errno
 import functools
 import logging
@@ -20,7 +21,6 @@ from colorizer.archive import TRAIN_BATCHES, read_batches
 from colorizer.color import chroma_shares
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
-from colorizer.sources import load_pictures as load_pictures
 from colorizer.storage import replace_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -34,7 +34,6 @@ CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001
 
 STATISTICS_PATH = ASSETS / "cifar10-statistics.npz"
 _SPLIT_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
-_SPLIT_SEED = 0
 _SYNTHETIC_IMAGES = 20_000
 _prepare_lock = threading.Lock()
 
@@ -100,9 +99,12 @@ def load_dataset(name: str) -> Dataset:
         return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
     if name == "synthetic":
         samples = load_samples()
-        images = draw_synthetic(_SYNTHETIC_IMAGES, seed=0)
-        return Dataset(name, Split(images, np.zeros(len(images), np.uint8)), samples, samples)
-    return Dataset(name, *(Split(images, np.zeros(len(images), np.uint8)) for images in sources.read_splits(name)))
+        return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
+    return Dataset(name, *map(_unlabelled, sources.read_splits(name)))
+
+
+def _unlabelled(images: np.ndarray) -> Split:
+    return Split(images, np.zeros(len(images), np.uint8))
 
 
 def load_samples() -> Split:
@@ -115,11 +117,7 @@ def load_samples() -> Split:
 
 
 def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
-    """Draw Gaussian images with the mean and covariance of CIFAR-10's training images.
-
-    Returns:
-        uint8 array of shape (num_images, 32, 32, 3).
-    """
+    """Draw Gaussian images, uint8 (num_images, 32, 32, 3), with the mean and covariance of CIFAR-10's for training."""
     statistics = load_statistics()
     generator = np.random.default_rng(seed)
     images = np.empty((num_images, 32, 32, 3), np.uint8)
@@ -172,9 +170,8 @@ def cifar10_status() -> dict[str, Any]:
         return {"state": "prepared", "path": str(cache), "bytes": sum(file.stat().st_size for file in cache.iterdir())}
     if source := os.environ.get("COLORIZER_CIFAR10"):
         path = Path(source).expanduser()
-        if path.is_file():
-            return {"state": "found", "path": str(path), "bytes": path.stat().st_size}
-        return {"state": "found", "path": str(path), "bytes": sum(f.stat().st_size for f in path.glob("**/*_batch*"))}
+        files = [path] if path.is_file() else path.glob("**/*_batch*")
+        return {"state": "found", "path": str(path), "bytes": sum(file.stat().st_size for file in files)}
     return {"state": "missing", "path": str(cache), "bytes": 0}
 
 
@@ -245,10 +242,9 @@ def _load_cifar10() -> Dataset:
             "to the official archive or its unpacked folder."
         )
     with _prepare_lock:
-        dataset = _open_cache(folder)  # another thread may have prepared it meanwhile
-        if dataset is None:
+        if _open_cache(folder) is None:  # else another thread has prepared it meanwhile
             _prepare(Path(source).expanduser())
-            dataset = _open_cache(folder)
+    dataset = _open_cache(folder)
     if dataset is None:
         raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
     return dataset
@@ -257,16 +253,13 @@ def _load_cifar10() -> Dataset:
 def _open_cache(folder: Path) -> Dataset | None:
     """Memory-map the prepared arrays, or return None if they are not there or not whole."""
     splits = {}
-    try:
+    with contextlib.suppress(OSError, ValueError, EOFError):
         for name, size in _SPLIT_SIZES.items():
             images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
             labels = np.load(folder / f"{name}_labels.npy")
-            if images.shape != (size, 32, 32, 3) or images.dtype != np.uint8 or labels.shape != (size,):
-                return None
-            splits[name] = Split(images, labels)
-    except (OSError, ValueError, EOFError):
-        return None
-    return Dataset("cifar10", **splits, class_names=CLASS_NAMES)
+            if images.shape == (size, 32, 32, 3) and images.dtype == np.uint8 and labels.shape == (size,):
+                splits[name] = Split(images, labels)
+    return Dataset("cifar10", **splits, class_names=CLASS_NAMES) if len(splits) == len(_SPLIT_SIZES) else None
 
 
 def _prepare(source: Path) -> None:
@@ -274,11 +267,10 @@ def _prepare(source: Path) -> None:
     batches = read_batches(source)
     images = np.concatenate([batches[name][0] for name in TRAIN_BATCHES])
     labels = np.concatenate([batches[name][1] for name in TRAIN_BATCHES])
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(images))
-    cut = _SPLIT_SIZES["train"]
+    train, validation = np.split(np.random.default_rng(0).permutation(len(images)), [_SPLIT_SIZES["train"]])
     arrays = {
-        "train": (images[order[:cut]], labels[order[:cut]]),
-        "validation": (images[order[cut:]], labels[order[cut:]]),
+        "train": (images[train], labels[train]),
+        "validation": (images[validation], labels[validation]),
         "test": batches["test_batch"],
     }
     target = _cache_folder()

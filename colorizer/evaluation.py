@@ -1,7 +1,6 @@
 """Predictions of a model on a data set, kept on disk, and its table of metrics beside the gray copy."""
 
 import contextlib
-import json
 import threading
 import zlib
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from colorizer.data import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
-from colorizer.storage import replace_folder, write_json
+from colorizer.storage import read_json, replace_folder, write_json
 
 _PART = 1000  # images that are predicted at a time, to bound memory
 _write_lock = threading.Lock()
@@ -113,14 +112,11 @@ def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str
     """The gray copy's metrics, kept on disk for CIFAR-10, whose images never change."""
     if dataset != "cifar10":
         return gray_copy_metrics(images)
-    source = zlib.crc32(images[-1000:])
-    path = config.home() / "predictions" / f"gray-copy-{dataset}-{split}-{source:08x}.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(stored, dict) and set(stored) == set(METRICS):
+    path = config.home() / "predictions" / f"gray-copy-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
+    with contextlib.suppress(OSError, ValueError):
+        stored = read_json(path)
+        if set(stored) == set(METRICS):
             return stored
-    except (OSError, ValueError, TypeError):
-        pass
     computed = gray_copy_metrics(images)
     with contextlib.suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,26 +137,18 @@ def predict_split(colorizer: Colorizer, split: Split) -> Predictions:
 
 def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> Predictions | None:
     """Predictions from disk, without TensorFlow: those on `samples` came with the model, others if made before."""
-    if dataset == "samples":
-        try:
-            arrays = library.load_arrays(entry, "predictions.npz")
-            stored = Predictions(arrays["samples"], arrays["samples_mse"])
-        except (ModelError, KeyError):
-            return None
-        return stored if _fit_together(stored, NUM_SAMPLES) else None
     folder = _folder(entry, dataset, split)
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        mse = np.load(folder / "mse.npy")
-    except (OSError, ValueError, EOFError):
+        if dataset == "samples":
+            arrays = library.load_arrays(entry, "predictions.npz")
+            stored = Predictions(arrays["samples"], arrays["samples_mse"])
+        else:
+            stored = Predictions(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "mse.npy"))
+    except (ModelError, KeyError, OSError, ValueError, EOFError):
         return None
-    return Predictions(images, mse) if _fit_together(Predictions(images, mse), mse.shape[-1]) else None
-
-
-def _fit_together(stored: Predictions, num_images: int) -> bool:
-    levels = (len(VIVIDNESS_LEVELS),) if stored.mse.ndim == 2 else ()
-    shape = (*levels, num_images)
-    return stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3)
+    num_images = NUM_SAMPLES if dataset == "samples" else stored.mse.shape[-1]
+    shape = (len(VIVIDNESS_LEVELS), num_images) if stored.mse.ndim == 2 else (num_images,)
+    return stored if stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3) else None
 
 
 def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Split) -> Predictions:

@@ -75,15 +75,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize float planes: averaged when they shrink, bicubic when they grow.
-
-    Args:
-        planes: float32 of shape (H, W, C).
-        height, width: of the result, in pixels.
-
-    Returns:
-        float32 of shape (height, width, C).
-    """
+    """Resize planes, float32 (H, W, C), to (height, width, C): averaged when they shrink, bicubic when they grow."""
     resized = np.empty((height, width, planes.shape[-1]), np.float32)
     for channel in range(planes.shape[-1]):
         plane = Image.fromarray(np.ascontiguousarray(planes[..., channel], np.float32))
@@ -104,11 +96,11 @@ def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
 
 
 def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndarray:
-    """Lay images in rows and columns, each enlarged without smoothing, on a transparent ground.
+    """Lay images in rows and columns on a transparent ground, each enlarged `scale` times without smoothing.
 
     Args:
         rows: for each row its images, uint8 (H, W, 3), all of one size.
-        scale: whole factor by which a pixel grows.
+        scale: whole factor.
         gap: pixels between two images.
 
     Returns:

@@ -5,10 +5,8 @@ Listing and reading need no TensorFlow; only `load_keras_model` imports it.
 """
 
 import hashlib
-import json
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +17,12 @@ from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.metrics import METRICS
-from colorizer.storage import replace_folder, write_json
+from colorizer.storage import delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
     import keras
 
 SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "models"
-_MAX_CARD_BYTES = 1024 * 1024
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 
@@ -70,7 +67,7 @@ class ModelEntry:
 
     def metric(self, split: str, name: str = "mse") -> float | None:
         """A metric of the model on a split of its card (see `worker.run_training`), or None if it was not measured."""
-        return self.card["metrics"].get(split, {}).get("model", {}).get(name)
+        return self.card.get("metrics", {}).get(split, {}).get("model", {}).get(name)
 
     @property
     def reported(self) -> tuple[str, str]:
@@ -95,27 +92,14 @@ def user_folder() -> Path:
 
 def list_models() -> list[ModelEntry]:
     """All models, shipped and trained here: best first, damaged ones last."""
-    entries = [
-        read_entry(path)
-        for folder in (SHIPPED, user_folder())
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    ]
-    return sorted(entries, key=_rank)
-
-
-def _rank(entry: ModelEntry) -> tuple:
-    if entry.damage:
-        return (1, 0.0, entry.name)
-    error = entry.metric("test") or entry.metric("samples")
-    return (0, error if error is not None else float("inf"), entry.name)
+    entries = [read_entry(path) for folder in (SHIPPED, user_folder()) for path in sorted(folder.glob("[!.]*/"))]
+    return sorted(entries, key=lambda entry: (entry.metric("test") or entry.metric("samples") or math.inf, entry.name))
 
 
 def read_entry(path: Path) -> ModelEntry:
     """Read a model folder's card and check it without loading the model."""
     try:
-        card = _read_json(path / "card.json")
+        card = read_json(path / "card.json")
         entry = ModelEntry(path.name, path, card)
         config.validate_name(path.name)
         _ = entry.model_config, entry.train_config
@@ -140,11 +124,7 @@ def read_entry(path: Path) -> ModelEntry:
 
 
 def find_model(name_or_path: str | Path) -> ModelEntry:
-    """Return the usable model of that name, or in that folder.
-
-    Raises:
-        ModelError: there is none, or it is damaged.
-    """
+    """Return the model of that name, or in that folder; if there is none or it is damaged, raise `ModelError`."""
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(Path(name_or_path).expanduser().absolute())
     else:
@@ -160,11 +140,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
 
 
 def load_keras_model(entry: ModelEntry) -> "keras.Model":
-    """Verify the checksum and load the network in Keras's safe mode.
-
-    Raises:
-        ModelError: the file is not the one that was saved, or Keras refuses it.
-    """
+    """Load the network in Keras's safe mode; another file than was saved, or one Keras refuses, raises `ModelError`."""
     path = entry.path / "model.keras"
     try:
         if path.stat().st_size > _MAX_MODEL_BYTES or _sha256(path) != entry.checksum:
@@ -187,7 +163,7 @@ def load_keras_model(entry: ModelEntry) -> "keras.Model":
 def load_history(entry: ModelEntry) -> dict[str, list[float]]:
     """Read history.json: dict of lists, as `training.TrainResult.history`."""
     try:
-        history = _read_json(entry.path / "history.json")
+        history = read_json(entry.path / "history.json")
         for values in history.values():
             np.asarray(values, np.float64)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -262,16 +238,7 @@ def delete_model(name: str) -> None:
     entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
     if entry is None:
         raise ModelError(f"There is no model {name!r} of yours to delete.")
-    shutil.rmtree(entry.path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MAX_CARD_BYTES:
-        raise ModelError(f"{path.name} is too large")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ModelError(f"{path.name} holds no JSON object")
-    return value
+    delete_folder(entry.path)
 
 
 def _sha256(path: Path) -> str:

@@ -48,9 +48,6 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
         mean: float32 (3072,), the mean image, flattened from (32, 32, 3), in [0, 1].
         factors: float32 (F, 3072), with factors.T @ factors the covariance.
         target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
-
-    Returns:
-        A `LinearAutoencoder`; slice its encoder's columns to get a narrower bottleneck.
     """
     pixels = factors.reshape(-1, 1024, 3).astype(np.float64)
     mean = mean.reshape(1024, 3)
@@ -78,9 +75,4 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
     decoder = (directions / np.sqrt(strengths)).T @ fitted  # (512, outputs), orthonormal rows, strongest first
     full_rank = (axes / (variances + ridge)) @ axes.T @ input_factors  # (512, 1024): z as regressed on y
     encoder = (decoder @ output_factors.T @ full_rank).T
-    return LinearAutoencoder(
-        input_mean.astype(np.float32),
-        encoder.astype(np.float32),
-        decoder.astype(np.float32),
-        output_mean.astype(np.float32),
-    )
+    return LinearAutoencoder(*(array.astype(np.float32) for array in (input_mean, encoder, decoder, output_mean)))

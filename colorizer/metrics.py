@@ -25,27 +25,20 @@ _CHUNK = 500  # images converted to Lab at a time, about 50 MB
 
 
 def image_mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean squared error of each image, the prediction clipped to [0, 1].
+    """Mean squared error of each image, float64 (..., N), the prediction clipped to [0, 1].
 
     Args:
         prediction: shape (..., N, H, W, 3), uint8, or float.
         truth: shape (N, H, W, 3), uint8, or float in [0, 1].
-
-    Returns:
-        float64 array of shape (..., N).
     """
     difference = np.clip(as_float(prediction), 0, 1) - as_float(truth)
     return np.mean(np.square(difference), axis=(-3, -2, -1), dtype=np.float64)
 
 
 def colorfulness(images: np.ndarray) -> np.ndarray:
-    """Colorfulness of each image (Hasler and Suesstrunk 2003, equation for M3), on 0-255 values.
+    """Colorfulness of each image (Hasler and Suesstrunk 2003, equation for M3), on 0-255 values; 0 for gray.
 
-    Args:
-        images: shape (N, H, W, 3), uint8, or float in [0, 1].
-
-    Returns:
-        float64 array of shape (N,); 0 for gray.
+    Takes (N, H, W, 3), uint8, or float in [0, 1], and returns float64 (N,).
     """
     rgb = as_float(images).astype(np.float64) * 255
     red_green = rgb[..., 0] - rgb[..., 1]

@@ -9,13 +9,7 @@ ACCENT, SECOND, MUTED = "#c2410c", "#2563eb", "#6b7280"
 
 
 def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | None = None) -> Figure:
-    """Plot the training loss of each batch, the validation loss of each epoch and the gray copy.
-
-    Args:
-        history: as in `training.TrainResult`.
-        title: of the figure.
-        gray_copy: mean squared error of the gray copy, drawn as a line.
-    """
+    """Plot a `history` of `training.TrainResult`, and the mean squared error of the gray copy as a line."""
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     if history["batch_loss"]:
@@ -37,13 +31,7 @@ def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | N
 def comparison(
     originals: np.ndarray, grays: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str], title: str
 ) -> Figure:
-    """Show original, grayscale and reconstructed images in three rows.
-
-    Args:
-        originals, grays, reconstructions: uint8 of shape (N, H, W, 3).
-        captions: N texts, shown below the columns.
-        title: of the figure.
-    """
+    """Show three rows of images, each uint8 (N, H, W, 3), with N captions below the columns."""
     count = len(originals)
     figure = Figure(figsize=(1.1 * count + 1.0, 4.2), dpi=150, layout="constrained")
     figure.suptitle(title)
@@ -61,20 +49,13 @@ def comparison(
 
 
 def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
-    """Draw every metric of several models as bars, the gray copy's value as a line.
-
-    Args:
-        measured: for each model, and for `gray copy`, its metrics by name.
-        title: of the figure.
-    """
+    """Draw the metrics by name of each model as bars, those of the entry `gray copy` as lines."""
     names = [name for name in measured if name != "gray copy"]
     metrics = list(measured["gray copy"])
-    columns = 3
-    figure = Figure(
-        figsize=(11, -(-len(metrics) // columns) * (0.25 * len(names) + 0.9)), dpi=150, layout="constrained"
-    )
+    rows = -(-len(metrics) // 3)
+    figure = Figure(figsize=(11, rows * (0.25 * len(names) + 0.9)), dpi=150, layout="constrained")
     figure.suptitle(title)
-    cells = figure.subplots(-(-len(metrics) // columns), columns, sharey=True, squeeze=False).ravel()
+    cells = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
     for axes, metric in zip(cells, metrics, strict=False):
         axes.barh(names, [measured[name][metric] for name in names], color=ACCENT, alpha=0.85)
         axes.axvline(measured["gray copy"][metric], color=SECOND, ls="--", lw=1.2, label="gray copy")

@@ -1,8 +1,7 @@
 """The worker process, both ends: `python -m colorizer.process` imports TensorFlow, does one run and ends.
 
-It speaks JSON, one object a line. On stdin it takes `{"command": "run", "folder": ...}`, then `pause`, `resume`,
-`learning_rate` with a `factor`, and `stop` with a `message`, or with `keep` false, which keeps nothing. On stdout it
-reports `{"report": "ready"}` and `{"report": "status", "status": {...}}`. The end of stdin, which is the end of its
+It speaks JSON, one object a line. On stdin it is told what the server wants, any of the fields of `_Wishes`. On stdout
+it reports `{"report": "ready"}` and `{"report": "status", "status": {...}}`. The end of stdin, which is the end of its
 server, ends it at once. Progress goes to the run's folder, stderr to the log there.
 """
 
@@ -28,17 +27,17 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class WorkerProcess:
-    """The server's end: sends commands, and remembers what is reported.
+    """The server's end: sends wishes, and remembers what is reported.
 
     Attributes:
         ready: set when TensorFlow is imported.
         obeyed: set when it has left, or is leaving, the training.
-        ended: set when it is gone and `on_end` has been called.
+        ended: set when it is gone.
         forced: whether it had to be terminated.
         status: the last one it reported.
     """
 
-    def __init__(self, command: tuple[str, ...], on_end: Callable[["WorkerProcess"], None]) -> None:
+    def __init__(self, command: tuple[str, ...]) -> None:
         logs = config.home() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / runs.LOG).open("a") as log:  # until it has a run, whose folder has its own
@@ -55,15 +54,15 @@ class WorkerProcess:
         self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.forced = False
         self.status: dict[str, Any] = {}
-        threading.Thread(target=self._listen, args=(on_end,), daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self, on_end: Callable[["WorkerProcess"], None]) -> None:
+    def _listen(self) -> None:
         for line in self.process.stdout:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 report = json.loads(line)
                 if report["report"] == "ready":
                     self.ready.set()
-                elif report["report"] == "status":
+                else:
                     self.status = report["status"]
                     if self.status.get("stage") not in ("starting", "training"):
                         self.obeyed.set()
@@ -72,23 +71,21 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.obeyed.set()
-        try:
-            on_end(self)
-        finally:
-            self.ended.set()
+        self.ended.set()
 
-    def send(self, command: str, **values: Any) -> None:
-        """Send a command; one that has just ended does not mind."""
+    def send(self, **wishes: Any) -> None:
+        """Tell it what is wanted; one that has just ended does not mind."""
         with contextlib.suppress(OSError, ValueError):
-            self.process.stdin.write(json.dumps({"command": command} | values) + "\n")
+            self.process.stdin.write(json.dumps(wishes) + "\n")
             self.process.stdin.flush()
 
-    def end_unless(self, settled: threading.Event) -> None:
-        """Terminate it after five seconds, and kill it after five more, unless that has happened."""
+    def stop(self, message: str = "") -> None:
+        """Ask it to stop and keep what it learned; terminate it after five seconds, and kill it after five more."""
+        self.send(stopped=True, message=message)
 
         def escalate() -> None:
             for end in (self.process.terminate, self.process.kill):
-                if settled.wait(PATIENCE):
+                if self.obeyed.wait(PATIENCE):
                     return
                 self.forced = True
                 end()
@@ -98,12 +95,12 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it now."""
         self.process.kill()
-        self.ended.wait()
+        self.ended.wait(PATIENCE)
 
     def explain_end(self) -> str:
         """Say in plain words why it is gone."""
         code = self.process.returncode
-        if code == -9:
+        if code == -signal.SIGKILL:
             return (
                 "The training process was killed, as systems do when memory runs out. "
                 "Resume it, or start again with fewer images or smaller layers."
@@ -112,42 +109,25 @@ class WorkerProcess:
         return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
 
 
-class _Commands:
-    """What the server asks for: a thread of its own listens, the training looks."""
+class _Wishes:
+    """What the server wants: a thread of its own listens, the training looks."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.folder: Path | None = None
-        self.stopped = self.paused = False
-        self.factor: float | None = None
-        self.message = ""
+        self.folder = ""  # of the run to do
+        self.paused = self.stopped = False
+        self.message = ""  # why it is stopped
+        self.learning_rate_factor: float | None = None
 
     def listen(self, lines: TextIO) -> None:
-        """Follow commands to the end of stdin, then end the process."""
+        """Note wishes to the end of stdin, then end the process."""
         try:
             for line in lines:
-                self._follow(**json.loads(line))
-        except Exception:
-            traceback.print_exc()
-        os._exit(1)
-
-    def _follow(
-        self, command: str, folder: str = "", factor: float = 1.0, keep: bool = True, message: str = ""
-    ) -> None:
-        if command == "stop" and not keep:
-            os._exit(0)
-        with self._changed:
-            if command == "run":
-                self.folder = Path(folder)
-            elif command == "learning_rate":
-                self.factor = factor
-            elif command == "stop":
-                self.stopped, self.message = True, message
-            elif command in ("pause", "resume"):
-                self.paused = command == "pause"
-            else:
-                raise ValueError(f"unknown command {command!r}")
-            self._changed.notify_all()
+                with self._changed:
+                    vars(self).update(json.loads(line))
+                    self._changed.notify_all()
+        finally:
+            os._exit(1)
 
     def wait(self, condition: Callable[[], Any]) -> None:
         with self._changed:
@@ -164,8 +144,8 @@ def main(train: Callable[..., Any] | None = None) -> None:
     os.dup2(2, 1)  # what libraries print is no report
     if hasattr(os, "nice"):  # not on Windows
         os.nice(10)  # the pages stay quick
-    commands = _Commands()
-    threading.Thread(target=commands.listen, args=(sys.stdin,), daemon=True).start()
+    wishes = _Wishes()
+    threading.Thread(target=wishes.listen, args=(sys.stdin,), daemon=True).start()
 
     def report(kind: str, **values: Any) -> None:
         print(json.dumps({"report": kind} | values), file=reports, flush=True)
@@ -175,33 +155,33 @@ def main(train: Callable[..., Any] | None = None) -> None:
         from colorizer.worker import run_training as train
 
     report("ready")
-    commands.wait(lambda: commands.folder)
-    log = os.open(commands.folder / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    wishes.wait(lambda: wishes.folder)
+    log = os.open(Path(wishes.folder) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 2)
     os.dup2(log, 1)
-    ending = _run(train, commands, lambda status: report("status", status=status))
+    ending = _run(train, wishes, lambda status: report("status", status=status))
     report("status", status=ending)
     os._exit(0)  # do not wait for the thread that blocks on stdin
 
 
-def _run(train: Callable[..., Any], commands: _Commands, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _run(train: Callable[..., Any], wishes: _Wishes, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Train, and return the last status, which may not be on the disk if that is full."""
-    ending, run = {}, None
+    run = None
     try:
-        run = runs.RunWriter(commands.folder, report)
+        run = runs.RunWriter(Path(wishes.folder), report)
 
         def should_stop() -> bool:
-            if commands.paused and not commands.stopped:
+            if wishes.paused and not wishes.stopped:
                 run.update(state="paused")
-                commands.wait(lambda: commands.stopped or not commands.paused)
+                wishes.wait(lambda: wishes.stopped or not wishes.paused)
                 run.update(state="running")
-            if commands.stopped:
+            if wishes.stopped:
                 run.update(stage="stopping")
-            return commands.stopped
+            return wishes.stopped
 
         def learning_rate_factor() -> float:
-            if commands.factor is not None:
-                run.update(learning_rate_factor=commands.factor)
+            if wishes.learning_rate_factor is not None:
+                run.update(learning_rate_factor=wishes.learning_rate_factor)
             return run.learning_rate_factor
 
         entry = train(
@@ -209,19 +189,17 @@ def _run(train: Callable[..., Any], commands: _Commands, report: Callable[[dict[
             run.on_event,
             should_stop,
             lambda stage: run.update(state="running", stage=stage),
-            checkpoint=commands.folder / runs.CHECKPOINT,
+            checkpoint=Path(wishes.folder) / runs.CHECKPOINT,
             learning_rate_factor=learning_rate_factor,
             picture=runs.load_picture(commands.folder.name),
         )
-        ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": commands.message}
+        ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": wishes.message}
     except Exception as error:
         traceback.print_exc()
         ending = {"state": "failed", "message": _explain(error)}
-    try:
+    with contextlib.suppress(OSError):  # the server is told as well
         if run is not None:
             run.update(**ending)
-    except OSError:
-        traceback.print_exc()
     return ending
 
 

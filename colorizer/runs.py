@@ -21,7 +21,7 @@ import numpy as np
 
 from colorizer import config
 from colorizer.errors import TrainingError
-from colorizer.storage import replace_folder, write_json
+from colorizer.storage import read_json, replace_folder, write_json
 from colorizer.worker import TrainingSpec
 
 ACTIVE_STATES = ("queued", "running", "paused")
@@ -101,8 +101,7 @@ def runs_folder() -> Path:
 
 def list_ids() -> list[str]:
     """Ids of all runs, newest first."""
-    folder = runs_folder()
-    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    names = [path.name for path in runs_folder().glob("*/")]
     return sorted(filter(config.NAME_PATTERN.fullmatch, names), reverse=True)
 
 
@@ -128,7 +127,7 @@ def load_picture(run_id: str) -> np.ndarray | None:
 def change_status(run_id: str, **values: Any) -> None:
     """Change a run's status, in one step."""
     path = runs_folder() / run_id / "status.json"
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
+    write_json(path, read_json(path) | values)
 
 
 def hash_key(key: str) -> str:
@@ -138,8 +137,8 @@ def hash_key(key: str) -> str:
 
 def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
     """Lock a file until it is released or this process ends; raises `TrainingError` if another one has it."""
+    lock = filelock.FileLock(path, timeout=patience, thread_local=False)
     try:
-        lock = filelock.FileLock(path, timeout=patience, thread_local=False)
         lock.acquire()
     except filelock.Timeout:
         raise TrainingError(f"Another process holds {path.name}. Wait until it has ended.") from None
@@ -147,25 +146,25 @@ def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
 
 
 def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
     try:
-        take_lock(path, patience=0).release()
+        if path.exists():
+            take_lock(path, patience=0).release()
+        return False
     except TrainingError:
         return True
-    return False
 
 
 class RunReader:
     """Reads a run's folder again and again, and each of its events once."""
 
     def __init__(self, run_id: str) -> None:
-        self.folder = runs_folder() / config.validate_name(run_id)
+        self._folder = runs_folder() / config.validate_name(run_id)
         self._about: dict[str, Any] = {}
         self._offset = 0
         self._step = self._steps = 0
+        # Each begins with the time of its event, in epochs.
         self._curve: list[tuple[float, float]] = []
-        self._epochs: list[dict[str, float]] = []
+        self._epochs: list[tuple[float, dict[str, float]]] = []
         self._snapshots: list[tuple[float, Path]] = []
 
     def owned_by(self, key: str) -> bool:
@@ -181,11 +180,11 @@ class RunReader:
         Raises:
             TrainingError: there is no such run, or its folder is damaged.
         """
-        name = self.folder.name
+        name = self._folder.name
         try:
             if not self._about:
-                self._about = self._read_json("spec.json")
-            status = self._read_json("status.json")
+                self._about = read_json(self._folder / "spec.json")
+            status = read_json(self._folder / "status.json")
             self._read_events()
             return self._view(status, known_alive)
         except FileNotFoundError:
@@ -197,10 +196,11 @@ class RunReader:
         state, stage = status["state"], status.get("stage", "")
         if state not in ACTIVE_STATES + ENDED_STATES:
             raise ValueError(f"its state is {state!r}")
-        if state in ACTIVE_STATES and not known_alive and not self._locked():
+        locks = (self._folder / SERVER_LOCK, self._folder / _WORKER_LOCK)
+        if state in ACTIVE_STATES and not known_alive and not any(map(_is_locked, locks)):
             state = "done" if stage == "measuring" else "interrupted"  # the model is saved before it is measured
         return RunView(
-            run_id=self.folder.name,
+            run_id=self._folder.name,
             spec=TrainingSpec.from_dict(self._about),
             created=str(self._about.get("created", "")),
             state=state,
@@ -210,21 +210,12 @@ class RunReader:
             step=self._step,
             steps=self._steps,
             curve=self._curve.copy(),
-            epochs=self._epochs.copy(),
+            epochs=[epoch for _, epoch in self._epochs],
             snapshots=self._snapshots.copy(),
         )
 
-    def _locked(self) -> bool:
-        return any(_is_locked(self.folder / name) for name in (SERVER_LOCK, _WORKER_LOCK))
-
-    def _read_json(self, file_name: str) -> dict[str, Any]:
-        values = json.loads((self.folder / file_name).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"{file_name} holds no JSON object")
-        return values
-
     def _read_events(self) -> None:
-        with contextlib.suppress(FileNotFoundError), (self.folder / "events.jsonl").open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), (self._folder / "events.jsonl").open("rb") as file:
             file.seek(self._offset)
             lines = file.read().split(b"\n")[:-1]  # the last line may be half-written
             for line in lines:
@@ -232,25 +223,20 @@ class RunReader:
             self._offset += sum(len(line) + 1 for line in lines)
 
     def _add(self, event: dict[str, Any]) -> None:
-        if event["event"] == "batch":
-            if event["step"] <= self._step:
-                self._go_back(event["epochs"])
+        """Add an event; what was to come after it is forgotten: a run that was resumed does it again."""
+        kind, now = event["event"], event["epoch" if event["event"] == "epoch" else "epochs"]
+        kept = {"batch": self._curve, "epoch": self._epochs, "snapshot": self._snapshots}
+        for events in kept.values() if kind == "batch" else (kept[kind],):
+            while events and events[-1][0] >= now:
+                events.pop()
+        if kind == "batch":
             self._step, self._steps = event["step"], event["steps"]
-            self._curve.append((event["epochs"], event["loss"]))
+            self._curve.append((now, event["loss"]))
             if len(self._curve) > config.MAX_CURVE_POINTS:
                 pairs = np.array(self._curve[:-1]).reshape(-1, 2, 2).mean(axis=1)
                 self._curve = [*map(tuple, pairs.tolist()), self._curve[-1]]
-        elif event["event"] == "epoch":
-            self._epochs = [epoch for epoch in self._epochs if epoch["epoch"] < event["epoch"]] + [event]
-        elif event["event"] == "snapshot":
-            earlier = [snapshot for snapshot in self._snapshots if snapshot[0] < event["epochs"]]
-            self._snapshots = [*earlier, (event["epochs"], self.folder / event["images"])]
-
-    def _go_back(self, epochs: float) -> None:
-        """Forget what came after a checkpoint: the run was resumed from there and does it again."""
-        self._curve = [point for point in self._curve if point[0] < epochs]
-        self._epochs = [epoch for epoch in self._epochs if epoch["epoch"] < epochs]
-        self._snapshots = [snapshot for snapshot in self._snapshots if snapshot[0] < epochs]
+        else:
+            kept[kind].append((now, event if kind == "epoch" else self._folder / event["images"]))
 
 
 class RunWriter:
@@ -264,7 +250,7 @@ class RunWriter:
     def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
         self._lock = take_lock(folder / _WORKER_LOCK, _LOCK_PATIENCE)
         self._folder, self._report = folder, report
-        self._status = json.loads((folder / "status.json").read_text(encoding="utf-8")) | {"message": ""}
+        self._status = read_json(folder / "status.json") | {"message": ""}
         self._pending: list[float] = []
         self._last_update = 0.0
         self._events = folder / "events.jsonl"
@@ -278,7 +264,7 @@ class RunWriter:
         return float(self._status.get("learning_rate_factor", 1))
 
     def spec(self) -> TrainingSpec:
-        return TrainingSpec.from_dict(json.loads((self._folder / "spec.json").read_text(encoding="utf-8")))
+        return TrainingSpec.from_dict(read_json(self._folder / "spec.json"))
 
     def update(self, **values: Any) -> None:
         """Change the status, where these values differ from it."""

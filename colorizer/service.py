@@ -4,7 +4,7 @@ import contextlib
 import math
 import secrets
 import threading
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ _SPARE_DELAY = 3.0  # seconds from the start of a run to that of the next spare,
 _OTHER_SERVER_DELAY = 1.0  # seconds between looks whether another server's run has ended
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A run in this server's hands."""
 
@@ -32,8 +32,6 @@ class _Job:
     lock: filelock.BaseFileLock
     worker: WorkerProcess | None = None
     turn: filelock.BaseFileLock | None = None  # held while it is the one run on this machine's library
-    time_limit: threading.Timer | None = None
-    discarded: bool = False
 
 
 class TrainingService:
@@ -50,15 +48,16 @@ class TrainingService:
         self._lock = threading.RLock()
         self._spare: WorkerProcess | None = None
         self._jobs: list[_Job] = []  # the first is running or about to, the others wait
+        self._thread: threading.Thread | None = None  # works off the jobs, while there are any
         self._readers: dict[str, RunReader] = {}
-        self._unwritten: dict[str, tuple[str, str]] = {}  # state and message that a full disk has no room for
+        self._unwritten: dict[str, dict[str, str]] = {}  # ends of runs that a full disk has no room for
         self._closed = False
 
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
         with self._lock, contextlib.suppress(OSError):  # start says so
             if not self._closed and (self._spare is None or self._spare.ended.is_set()):
-                self._spare = WorkerProcess(self._command, self._after)
+                self._spare = WorkerProcess(self._command)
 
     @property
     def prepared(self) -> bool:
@@ -74,32 +73,27 @@ class TrainingService:
         """
         with self._lock:
             job = self._job(run_id)
-            if job is not None and job.discarded:
-                raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.")
-            place = self._jobs.index(job) + (self._jobs[0].worker is None) if job is not None else 0
             reader = self._readers.pop(run_id, None) or RunReader(run_id)
             run = reader.read(known_alive=job is not None)
             self._readers[run_id] = reader  # unless it is damaged
-            if run_id in self._unwritten:
-                state, message = self._unwritten[run_id]
-                return replace(run, state=state, message=message, stage="")
-            return replace(run, position=place if run.state == "queued" else 0)
+            if job is not None and run.state == "queued":
+                run = replace(run, position=self._jobs.index(job) + (self._jobs[0].worker is None))
+            return replace(run, **self._unwritten.get(run_id, {}))
 
     def list_runs(self) -> list[RunView]:
         """All runs that can be read, newest first."""
-        views = []
-        for run_id in runs.list_ids():
-            with contextlib.suppress(TrainingError):
-                views.append(self.view(run_id))
-        return views
+        return self._views(runs.list_ids())
 
     def active_runs(self) -> list[RunView]:
         """The run that this server is working on, then those that wait, in order."""
+        return [run for run in self._views([job.run_id for job in self._jobs.copy()]) if run.active]
+
+    def _views(self, run_ids: list[str]) -> list[RunView]:
         views = []
-        for job in list(self._jobs):
-            with contextlib.suppress(TrainingError):  # discarded, or its folder is gone
-                views.append(self.view(job.run_id))
-        return [run for run in views if run.active]
+        for run_id in run_ids:
+            with contextlib.suppress(TrainingError):  # damaged, or just discarded
+                views.append(self.view(run_id))
+        return views
 
     def may_control(self, run_id: str, key: str) -> bool:
         """Whether `key` is the one that started this run."""
@@ -143,7 +137,7 @@ class TrainingService:
     def resume(self, run_id: str, key: str) -> None:
         """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
         with self._lock:
-            if self._send(run_id, key, "resume"):
+            if self._send(run_id, key, paused=False):
                 return
             run = self.view(run_id)
             if not run.resumable:
@@ -158,45 +152,47 @@ class TrainingService:
 
     def pause(self, run_id: str, key: str) -> None:
         """Hold a running one after its current batch."""
-        self._send(run_id, key, "pause")
+        self._send(run_id, key, paused=True)
 
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
         """Multiply the schedule of a running one by `factor` from its next batch on."""
         low, high = config.LEARNING_RATE_FACTORS
         if not math.isfinite(factor) or not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
-        self._send(run_id, key, "learning_rate", factor=factor)
+        self._send(run_id, key, learning_rate_factor=factor)
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
         with self._lock:
             job = self._controlled(run_id, key)
-            if job is not None:
-                self._stop(job, "")
+            if job is not None and job.worker is not None:
+                job.worker.stop()
+            elif job is not None:
+                self._end(job, "stopped", "It was stopped before it began: there is nothing to keep.")
 
     def discard(self, run_id: str, key: str) -> None:
         """End a run and delete it, with the model that it saved."""
         with self._lock:
             job = self._controlled(run_id, key)
-            if job is not None and job.worker is not None:
-                job.discarded = True
-                job.worker.send("stop", keep=False)
-                job.worker.end_unless(job.worker.ended)
-                return
             if job is not None:
-                self._forget(job)
-            self._delete(run_id)
+                self._drop(job)
+            with contextlib.suppress(TrainingError):
+                run = RunReader(run_id).read(known_alive=True)
+                entry = library.read_entry(library.user_folder() / run.spec.name)
+                if entry.card.get("created", "") >= run.created and entry.card["train"] == run.spec.to_dict()["train"]:
+                    library.delete_model(entry.name)
+            self._readers.pop(run_id, None)
+            self._unwritten.pop(run_id, None)
+            delete_folder(runs.runs_folder() / run_id)
 
     def close(self) -> None:
         """End every worker, the spare one too; what they did not finish is interrupted."""
         with self._lock:
             self._closed = True
-            workers = [worker for worker in (*(job.worker for job in self._jobs), self._spare) if worker]
-            for job in self._jobs[:]:
-                if job.worker is None:
-                    self._forget(job)
-        for worker in workers:
-            worker.kill()
+            for job in self._jobs[::-1]:
+                self._drop(job)
+            if self._spare is not None:
+                self._spare.kill()
 
     def _job(self, run_id: str) -> _Job | None:
         return next((job for job in self._jobs if job.run_id == run_id), None)
@@ -210,75 +206,72 @@ class TrainingService:
             raise TrainingError("Another server is at work on this run. Control it there.")
         return job
 
-    def _send(self, run_id: str, key: str, command: str, **values: Any) -> bool:
-        """Send a command to a run's worker, if it has one; return whether it is in this server's hands."""
+    def _send(self, run_id: str, key: str, **wishes: Any) -> bool:
+        """Tell a run's worker, if it has one, what is wanted; return whether the run is in this server's hands."""
         with self._lock:
             job = self._controlled(run_id, key)
             if job is not None and job.worker is not None:
-                job.worker.send(command, **values)
+                job.worker.send(**wishes)
             return job is not None
 
     def _check_room(self, name: str, owner: str) -> None:
         library.check_name_is_free(name)
-        jobs = [job for job in self._jobs if not job.discarded]
-        if any(job.name == name for job in jobs):
+        if any(job.name == name for job in self._jobs):
             raise TrainingError(f"A training named {name} is under way. Choose another name.")
-        if mine := [job.name for job in jobs if job.owner == owner]:
+        if mine := [job.name for job in self._jobs if job.owner == owner]:
             raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
-        if len(jobs) > config.MAX_QUEUED_RUNS:
-            raise TrainingError(f"The queue is full: {len(jobs) - 1} trainings wait already. Try again later.")
+        if len(self._jobs) > config.MAX_QUEUED_RUNS:
+            raise TrainingError(f"The queue is full: {len(self._jobs) - 1} trainings wait already. Try again later.")
 
     def _enqueue(self, run_id: str, name: str, key: str) -> None:
         lock = runs.take_lock(runs.runs_folder() / run_id / runs.SERVER_LOCK)
         self._jobs.append(_Job(run_id, name, runs.hash_key(key), lock))
-        self._launch_next()
+        self._launch_first()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
 
-    def _launch_next(self) -> None:
-        """Give the first job a worker, if it has none and no other server's run is under way."""
-        with self._lock:
-            if self._closed or not self._jobs or self._jobs[0].worker is not None:
-                return
-            job = self._jobs[0]
-            try:
-                job.turn = runs.take_lock(runs.runs_folder() / ".turn.lock", patience=0)
-                runs.change_status(job.run_id, state="running", stage="starting", message="")
-                ready = self._spare is not None and self._spare.process.poll() is None
-                job.worker, self._spare = self._spare if ready else WorkerProcess(self._command, self._after), None
-            except TrainingError:
-                _call_after(_OTHER_SERVER_DELAY, self._launch_next)
-                return
-            except (OSError, ValueError) as error:
-                self._record(job, "failed", f"The training could not be started ({error}).")
-                self._forget(job)
-                _call_after(0, self._launch_next)
-                return
-            job.worker.send("run", folder=str(runs.runs_folder() / job.run_id))
-            text = "It reached the time limit, and what it had learned is kept."
-            job.time_limit = _call_after(config.MAX_TRAINING_SECONDS, self._stop, job, text)
-            _call_after(_SPARE_DELAY, self.prepare)
-
-    def _stop(self, job: _Job, message: str) -> None:
-        with self._lock:
+    def _work(self) -> None:
+        """Train one job after the other; a thread that ends with the queue."""
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._thread = None  # the next job brings another
+                    return
+                job = self._jobs[0]
+                self._launch_first()
             if job.worker is not None:
-                job.worker.send("stop", message=message)
-                job.worker.end_unless(job.worker.obeyed)
-            else:
-                self._record(job, "stopped", "It was stopped before it began: there is nothing to keep.")
-                self._forget(job)
+                self._attend(job, job.worker)
+            elif job in self._jobs:
+                time.sleep(_OTHER_SERVER_DELAY)
 
-    def _after(self, worker: WorkerProcess) -> None:
-        """Tidy up after a worker that has ended, and go on with the next job."""
-        with self._lock:
-            job = next((job for job in self._jobs if job.worker is worker), None)
-            if job is None:
-                return  # the spare; the next start makes a new one
-            if not self._closed and not job.discarded:
-                self._record(job, *self._ending(job, worker))
-            self._forget(job)
-            if job.discarded:
-                self._delete(job.run_id)
+    def _launch_first(self) -> None:
+        """Give the first job a worker, if it has none and no other server's run is under way."""
+        job = self._jobs[0]
+        if job.worker is not None:
+            return
+        try:
+            job.turn = runs.take_lock(runs.runs_folder() / ".turn.lock", patience=0)
+            runs.change_status(job.run_id, state="running", stage="starting", message="")
+            spare, self._spare = self._spare, None
+            ready = spare is not None and spare.process.poll() is None
+            job.worker = spare if ready else WorkerProcess(self._command)
+            job.worker.send(folder=str(runs.runs_folder() / job.run_id))
+        except TrainingError:
+            pass
+        except (OSError, ValueError) as error:
+            self._end(job, "failed", f"The training could not be started ({error}).")
+
+    def _attend(self, job: _Job, worker: WorkerProcess) -> None:
+        """Wait for a worker's end, ask for it at the time limit, and record it."""
+        worker.ended.wait(_SPARE_DELAY)
         self.prepare()
-        self._launch_next()
+        if not worker.ended.wait(config.MAX_TRAINING_SECONDS - _SPARE_DELAY):
+            worker.stop("It reached the time limit, and what it had learned is kept.")
+            worker.ended.wait()
+        with self._lock:
+            if job in self._jobs:  # else it is discarded
+                self._end(job, *self._ending(job, worker))
 
     def _ending(self, job: _Job, worker: WorkerProcess) -> tuple[str, str]:
         """State and message of a run whose worker has ended, in order or not."""
@@ -294,40 +287,23 @@ class TrainingService:
             return "interrupted", f"{text}. Resume it to go on from its last epoch."
         return "stopped", f"{text}. No epoch was complete, so nothing is kept."
 
-    def _record(self, job: _Job, state: str, message: str) -> None:
-        """Write how a run ended, or keep it in mind where the disk is full."""
+    def _end(self, job: _Job, state: str, message: str) -> None:
+        """Write how a run ended, or keep it in mind where the disk is full, and let go of it."""
         try:
             runs.change_status(job.run_id, state=state, message=message)
         except ValueError:
             pass  # the folder is damaged, which its view will say
         except OSError:
-            self._unwritten[job.run_id] = (state, message)
+            self._unwritten[job.run_id] = {"state": state, "message": message, "stage": ""}
+        self._drop(job)
 
-    def _forget(self, job: _Job) -> None:
+    def _drop(self, job: _Job) -> None:
         self._jobs.remove(job)
-        job.lock.release()
-        if job.turn is not None:
-            job.turn.release()
-        if job.time_limit is not None:
-            job.time_limit.cancel()
-
-    def _delete(self, run_id: str) -> None:
-        """Delete a run, and its model if that is the one that this run has saved."""
-        with contextlib.suppress(TrainingError):
-            run = RunReader(run_id).read(known_alive=True)
-            entry = library.read_entry(library.user_folder() / run.spec.name)
-            if entry.card.get("created", "") >= run.created and entry.card["train"] == run.spec.to_dict()["train"]:
-                library.delete_model(entry.name)
-        self._readers.pop(run_id, None)
-        self._unwritten.pop(run_id, None)
-        delete_folder(runs.runs_folder() / run_id)
-
-
-def _call_after(seconds: float, function: Callable[..., None], *arguments: Any) -> threading.Timer:
-    timer = threading.Timer(seconds, function, arguments)
-    timer.daemon = True
-    timer.start()
-    return timer
+        if job.worker is not None:
+            job.worker.kill()
+        for lock in (job.lock, job.turn):
+            if lock is not None:
+                lock.release()
 
 
 _service: TrainingService | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _PREFIX = ".staging-"
+_MAX_JSON_BYTES = 1024 * 1024
 _KILLED_AFTER = 600  # seconds after which a staging folder is taken for that of a process that was killed
 
 
@@ -51,3 +52,13 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     staging = path.with_name(f".{path.name}-{os.getpid()}")
     staging.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
     staging.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file that may be anything; what is none raises `ValueError`."""
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise ValueError(f"{path.name} is too large")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return value

@@ -37,6 +37,14 @@ def home(tmp_path, monkeypatch):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def few_synthetic_images(monkeypatch):
+    """The first tenth of the synthetic data set, for drawing all of it takes seconds; returns the number of all."""
+    number = data._SYNTHETIC_IMAGES
+    monkeypatch.setattr(data, "_SYNTHETIC_IMAGES", number // 10)
+    return number
+
+
 @pytest.fixture(scope="session")
 def cifar10(tmp_path_factory):
     """The real CIFAR-10, prepared once for the session."""

@@ -111,7 +111,14 @@ def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
     assert run_json(*command, "--replace")[0] == 0
 
 
-def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, tmp_path):
+@pytest.fixture
+def few_models(monkeypatch):
+    """A library of two models, for loading all that are shipped takes its time."""
+    entries = [library.find_model(name) for name in ("dense", "linear")]
+    monkeypatch.setattr(library, "list_models", lambda: entries)
+
+
+def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, few_models, tmp_path):
     code, result = run_json("evaluate", "--all", "--dataset", "samples")
     names = [entry.name for entry in library.list_models()]
     assert (code, list(result["models"]), result["images"]) == (0, names, 20)
@@ -126,6 +133,12 @@ def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, tmp_
     assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
     with Image.open(figure) as picture:
         assert min(picture.size) > 500
+
+
+def test_a_figure_that_cannot_be_written_gives_a_sentence(run, few_models):
+    code, out, err = run("evaluate", "--all", "--dataset", "samples", "--figure", "x.nope")
+    assert (code, out) == (1, "")
+    assert "error: x.nope cannot be written (" in err
 
 
 def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path):
@@ -296,7 +309,6 @@ def test_wrong_usage_exits_with_2(words, capsys):
         (["evaluate", "linear", "--photos", "nope"], "There are no pictures in nope."),
         (["evaluate", "linear", "--dataset", "samples", "--strength", "2"], "strength must be a number from 0 to 1.5,"),
         (["evaluate", "linear", "--dataset", "samples", "--vividness", "1"], "linear has no vividness to set."),
-        (["evaluate", "--all", "--dataset", "samples", "--figure", "x.nope"], "x.nope cannot be written ("),
         (["colorize", "nope", "photo.png", "--output", "out"], "There is no model 'nope'."),
         (["colorize", "linear", "photo.png", "--output", "out", "--vividness", "1"], "linear has no vividness to set."),
         (["report", "./nope", "--output", "out"], "The model nope is damaged: card.json is missing."),

@@ -256,7 +256,8 @@ def test_synthetic_images_have_the_statistics_they_are_drawn_from():
     assert np.abs(flat.std(axis=0) / spread - 1).mean() < 0.06  # clipping takes a few percent
 
 
-def test_the_synthetic_data_set_is_validated_on_real_images(samples):
+def test_the_synthetic_data_set_is_validated_on_real_images(samples, few_synthetic_images, monkeypatch):
+    monkeypatch.setattr(data, "_SYNTHETIC_IMAGES", few_synthetic_images)
     dataset = data.load_dataset("synthetic")
     assert dataset.train.images.shape == (20_000, 32, 32, 3)
     np.testing.assert_array_equal(dataset.validation.images, samples.images)

@@ -129,7 +129,7 @@ def vivid():
     """A model with chroma bins, saved by a short training."""
     small = get_preset("unet-vivid")
     model = small.model.replace(latent_dim=8, chroma_bins=16)
-    train = small.train.replace(dataset="synthetic", train_images=32, epochs=1, batch_size=16)
+    train = small.train.replace(dataset="synthetic", train_images=32, epochs=1, batch_size=16, init_from="")
     return run_training(TrainingSpec("vivid", model, train, "unet-vivid"), lambda *_: None, bool, lambda *_: None)
 
 

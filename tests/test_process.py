@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer import config, library, process, service
+from colorizer import config, library, service
 from colorizer.config import TrainConfig
 from colorizer.service import TrainingService
 from colorizer.worker import TrainingSpec
@@ -142,7 +142,7 @@ def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, t
 
 def test_the_process_ends_with_its_standard_input():
     worker = subprocess.Popen(
-        process.COMMAND,
+        [sys.executable, Path(__file__).with_name("fake_worker.py")],
         cwd=Path(config.__file__).parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -229,6 +229,7 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
 
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
+    monkeypatch.setattr(service, "_SPARE_DELAY", 0.1)
     monkeypatch.setattr(process, "PATIENCE", SECONDS)
     run_id, _ = trainings.start(spec("long"))
     run = _finish(trainings, run_id)

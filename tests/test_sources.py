@@ -111,7 +111,7 @@ def photos(tmp_path, samples):
 
 
 def test_pictures_are_cut_and_shrunk_in_sorted_order(photos, caplog):
-    images, names = data.load_pictures(photos, 32)
+    images, names = sources.load_pictures(photos, 32)
     assert (images.shape, images.dtype) == ((20, 32, 32, 3), np.uint8)
     assert names == sorted(names)
     assert names[:2] == [os.fsdecode(b"00\xff.PNG"), "02.jpg"]
@@ -125,7 +125,7 @@ def test_pictures_are_cut_and_shrunk_in_sorted_order(photos, caplog):
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (5, 7)])
 def test_tiny_and_narrow_pictures_are_enlarged(tmp_path, size):
     Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "tiny.png")
-    images, names = data.load_pictures(tmp_path, 16)
+    images, names = sources.load_pictures(tmp_path, 16)
     assert names == ["tiny.png"]
     np.testing.assert_array_equal(images, np.broadcast_to(np.array([200, 100, 50], np.uint8), (1, 16, 16, 3)))
 
@@ -137,7 +137,7 @@ def test_a_folder_is_split_by_file_always_alike(photos, samples):
     for name, images in zip(("train", "validation", "test"), splits, strict=True):
         np.testing.assert_array_equal(images, again.split(name).images)
     distinct = {image.tobytes() for images in splits for image in images}
-    assert distinct == {image.tobytes() for image in data.load_pictures(photos, 32)[0]}
+    assert distinct == {image.tobytes() for image in sources.load_pictures(photos, 32)[0]}
     assert len(distinct) == 20
     assert first.class_names == ()
     moved = photos.rename(photos.with_name("elsewhere"))  # names within the folder decide

@@ -16,7 +16,8 @@ from colorizer.config import MAX_SNAPSHOTS, ModelConfig
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import build_model
 from colorizer.sources import load_pictures
-from colorizer.training import Batch, Epoch, Snapshot, _Trainer, train
+from colorizer.trainer import Trainer
+from colorizer.training import Batch, Epoch, Snapshot, train
 
 
 def _losses(history):
@@ -110,7 +111,7 @@ def test_every_setting_has_an_effect(tiny, tiny_model, tiny_train, base_history,
 @pytest.mark.parametrize(("flips", "shift"), [(False, 0), (True, 0), (False, 2), (True, 2)])
 def test_augmentation_moves_and_mirrors_each_image_by_itself(tiny, tiny_model, tiny_train, flips, shift):
     config = tiny_train.replace(flips=flips, shift=shift, batch_size=64)
-    trainer = _Trainer(build_model(tiny_model), tiny_model, config, tiny)
+    trainer = Trainer(build_model(tiny_model), tiny_model, config, tiny)
     images = tiny.train.images
     padded = np.pad(images, [(0, 0), (shift, shift), (shift, shift), (0, 0)], "reflect")
     found = []
@@ -341,7 +342,7 @@ def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(ti
 
 
 def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
-    trainer = _Trainer(build_model(VIVID), VIVID, tiny_train, tiny)
+    trainer = Trainer(build_model(VIVID), VIVID, tiny_train, tiny)
     truth = tiny.validation.images[:2] / np.float32(255)
     logits = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
     centres, shares = chroma_bins(data.load_statistics().shares, 16)
@@ -349,7 +350,7 @@ def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
     distance = np.linalg.norm(chroma[..., None, :] - centres, axis=-1)
     targets = np.exp(-0.5 * (distance / 0.02) ** 2)
     targets /= targets.sum(axis=-1, keepdims=True)
-    weights = np.exp(12 * np.linalg.norm(centres, axis=-1))
+    weights = np.exp(10 * np.linalg.norm(centres, axis=-1))
     weights /= (weights * shares).sum()
     chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     expected = -(weights * targets * np.log(chances)).sum(axis=-1).mean()
@@ -377,7 +378,7 @@ def photos(tmp_path):
 
 
 def test_photos_join_every_batch_at_64_pixels_in_their_own_colours(tiny, tiny_train, photos):
-    trainer = _Trainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
+    trainer = Trainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
     rows = tf.range(32)
     larger = trainer._larger_images(rows, tf.constant(1)).numpy()
     assert larger.shape == (4, 64, 64, 3)

@@ -1,7 +1,6 @@
 """The gallery's second view: every model beside the others, in a table, in curves, and on the same images."""
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -18,7 +17,17 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     """Show all models, best first."""
     split = "test" if all("test" in entry.card["metrics"] for entry in entries) else "samples"
     st.subheader(f"Measured on {'10,000 test images' if split == 'test' else 'the 20 built-in samples'}")
-    rows = [_row(entry, split) for entry in entries]
+    histories = {entry.name: _history(entry) for entry in entries}
+    rows = [
+        {
+            "model": entry.name,
+            "parameters": entry.card["parameters"],
+            "MB": entry.card["bytes"] / 1e6,
+            "s/epoch": histories[entry.name]["seconds"].median(),
+        }
+        | {name: entry.metric(split, name) for name in METRICS}
+        for entry in entries
+    ]
     baseline = entries[0].card["metrics"][split]["gray_copy"]
     rows.append({"model": "gray copy", "parameters": 0} | {name: baseline[name] for name in METRICS})
     formats = {
@@ -38,21 +47,21 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
         },
     )
 
-    curves = [_curve(entry) for entry in entries if entry.model_config.target != "gray"]
-    curves = [curve for curve in curves if len(curve) > 1]
+    colorizing = [entry.name for entry in entries if entry.model_config.target != "gray"]
+    curves = [histories[name].assign(model=name) for name in colorizing if len(histories[name]) > 1]
     if curves:
         st.subheader("Validation loss")
         chart = alt.Chart(pd.concat(curves)).mark_line()
         chart = chart.encode(
             x=alt.X("epoch:Q", title="epochs"),
             y=alt.Y(
-                "loss:Q",
+                "val_loss:Q",
                 title="mean squared error",
                 scale=alt.Scale(type="log", nice=False, domain=[0.0042, 0.03], clamp=True),
                 axis=alt.Axis(format="~g", values=[0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]),
             ),
             color=alt.Color("model:N", legend=alt.Legend(title=None, orient="bottom", columns=4)),
-            tooltip=["model:N", "epoch:Q", alt.Tooltip("loss:Q", format=".5f")],
+            tooltip=["model:N", "epoch:Q", alt.Tooltip("val_loss:Q", format=".5f")],
         )
         st.altair_chart(chart.properties(height=400), alt="Validation loss of each model over its epochs")
 
@@ -73,22 +82,11 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
             st.image(tile_rows([[image]], 6), width="stretch", caption=caption, alt=f"{chosen}: {name}")
 
 
-def _row(entry: library.ModelEntry, split: str) -> dict[str, object]:
-    try:
-        seconds = library.load_history(entry)["seconds"]
-    except (ColorizerError, KeyError):
-        seconds = []
-    return {
-        "model": entry.name,
-        "parameters": entry.card["parameters"],
-        "MB": entry.card["bytes"] / 1e6,
-        "s/epoch": float(np.median(seconds)) if seconds else None,
-    } | {name: entry.metric(split, name) for name in METRICS}
-
-
-def _curve(entry: library.ModelEntry) -> pd.DataFrame:
+def _history(entry: library.ModelEntry) -> pd.DataFrame:
+    """`epoch`, `val_loss` and `seconds` of each epoch; empty for the closed form, and if unreadable."""
+    columns = ["epoch", "val_loss", "seconds"]
     try:
         history = library.load_history(entry)
-        return pd.DataFrame({"epoch": history["epoch"], "loss": history["val_loss"]}).assign(model=entry.name)
+        return pd.DataFrame({key: history[key] for key in columns})
     except (ColorizerError, KeyError, ValueError):
-        return pd.DataFrame()
+        return pd.DataFrame(columns=columns, dtype=float)

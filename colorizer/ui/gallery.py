@@ -13,8 +13,6 @@ from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics
 from colorizer.ui import charts, compare, pictures, state
 
 _PAGE_SIZE = 12
-_VIEWS = ("Browse", "Compare models")
-_SORTS = ("index", "best", "worst")
 
 
 def _close() -> None:
@@ -66,12 +64,12 @@ def _metrics_table(model: dict[str, float], baseline: dict[str, float]) -> str:
 
 def _download() -> None:
     bar = st.progress(0.0, text="Downloading CIFAR-10 …")
+
+    def show(received: int, total: int) -> None:
+        bar.progress(min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB")
+
     try:
-        download_cifar10(
-            lambda received, total: bar.progress(
-                min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB"
-            )
-        )
+        download_cifar10(show)
     except ColorizerError as error:
         bar.empty()
         st.error(str(error), icon=":material/cloud_off:")
@@ -81,8 +79,9 @@ def _download() -> None:
 
 st.title("Gallery")
 entries = state.usable_models()
+views = ["Browse", "Compare models"]
 view = st.segmented_control(
-    "View", _VIEWS, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
+    "View", views, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 if view == "Compare models":
     compare.show_comparison(entries)
@@ -93,7 +92,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     entry = state.pick_model(entries, key="model")
     classes = ["all classes", *CLASS_NAMES]
     chosen = st.selectbox("Class", classes, key="class", bind="query-params")
-    sort = st.segmented_control("Sort by", _SORTS, default="index", required=True, key="sort", bind="query-params")
+    sorts = ["index", "best", "worst"]
+    sort = st.segmented_control("Sort by", sorts, default="index", required=True, key="sort", bind="query-params")
     vividness = state.pick_vividness(entry)
 
 try:

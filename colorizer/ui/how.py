@@ -108,12 +108,8 @@ st.markdown(
     "These are the steps from there; colour error and sharpness are measured on the same 10,000 test images. The "
     "number to beat is the *gray copy*, which just repeats the gray value."
 )
-entries = {entry.name: entry for entry in library.list_models() if not entry.damage and entry.shipped}
-steps_there = [
-    (entries[name], text)
-    for name, text in _STEPS.items()
-    if name in entries and entries[name].metric("test") is not None
-]
+entries = {entry.name: entry for entry in library.list_models() if entry.shipped and entry.metric("test")}
+steps_there = [(entries[name], text) for name, text in _STEPS.items() if name in entries]
 if steps_there:
     st.markdown("\n".join(f"- **{entry.name}**: {text}" for entry, text in steps_there))
     lines = ["| model | validation loss | colour error, `mse` | sharpness, `ssim` |", "|:--|--:|--:|--:|"]

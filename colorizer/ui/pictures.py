@@ -2,10 +2,11 @@
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
 from colorizer.color import gray_copy, to_uint8
 from colorizer.data import CLASS_NAMES, SNAPSHOT_SAMPLES
-from colorizer.images import resize_planes, tile_rows
+from colorizer.images import tile_rows
 from colorizer.ui import state
 
 _PAGE_PIXELS = 1200  # longest side of a photo on a page
@@ -22,12 +23,7 @@ def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -
 
 
 def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
-    """Show the eight fixed images: grayscale, reconstructed, original.
-
-    Args:
-        reconstructed: uint8 (8, 32, 32, 3).
-        alt: what the picture shows.
-    """
+    """Show the eight fixed images: grayscale, reconstructed (uint8 (8, 32, 32, 3)) and original."""
     originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
     rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
     st.image(tile_rows([list(row) for row in rows], 4), width="stretch", alt=alt)
@@ -38,12 +34,9 @@ def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
 
 def fit_page(image: np.ndarray) -> np.ndarray:
     """Scale a photo, uint8 (H, W, 3), down to what a page can show."""
-    height, width = image.shape[:2]
-    shrink = _PAGE_PIXELS / max(height, width)
-    if shrink >= 1:
-        return image
-    size = max(1, round(height * shrink)), max(1, round(width * shrink))
-    return np.clip(np.rint(resize_planes(image, *size)), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(image)
+    picture.thumbnail((_PAGE_PIXELS, _PAGE_PIXELS))
+    return np.asarray(picture)
 
 
 def show_before_and_after(before: np.ndarray, after: np.ndarray, title: str, model: str) -> None:

@@ -1,5 +1,7 @@
 """What the pages share: cached models, data and predictions, and the warm-up in the background."""
 
+import contextlib
+import functools
 import threading
 import time
 
@@ -14,14 +16,15 @@ from colorizer.metrics import image_mse
 from colorizer.service import training_service
 
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
-_warm_up_started = threading.Event()
+
+load_samples = st.cache_resource(show_spinner=False)(data.load_samples)
+sample_photo = st.cache_data(max_entries=16, show_spinner=False)(images.load_photo)
+decode = st.cache_data(max_entries=3, show_spinner="Reading the picture …")(images.decode_image)
 
 
+@functools.cache  # once a server
 def warm_up() -> None:
-    """Once a server, after its first page is painted: import TensorFlow here and in a worker, in the background."""
-    if _warm_up_started.is_set():
-        return
-    _warm_up_started.set()
+    """After the first page is painted, import TensorFlow here and in a worker, in the background."""
 
     def work() -> None:
         time.sleep(1)  # let the browser fetch the page's pictures first
@@ -105,22 +108,15 @@ def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
 
 def open_test_images() -> tuple[str, data.Split]:
     """Return `cifar10` and its test images where they are, else `samples`; a broken source is named on the page."""
-    status = data.cifar10_status()
-    if status["state"] != "missing":
+    state = data.cifar10_status()["state"]
+    if state != "missing":
         try:
-            if status["state"] == "found":
-                with st.spinner("Preparing CIFAR-10, once, about 15 seconds …"):
-                    return "cifar10", data.load_dataset("cifar10").test
-            return "cifar10", data.load_dataset("cifar10").test
+            preparing = st.spinner("Preparing CIFAR-10, once, about 15 seconds …")
+            with preparing if state == "found" else contextlib.nullcontext():
+                return "cifar10", data.load_dataset("cifar10").test
         except DataError as error:
             st.warning(str(error), icon=":material/warning:")
     return "samples", load_samples()
-
-
-@st.cache_resource(show_spinner=False)
-def load_samples() -> data.Split:
-    """The 20 built-in images."""
-    return data.load_samples()
 
 
 def predictions(entry: library.ModelEntry, dataset: str, split: data.Split, vividness: float) -> evaluation.Predictions:
@@ -147,12 +143,6 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
     return linear.solve(statistics.mean, statistics.factors, "rgb")
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def sample_photo(name: str) -> np.ndarray:
-    """One of `images.PHOTOS`, uint8 (H, W, 3)."""
-    return images.load_photo(name)
-
-
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def colorize_sample_photo(
     entry: library.ModelEntry, name: str, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
@@ -177,12 +167,6 @@ def _predict_chroma(entry: library.ModelEntry, image: np.ndarray) -> np.ndarray:
 
 def _at_level(chroma: np.ndarray, vividness: float) -> np.ndarray:
     return chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma
-
-
-@st.cache_data(max_entries=3, show_spinner="Reading the picture …")
-def decode(content: bytes) -> np.ndarray:
-    """Decode an uploaded file, uint8 (H, W, 3); raises `ImageError`."""
-    return images.decode_image(content)
 
 
 @st.cache_data(max_entries=3, show_spinner=False, hash_funcs=_BY_CHECKSUM)
