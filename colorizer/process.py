@@ -191,7 +191,7 @@ def _run(train: Callable[..., Any], wishes: _Wishes, report: Callable[[dict[str,
             lambda stage: run.update(state="running", stage=stage),
             checkpoint=Path(wishes.folder) / runs.CHECKPOINT,
             learning_rate_factor=learning_rate_factor,
-            picture=runs.load_picture(commands.folder.name),
+            picture=runs.load_picture(Path(wishes.folder).name),
         )
         ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": wishes.message}
     except Exception as error:
