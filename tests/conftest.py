@@ -21,7 +21,10 @@ TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_s
 
 
 def pytest_configure(config):
-    """Let pass one warning of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times."""
+    """Let pass two warnings of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times,
+    and Streamlit's caches say that no server is running.
+    """
+    os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )
