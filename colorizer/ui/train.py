@@ -37,7 +37,8 @@ _SLIDERS = {
     ),
 }
 _DEFAULT_PRESET = "dense-chroma"
-_trainable = {name: preset for name, preset in PRESETS.items() if preset.train.epochs}
+# `unet-photo` learns from a folder of photos, which a page cannot name.
+_trainable = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 
 
 def _nearest(options: tuple, value: float) -> float:
