@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a home of their own, CIFAR-10 real and fake, a tiny data set and a tiny saved model."""
 
 import io
+import logging
 import os
 import pickle
 import shutil
@@ -24,7 +25,8 @@ def pytest_configure(config):
     """Let pass two warnings of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times,
     and Streamlit's caches say that no server is running.
     """
-    os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")
+    caches = logging.getLogger("streamlit.runtime.caching.cache_data_api")
+    caches.addFilter(lambda record: "No runtime found" not in record.getMessage())
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )
