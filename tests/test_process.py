@@ -93,7 +93,7 @@ def test_a_run_reaches_the_library(trainings, tiny_model):
     assert not any(entry.name == "first" for entry in library.list_models())
 
 
-def test_a_run_stops_soon_and_is_kept(trainings, tiny_model):
+def test_a_run_stops_within_two_seconds_and_is_kept(trainings, tiny_model):
     spec = _spec("stopped", tiny_model, train_images=0, epochs=config.MAX_EPOCHS)
     run_id, key = trainings.start(spec)
     _wait(lambda: trainings.view(run_id).step > 10)
@@ -105,7 +105,7 @@ def test_a_run_stops_soon_and_is_kept(trainings, tiny_model):
     asked = time.monotonic()
     trainings.stop(run_id, key)
     _wait(lambda: trainings.view(run_id).stage not in ("training", "stopping"))
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 2
     assert _finish(trainings, run_id).state == "stopped"
     assert library.find_model("stopped").card["stopped"]
 
@@ -153,4 +153,4 @@ def test_the_process_ends_with_its_standard_input():
         worker.stdin.close()
         closed = time.monotonic()
         assert worker.wait(SECONDS) == 1
-        assert time.monotonic() - closed < 5
+        assert time.monotonic() - closed < 1

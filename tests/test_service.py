@@ -413,7 +413,7 @@ def test_a_killed_server_leaves_no_process_no_half_model_and_a_run_to_resume(
     server.kill()
     killed = time.monotonic()
     _wait(lambda: not any(map(_lives, processes)))
-    assert time.monotonic() - killed < 5
+    assert time.monotonic() - killed < 1
     for interrupted in (run_id, waiting):
         assert trainings.view(interrupted).state == "interrupted"
     before = trainings.view(run_id)
