@@ -49,7 +49,7 @@ class WorkerProcess:
                 stderr=log,
                 encoding="utf-8",
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
-                start_new_session=True,  # Ctrl-C in the server's terminal is not meant for it
+                process_group=0,  # Ctrl-C in the server's terminal is not meant for it
             )
         self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.forced = False

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a home of their own, CIFAR-10 real and fake, a tiny data set and a tiny saved model."""
 
 import io
+import logging
 import os
 import pickle
 import shutil
@@ -21,7 +22,11 @@ TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_s
 
 
 def pytest_configure(config):
-    """Let pass one warning of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times."""
+    """Let pass two warnings of others: when Keras saves, NumPy says that TensorFlow's variables are behind the times,
+    and Streamlit's caches say that no server is running.
+    """
+    caches = logging.getLogger("streamlit.runtime.caching.cache_data_api")
+    caches.addFilter(lambda record: "No runtime found" not in record.getMessage())
     config.addinivalue_line(
         "filterwarnings", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
     )

@@ -143,7 +143,7 @@ def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, t
 def test_the_process_ends_with_its_standard_input():
     worker = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("fake_worker.py")],
-        cwd=Path(config.__file__).parents[1],
+        env=os.environ | {"PYTHONPATH": str(Path(config.__file__).parents[1])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

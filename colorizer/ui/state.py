@@ -68,7 +68,13 @@ def show_damaged_models() -> None:
 def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntry:
     """Show a selection of models, kept in the URL under `key`."""
     names = [entry.name for entry in entries]
-    name = st.selectbox("Model", names, key=key, bind="query-params", help="Best first, by its error on test images.")
+    name = st.selectbox(
+        "Model",
+        names,
+        key=key,
+        bind="query-params",
+        help="Best first, by error; for photos, first what learned from photos.",
+    )
     return entries[names.index(name) if name in names else 0]
 
 

@@ -30,9 +30,8 @@ _SLIDERS = {
     "train_images": ("Training images", _TRAIN_IMAGES, "{:,}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
-_presets = {  # those that train; a page has no larger photos to learn from
-    name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"
-}
+# `unet-photo` learns from a folder of photos, which a page cannot name.
+_presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 
 
 def _slider_values(preset: config.Preset) -> dict[str, float]:

@@ -58,8 +58,8 @@ assert "tensorflow" not in sys.modules and "keras" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120)
 
 
-def test_start_shows_a_photo_before_and_after_by_the_best_model(open_page):
-    best = library.list_models()[0].name
+def test_start_shows_a_photo_before_and_after_by_the_model_that_learned_from_photos(open_page):
+    best = next(entry.name for entry in library.list_models() if entry.train_config.photos)
     assert any(alt.endswith(f"colorized by {best}") for alt in alt_texts(open_page()))
 
 
