@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import threading
 import time
 
@@ -29,9 +30,23 @@ def warm_up() -> None:
     def work() -> None:
         time.sleep(1)  # let the browser fetch the page's pictures first
         training_service().prepare()
-        import tensorflow  # noqa: F401
+        import_keras()
 
     threading.Thread(target=work, daemon=True).start()
+
+
+@functools.cache
+def import_keras() -> None:
+    """Import Keras and TensorFlow, and keep them from slowing down every page.
+
+    After each script run Streamlit collects garbage and clears the session of a Keras that is imported: 0.4 s with
+    TensorFlow's objects in the heap, and the state of a model that another visitor's thread is just loading.
+    """
+    import keras
+
+    keras.backend.clear_session = lambda free_memory=True: None
+    gc.collect()
+    gc.freeze()
 
 
 def usable_models() -> list[library.ModelEntry]:
@@ -109,6 +124,7 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
 @st.cache_resource(max_entries=8, show_spinner="Loading the model …", hash_funcs=_BY_CHECKSUM)
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
     """Load a model once for all visitors; a new file under the same name is loaded anew."""
+    import_keras()
     return inference.load(entry.path)
 
 
