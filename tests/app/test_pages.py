@@ -1,5 +1,6 @@
 """Each page of the app, in process: what it shows, what its widgets do, and its empty and error states."""
 
+import gc
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ from colorizer import data, library, service
 from colorizer.config import get_preset
 from colorizer.data import CLASS_NAMES
 from colorizer.service import training_service
+from colorizer.ui import state
 from colorizer.worker import TrainingSpec
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -56,6 +58,16 @@ app.run()
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120)
+
+
+def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_run(open_page):
+    state.import_keras()
+    import keras
+
+    before = keras.layers.Activation("relu").name
+    open_page("photo").run()  # Streamlit calls keras.backend.clear_session(), and gc.collect()
+    assert keras.layers.Activation("relu").name != before
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_start_shows_a_photo_before_and_after_by_the_model_that_learned_from_photos(open_page):

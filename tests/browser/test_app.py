@@ -91,10 +91,13 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     owner.get_by_role("button", name="Resume").click()
     expect(watcher.locator(".st-key-run").get_by_text("Paused")).to_have_count(0)
     owner.get_by_role("slider", name="Learning rate, times").press("ArrowLeft")
-    expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuenow", "3")
+    owner.wait_for_timeout(1500)  # three looks of the page at its run, by which the worker has noted it
+    owner.reload()
+    expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuetext", "0.3")
 
     owner.get_by_role("button", name="Stop and keep").click()
     owner.get_by_role("link", name="Try it on a photo").click(timeout=60_000)
+    expect(owner.get_by_role("heading", name="Your photo")).to_be_visible()
     picture = tmp_path / "mine.png"
     Image.linear_gradient("L").resize((64, 48)).save(picture)
     owner.locator("input[type=file]").set_input_files(picture)
