@@ -3,14 +3,13 @@
 import numpy as np
 import streamlit as st
 
-from colorizer import library
 from colorizer.color import as_float, gray_copy, to_uint8
 from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics
-from colorizer.ui import charts, compare, pictures, state
+from colorizer.ui import compare, live, pictures, state
 
 _PAGE_SIZE = 12
 
@@ -141,21 +140,7 @@ with side:
         f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
         f"{entry.card['epochs_done']} epochs in {entry.card['seconds']:,.0f} s on {entry.train_config.dataset}"
     )
-    try:
-        history = library.load_history(entry)
-        if history["batch_loss"]:
-            batches = list(zip(history["batch_epochs"], history["batch_loss"], strict=True))
-            validation = list(zip(history["epoch"], history["val_loss"], strict=True))
-            dark = st.context.theme.type == "dark"
-            end = max(history["batch_epochs"])
-            st.vega_lite_chart(
-                spec=charts.loss_chart((batches, validation), entry.gray_copy_loss, end, dark=dark),
-                alt=f"Loss curve of {entry.name}: training batches, validation, and the gray copy",
-            )
-        else:
-            st.caption("Solved in closed form: there is no loss curve.")
-    except (ColorizerError, KeyError, ValueError):
-        st.caption("Its loss curve cannot be read.")
+    live.show_history(entry)
     measured, where = entry.reported
     st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]

@@ -33,7 +33,7 @@ _STATES = {
 }
 _low, _high = config.LEARNING_RATE_FACTORS
 _FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
-_EIGHT, _OWN = "Eight test images", "Your picture"
+_EIGHT, _OWN = "Eight test images", "Uploaded picture"
 _LATEST = "latest"
 _LOG, _LINEAR = "Log", "Linear"
 
@@ -276,6 +276,25 @@ def _show_result(run: RunView) -> None:
         link = {"query_params": {"model": entry.name}}
         st.page_link("colorizer/ui/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link)
         st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
+
+
+def show_history(entry: library.ModelEntry) -> None:
+    """Show the loss curve that is kept with a model; one that cannot be read is said so."""
+    try:
+        history = library.load_history(entry)
+        if not history["batch_loss"]:
+            st.caption("Solved in closed form: there is no loss curve.")
+            return
+        batches = list(zip(history["batch_epochs"], history["batch_loss"], strict=True))
+        validation = list(zip(history["epoch"], history["val_loss"], strict=True))
+        dark = st.context.theme.type == "dark"
+        chart = charts.loss_chart((batches, validation), entry.gray_copy_loss, max(history["batch_epochs"]), dark=dark)
+    except (ColorizerError, KeyError, ValueError):
+        st.caption("Its loss curve cannot be read.")
+        return
+    st.vega_lite_chart(
+        spec=chart, alt=f"Loss curve of {entry.name}: training batches, smoothed, validation, and the gray copy"
+    )
 
 
 def gray_copy_loss(spec: TrainingSpec) -> float | None:

@@ -9,7 +9,7 @@ from colorizer.errors import ColorizerError, ConfigError
 from colorizer.images import SUFFIXES, cut_small
 from colorizer.runs import RunView
 from colorizer.service import training_service
-from colorizer.ui import estimate, live, runs_table, state
+from colorizer.ui import estimate, live, pictures, runs_table, state
 from colorizer.worker import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
@@ -144,6 +144,17 @@ def _show_queue() -> None:
                 st.page_link("colorizer/ui/train.py", label=label, icon=icon, query_params={"run": run.run_id})
 
 
+def _show_example(entry: library.ModelEntry | None) -> None:
+    """Say that nothing is being trained, and show how the shipped model of that preset learned."""
+    st.info("Nothing is being trained. Choose a preset and press *Start training*.", icon=":material/monitoring:")
+    images = state.load_snapshots(entry)[1] if entry else ()
+    if len(images):
+        with st.container(border=True):
+            st.markdown(f"So learned the **{entry.name}** that this app ships:")
+            pictures.show_snapshot(images[-1], f"Eight test images as {entry.name} colorizes them")
+            live.show_history(entry)
+
+
 st.title("Train")
 st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
 sources = {entry.name: entry for entry in library.list_models() if not entry.damage}
@@ -171,5 +182,5 @@ with view:
     if "run" in st.query_params:
         live.show_run(trainings)
     else:
-        st.info("Nothing is being trained. Choose a preset and press *Start training*.", icon=":material/monitoring:")
+        _show_example(sources.get(chosen))
 runs_table.show_runs(trainings)
