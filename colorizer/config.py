@@ -12,7 +12,8 @@ import platformdirs
 
 from colorizer.errors import ConfigError
 
-DATASETS = ("cifar10", "synthetic", "samples")  # what a page may offer; the command line takes paths too
+DATASETS = ("cifar10", "synthetic", "samples")
+PAGE_DATASETS = (*DATASETS, "cifar100")  # what visitors may train on; the command line takes paths too
 
 # Limits of what a visitor may ask for, in one place.
 MAX_LATENT_DIM = 512
@@ -59,10 +60,9 @@ def validate_name(name: str) -> str:
 def validate_dataset(name: str) -> str:
     """Return `name` if it can name a data set (see `data.load_dataset`), else raise `ConfigError`."""
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if name not in (*DATASETS, "cifar100") and not (path and kind in ("cifar100", "folder")):
+    if name not in PAGE_DATASETS and not (path and kind in ("cifar100", "folder")):
         raise ConfigError(
-            f"dataset must be one of {', '.join(DATASETS)}, cifar100, cifar100:FILE.npz or folder:PATH, "
-            f"received {name!r}."
+            f"dataset must be one of {', '.join(PAGE_DATASETS)}, cifar100:FILE.npz or folder:PATH, received {name!r}."
         )
     return name
 

@@ -17,6 +17,7 @@ DATASETS = {
     "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
     "synthetic": "synthetic clouds, as CIFAR-10 in mean and covariance only",
     "samples": "the 20 built-in samples",
+    "cifar100": "CIFAR-100, a hundred kinds of things; Keras fetches it once, 170 MB",
 }
 _STATES = {
     "starting": ("Getting ready", "hourglass_top", "gray"),
@@ -298,8 +299,8 @@ def show_history(entry: library.ModelEntry) -> None:
 
 
 def gray_copy_loss(spec: TrainingSpec) -> float | None:
-    """The gray copy's loss on the validation images beside a training curve; None for the target `gray`."""
-    if spec.model.target == "gray":
+    """The gray copy's loss on the validation images beside a training curve; None where it has none."""
+    if spec.model.target == "gray" or spec.train.dataset not in config.DATASETS:
         return None
     return _gray_copy_loss("validation" if spec.train.dataset == "cifar10" else "samples")
 

@@ -27,7 +27,7 @@ _SLIDERS = {
         "{:g}",
         "How far a step goes. Too far and it jumps.",
     ),
-    "train_images": ("Training images", _TRAIN_IMAGES, "{:,}", "Fewer make shorter epochs with less to learn from."),
+    "train_images": ("Training images", _TRAIN_IMAGES, "{}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
 # `unet-photo` learns from a folder of photos, which a page cannot name.
@@ -87,7 +87,7 @@ def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier:
     if st.session_state.init_from:
         st.toggle("Freeze the encoder", key="freeze_encoder", help="Only what comes after the bottleneck learns.")
     have_cifar10 = data.cifar10_status()["state"] != "missing"
-    datasets = ["cifar10", "synthetic"] if have_cifar10 else ["synthetic"]
+    datasets = ["cifar10"] * have_cifar10 + ["synthetic", "cifar100"]
     captions = [live.DATASETS[name] for name in datasets]
     st.radio("Data set", datasets, key="dataset", captions=captions, bind="query-params")
     if not have_cifar10:
