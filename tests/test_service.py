@@ -20,8 +20,7 @@ from colorizer.service import TrainingService
 from colorizer.worker import TrainingSpec
 
 SECONDS = 90  # patience, far beyond what is needed
-SCRIPT = str(Path(__file__).with_name("fake_worker.py"))
-FAKE_WORKER = (sys.executable, "-c", f"import runpy; runpy.run_path({SCRIPT!r}, run_name='__main__')")
+FAKE_WORKER = (sys.executable, "-m", "tests.fake_worker")
 needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from colorizer.service import training_service
 from colorizer.ui import state
 from colorizer.worker import TrainingSpec
 
-TESTS = Path(__file__).resolve().parents[1]
 PAGES = ("start", "gallery", "photo", "train", "how")
 
 
@@ -213,7 +211,7 @@ def test_train_starts_from_any_model_of_the_library(open_page):
 @pytest.fixture
 def fake_service(monkeypatch):
     """The server's training service, with a worker that only pretends to learn."""
-    trainings = service.TrainingService((sys.executable, str(TESTS / "fake_worker.py")))
+    trainings = service.TrainingService((sys.executable, "-m", "tests.fake_worker"))
     monkeypatch.setattr(service, "_service", trainings)
     yield trainings
     trainings.close()
