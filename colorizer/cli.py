@@ -14,10 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from colorizer import config, data, library
+from colorizer import config, data, library, tables
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ConfigError, ImageError
-from colorizer.metrics import METRICS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--figure", type=Path, metavar="FILE", help=figure)
 
     command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.", pictures, colours)
-    command.add_argument("files", nargs="+", type=Path)
+    command.add_argument("files", nargs="+", type=Path, help="pictures, or folders with some at any depth")
+    command.add_argument("--size", type=int, metavar="PIXELS", help="shorter side at which a U-Net sees a picture")
+    command.add_argument("--overwrite", action="store_true", help="make results again that are there, not skip them")
 
     add("report", _report, "Draw a model's loss curve and its reconstructions.", pictures)
     return parser
@@ -146,7 +147,7 @@ def _data(options: argparse.Namespace) -> tuple[dict, str]:
     }
     home = str(config.home())
     rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in datasets.items()]
-    text = _table(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
+    text = tables.layout(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
     return {"home": home, "datasets": datasets}, text
 
 
@@ -163,7 +164,7 @@ def _models(options: argparse.Namespace) -> tuple[dict, str]:
         origin = "shipped" if entry.shipped else "yours"
         rows.append([entry.name, entry.card["preset"] or "", str(entry.model_config.latent_dim), *errors, origin])
         result.append(about | {"shipped": entry.shipped, "card": entry.card})
-    return {"models": result}, _table(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
+    return {"models": result}, tables.layout(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
 def _train(options: argparse.Namespace) -> tuple[dict, str]:
@@ -231,9 +232,11 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     if not options.all:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
-    colorizers = [inference.load(entry.path) for entry in entries]
-    vividness = [options.vividness if not options.all or entry.vivid else None for entry in entries]
-    chosen = tqdm(list(zip(colorizers, vividness, strict=True)), unit="model", file=sys.stderr, disable=not options.all)
+    # One after the other, so that one at a time takes memory.
+    chosen = (
+        (inference.load(entry.path), options.vividness if not options.all or entry.vivid else None) for entry in entries
+    )
+    chosen = tqdm(chosen, total=len(entries), unit="model", file=sys.stderr, disable=not options.all)
     return _evaluate_photos(options, chosen) if options.photos else _evaluate_split(options, chosen)
 
 
@@ -254,12 +257,8 @@ def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dic
         colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
         for colorizer, vividness in chosen
     }
-    rows = [
-        [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
-        for name, m in measured.items()
-    ]
-    title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}\n\n"
-    return {"models": measured}, title + _table(["model", "delta_e", "gray copy", "ratio", "better"], rows)
+    title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}"
+    return {"models": measured}, f"{title}\n\n{tables.photos(measured)}"
 
 
 def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
@@ -269,78 +268,49 @@ def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict
     images = dataset.split(options.split).images
     if not len(images):
         raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    entries, measured = {}, {}
+    parameters, measured = {}, {}
     for colorizer, vividness in chosen:
         name = colorizer.entry.name
-        entries[name] = colorizer.entry
+        parameters[name] = colorizer.entry.card["parameters"]
         measured[name] = evaluation.measure(colorizer, dataset, options.split, vividness, options.strength)
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
-    first = next(iter(measured.values()))
     if not options.all:
-        (name,) = measured
-        columns = first["model"], first["gray_copy"]
-        rows = [
-            [metric, *(format(values[metric], style) for values in columns), f"{better} is better"]
-            for metric, (better, style) in METRICS.items()
-        ]
-        text = f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
-        rows = [
-            [of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"]
-            for (of, mse), gray in zip(first["classes"].items(), first["gray_copy_classes"].values(), strict=True)
-        ]
-        if rows:
-            text += "\n\n" + _table(["mse by class", name, "gray copy", "ratio"], rows)
-        kept = {key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")}
-        return {"model": name, **about, "metrics": first["model"], **kept}, text
-    baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
-    table = {name: result["model"] for name, result in measured.items()} | baselines
-    rows = []
-    for name, values in table.items():
-        parameters = f"{entries[name].card['parameters']:,}" if name in entries else "0"
-        rows.append([name, parameters, *(format(values[metric], style) for metric, (_, style) in METRICS.items())])
-    text = f"Models {title}\n\n" + _table(["model", "parameters", *METRICS], rows)
-    if first["classes"]:
-        classes = {name: result["classes"] for name, result in measured.items()}
-        classes["gray copy"] = first["gray_copy_classes"]
-        rows = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in classes.items()]
-        text += "\n\nmse by class\n\n" + _table(["model", *first["classes"]], rows)
+        ((name, result),) = measured.items()
+        kept = {key: result[key] for key in ("gray_copy", "classes", "gray_copy_classes")}
+        text = f"{name} {title}\n\n{tables.one_model(name, result)}"
+        return {"model": name, **about, "metrics": result["model"], **kept}, text
+    gray_copy = next(iter(measured.values()))["gray_copy"]
+    baselines = {"gray copy": gray_copy} | evaluation.measure_baselines(images)
+    text = f"Models {title}\n\n{tables.all_models(measured, baselines, parameters)}"
     if options.figure:
-        _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
+        metrics = {name: result["model"] for name, result in measured.items()} | baselines
+        _write_figure(plotting.metrics_chart(metrics, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"
     return {**about, "models": measured, "baselines": baselines}, text
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import inference
-    from colorizer.images import decode_image, encode_png
+    from colorizer import batch, inference
 
     library.find_model(options.name)
     _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
     colorizer.check_vividness(options.vividness)
     inference.check_strength(options.strength)
-    written: list[str] = []
-    failed: list[dict[str, str]] = []
-    for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
-        try:
-            if not path.is_file():
-                raise ImageError("There is no such file.")
-            target = options.output / f"{path.stem}.png"
-            if target.exists() and target.samefile(path):
-                raise ImageError("The result would overwrite this file. Choose another --output folder.")
-            if str(target) in written:
-                raise ImageError(f"Another file has just become {target}. Rename one of them, or colorize it apart.")
-            options.output.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(
-                encode_png(colorizer.colorize(decode_image(path.read_bytes()), options.vividness, options.strength))
-            )
-            written.append(str(target))
-        except (ColorizerError, OSError) as error:
-            failed.append({"file": str(path), "error": str(error)})
-            tqdm.write(f"{path}: {error}", file=sys.stderr)
-    text = "\n".join(written) or "Nothing was written."
-    return {"model": colorizer.entry.name, "written": written, "failed": failed}, text
+    files = batch.plan_files(options.files, options.output, options.overwrite)
+    result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
+    done = batch.colorize_files(colorizer, files, options.vividness, options.strength, options.size)
+    for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
+        if file.error:
+            result["failed"].append({"file": str(file.source), "error": file.error})
+            tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
+        else:
+            result["skipped" if file.skipped else "written"].append(str(file.target))
+    lines = list(result["written"])
+    if result["skipped"]:
+        lines.append(f"{len(result['skipped'])} were there before; --overwrite makes them again.")
+    return {"model": colorizer.entry.name, **result}, "\n".join(lines) or "Nothing was written."
 
 
 def _report(options: argparse.Namespace) -> tuple[dict, str]:
@@ -384,19 +354,3 @@ def _write_figure(figure: Any, path: Path) -> None:
         figure.savefig(path)
     except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
         raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Lay out a plain-text table; columns of numbers are set flush right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(cells, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
