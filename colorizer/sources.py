@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from colorizer.config import MAX_TRAIN_IMAGES, MAX_UPLOAD_BYTES
 from colorizer.errors import DataError, ImageError
-from colorizer.images import SUFFIXES, decode_image
+from colorizer.images import SUFFIXES, decode_image, lay_on_white
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Training, validation and test images, each uint8 of shape (N, 32, 32, 3)."""
@@ -55,7 +55,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                image = decode_image(file.read(MAX_UPLOAD_BYTES + 1))
+                image = lay_on_white(decode_image(file.read(MAX_UPLOAD_BYTES + 1)))
         except (ImageError, OSError):
             unreadable += 1
             continue

@@ -35,8 +35,8 @@ def test_every_format_and_mode_is_decoded(format, mode):
     picture = Image.fromarray(PICTURE).convert(mode)
     options = {"quality": 95} if format in ("JPEG", "WEBP") else {}
     image = images.decode_image(encode(picture, format, **options))
-    assert (image.shape, image.dtype) == ((24, 32, 3), np.uint8)
-    difference = np.abs(image.astype(int) - np.asarray(picture.convert("RGB")))
+    assert (image.shape, image.dtype) == ((24, 32, 4 if mode.endswith("A") and format in ("PNG", "TIFF") else 3), np.uint8)
+    difference = np.abs(image[..., :3].astype(int) - np.asarray(picture.convert("RGB")))
     lossless = format in ("PNG", "BMP", "TIFF") and mode not in ("CMYK", "YCbCr")
     assert difference.mean() <= (0 if lossless else 12 if mode == "1" or format == "GIF" else 4)
 
@@ -77,20 +77,22 @@ def test_a_dark_picture_of_16_bits_stays_dark(format):
     assert images.decode_image(encode(np.full((4, 4), 200, np.uint16), format)).max() <= 1
 
 
-def test_transparency_is_laid_on_white():
+def test_alpha_is_kept_and_can_be_laid_on_white():
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 1] = rgba[1, 0] = (255, 0, 0, 255)
     rgba[1, 0, 3] = 128
     image = images.decode_image(encode(rgba))
-    np.testing.assert_array_equal(image[0], [[255, 255, 255], [255, 0, 0]])
-    np.testing.assert_allclose(image[1, 0], [255, 127, 127], atol=1)
+    np.testing.assert_array_equal(image, rgba)
+    white = images.lay_on_white(image)
+    np.testing.assert_array_equal(white[0], [[255, 255, 255], [255, 0, 0]])
+    np.testing.assert_allclose(white[1, 0], [255, 127, 127], atol=1)
 
 
-def test_a_transparent_palette_colour_is_laid_on_white():
+def test_a_transparent_palette_colour_becomes_alpha():
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([10, 20, 30, 40, 50, 60])
     image = images.decode_image(encode(palette, transparency=0))
-    np.testing.assert_array_equal(image, [[[255, 255, 255], [40, 50, 60]]])
+    np.testing.assert_array_equal(image, [[[10, 20, 30, 0], [40, 50, 60, 255]]])
 
 
 def test_the_first_frame_of_an_animation_is_taken():
@@ -110,7 +112,8 @@ def _png_header(width, height):
 
 
 WHOLE = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-NO_PICTURE = "The file is not a picture this app can read. Use PNG, JPEG, WebP, BMP, TIFF or GIF".replace(".", r"\.")
+NO_PICTURE = r"The file is not a picture this app can read{}\. Use PNG, JPEG, WebP, HEIC, BMP, TIFF or GIF\."
+UNKNOWN = NO_PICTURE.format("")
 DAMAGED = "The picture is damaged and cannot be read .*Save it again and retry"
 
 
@@ -118,14 +121,14 @@ DAMAGED = "The picture is damaged and cannot be read .*Save it again and retry"
     ("content", "match"),
     [
         pytest.param(b"", "The file is empty", id="empty"),
-        pytest.param(b"Dear Sir or Madam,\n" * 20, NO_PICTURE, id="text"),
-        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_PICTURE, id="svg"),
-        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_PICTURE, id="eps"),
-        pytest.param(encode(PICTURE, "PPM"), NO_PICTURE, id="format not allowed"),
-        pytest.param(WHOLE[:20], f"{NO_PICTURE}|{DAMAGED}", id="truncated in its header"),
+        pytest.param(b"Dear Sir or Madam,\n" * 20, NO_PICTURE.format(", but a text"), id="text"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_PICTURE.format(", but an SVG drawing"), id="svg"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_PICTURE.format(", but a text"), id="eps"),
+        pytest.param(encode(PICTURE, "PPM"), UNKNOWN, id="format not allowed"),
+        pytest.param(WHOLE[:20], f"{UNKNOWN}|{DAMAGED}", id="truncated in its header"),
         pytest.param(WHOLE[: len(WHOLE) // 2], DAMAGED, id="truncated png"),
         pytest.param(encode(PICTURE, "JPEG")[:-200], DAMAGED, id="truncated jpeg"),
-        pytest.param(encode(PICTURE, "TIFF")[:-200], f"{NO_PICTURE}|{DAMAGED}", id="truncated tiff"),
+        pytest.param(encode(PICTURE, "TIFF")[:-200], f"{UNKNOWN}|{DAMAGED}", id="truncated tiff"),
         pytest.param(WHOLE[:60] + bytes(100) + WHOLE[160:], DAMAGED, id="zeros inside"),
         pytest.param(_png_header(8, 8), DAMAGED, id="no pixels"),
         pytest.param(_png_header(100_000, 100_000), "more than 50 megapixels|100000 x 100000", id="10 gigapixels"),

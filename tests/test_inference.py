@@ -101,7 +101,7 @@ def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
         ([[1, 2]], "received a list"),
         ("photo.jpg", "received a str"),
         (None, "received a NoneType"),
-        (np.zeros((4, 4, 4), np.uint8), r"must have the shape \(H, W, 3\) or \(H, W\), received \(4, 4, 4\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"the shape \(H, W, 3\), \(H, W, 4\) or \(H, W\), received \(4, 4, 2\)"),
         (np.zeros((1, 4, 4, 3), np.uint8), r"received \(1, 4, 4, 3\)"),
         (np.zeros(4, np.uint8), r"received \(4,\)"),
         (np.zeros((0, 4, 3), np.uint8), r"received \(0, 4, 3\)"),
