@@ -14,7 +14,7 @@ from colorizer.images import SUFFIXES, decode_image, encode_png
 from colorizer.inference import Colorizer
 from colorizer.storage import write_bytes
 
-_THREADS = 2  # twice as many files a second for small networks, no more with 3 or 4; large ones use all cores anyway
+_THREADS = 2  # 1.6 times as many small pictures a second with dense, no more with 3 or 4; unet uses all cores anyway
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> 
             error = f"Another file would become {target} too. Rename one of them, or colorize it apart."
         elif there in sources:
             error = f"The result would overwrite {target}, one of the files. Choose another output folder."
-        return PictureFile(file.source, target, error, there is not None and not overwrite)
+        return PictureFile(file.source, target, error, bool(there) and target.is_file() and not overwrite)
 
     return [file if file.error else settle(file) for file in found.values()]
 
@@ -107,28 +107,24 @@ def colorize_bytes(colorizer: Colorizer, content: bytes, **settings: Any) -> byt
     return encode_png(colorizer.colorize(decode_image(content), **settings))
 
 
-def _find(path: Path, output: Path) -> Iterator[PictureFile]:
+def _find(path: Path, output: Path) -> Iterable[PictureFile]:
     """The files that a given path stands for, each with its own suffix still on its target."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        yield PictureFile(path, output / path.name)
-        return
-    apart_from = _identity(output)
-    if _identity(path) == apart_from:
-        yield PictureFile(path, output, "This is the output folder. Choose another one for the results.")
-        return
-    files = []
+        return [PictureFile(path, output / path.name)]
+    results = _identity(output)
+    if _identity(path) == results:
+        return [PictureFile(path, output, "This is the output folder. Choose another one for the results.")]
+    files: list[PictureFile] = []
 
     def miss(error: OSError) -> None:
         files.append(PictureFile(Path(error.filename), output, str(error)))
 
     for folder, folders, names in os.walk(path, onerror=miss):
-        here = Path(folder)
-        folders[:] = [name for name in folders if name[0] != "." and _identity(here / name) != apart_from]
-        pictures = [here / name for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
-        files += [PictureFile(picture, output / picture.relative_to(path)) for picture in pictures]
-    yield from sorted(files, key=lambda file: file.source)
-    if not files:
-        yield PictureFile(path, output, "There are no pictures in this folder.")
+        folders[:] = [name for name in folders if name[0] != "." and _identity(Path(folder, name)) != results]
+        chosen = [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
+        files += [PictureFile(source, output / source.relative_to(path)) for source in chosen]
+    nothing = [PictureFile(path, output, "There are no pictures in this folder.")]
+    return sorted(files, key=lambda file: file.source) or nothing
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -25,19 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result, text = options.run(options)
         print(json.dumps(result, indent=2) if options.json else text, flush=True)
+        return int(bool(result.get("failed")))
     except ColorizerError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         print(f"error: {error}. Check the disk and the paths given.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 1
-    return int(bool(result.get("failed")))
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,21 +195,14 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                     bar.set_postfix(loss=f"{event.loss:.5f}", refresh=False)
                     bar.update(event.step - bar.n)  # a resumed run does not start at 0
                 elif type(event).__name__ == "Epoch":
-                    bar.write(
-                        f"epoch {event.epoch}: loss {event.loss:.5f}, validation {event.val_loss:.5f}, "
-                        f"{event.seconds:.1f} s",
-                        file=sys.stderr,
-                    )
+                    losses = f"loss {event.loss:.5f}, validation {event.val_loss:.5f}"
+                    bar.write(f"epoch {event.epoch}: {losses}, {event.seconds:.1f} s", file=sys.stderr)
 
-            entry = run_training(
-                spec,
-                show,
-                stop.is_set,
-                lambda stage: bar.write(f"{stage} ...", file=sys.stderr),
-                options.library,
-                options.replace,
-                config.home() / "checkpoints" / f"{name}.npz",
-            )
+            def tell(stage: str) -> None:
+                bar.write(f"{stage} ...", file=sys.stderr)
+
+            checkpoint = config.home() / "checkpoints" / f"{name}.npz"
+            entry = run_training(spec, show, stop.is_set, tell, options.library, options.replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
     card = entry.card
@@ -297,20 +287,22 @@ def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
     _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
     colorizer.check_vividness(options.vividness)
+    colorizer.check_size(options.size)
     inference.check_strength(options.strength)
+    settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
     files = batch.plan_files(options.files, options.output, options.overwrite)
     result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
-    done = batch.colorize_files(colorizer, files, options.vividness, options.strength, options.size)
+    done = batch.colorize_files(colorizer, files, **settings)
     for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
         if file.error:
             result["failed"].append({"file": str(file.source), "error": file.error})
             tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
         else:
             result["skipped" if file.skipped else "written"].append(str(file.target))
-    lines = list(result["written"])
+    lines = result["written"] or ["Nothing was written."]
     if result["skipped"]:
-        lines.append(f"{len(result['skipped'])} were there before; --overwrite makes them again.")
-    return {"model": colorizer.entry.name, **result}, "\n".join(lines) or "Nothing was written."
+        lines = [*lines, f"{len(result['skipped'])} skipped, which were there; --overwrite makes them again."]
+    return {"model": colorizer.entry.name, **result}, "\n".join(lines)
 
 
 def _report(options: argparse.Namespace) -> tuple[dict, str]:
@@ -324,24 +316,19 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
         predictions = evaluation.predict_split(inference.load(entry.path), samples)
     predictions = predictions.at()
 
-    def compare(shown: Any, title: str) -> Any:
-        return plotting.comparison(
-            samples.images[shown],
-            to_uint8(gray_copy(samples.images[shown])),
-            predictions.images[shown],
-            [f"mse {mse:.4f}" for mse in predictions.mse[shown]],
-            title,
-        )
-
-    curve = plotting.loss_curve(library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss)
-    worst = predictions.mse.argsort()[:-7:-1]
     figures = {
-        "loss_curve_plot": curve,
-        "results_visualization/original_vs_grayscale_vs_reconstructed": compare(
-            slice(0, 10), f"{entry.name} on the built-in samples"
-        ),
-        "results_visualization/worst": compare(worst, f"Where {entry.name} fails: its worst of the built-in samples"),
+        "loss_curve_plot": plotting.loss_curve(
+            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
+        )
     }
+    worst = predictions.mse.argsort()[:-7:-1]
+    for name, shown, title in (
+        ("original_vs_grayscale_vs_reconstructed", slice(0, 10), f"{entry.name} on the built-in samples"),
+        ("worst", worst, f"Where {entry.name} fails: its worst of the built-in samples"),
+    ):
+        originals, captions = samples.images[shown], [f"mse {mse:.4f}" for mse in predictions.mse[shown]]
+        pictures = originals, to_uint8(gray_copy(originals)), predictions.images[shown]
+        figures[f"results_visualization/{name}"] = plotting.comparison(*pictures, captions, title)
     written = [options.output / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
         _write_figure(figure, path)
