@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("data", _data, "What data is here, where, and how large.")
     command.add_argument("--download", action="store_true", help="download the official CIFAR-10 (170 MB)")
-    statistics = "compute assets/cifar10-statistics.npz from the training images"
-    command.add_argument("--write-statistics", action="store_true", help=statistics)
+    command.add_argument("--write-statistics", action="store_true", help="compute assets/cifar10-statistics.npz")
 
     add("models", _models, "The models in the library, best first.")
 
@@ -85,10 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
     command.add_argument("--dataset", default="cifar10", help="as train takes it: cifar10, folder:PATH, ...")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    photos = "measure on the photos in that folder, at their own resolution"
-    command.add_argument("--photos", type=Path, metavar="DIR", help=photos)
-    figure = "with --all, also draw the metrics (PNG, SVG, PDF)"
-    command.add_argument("--figure", type=Path, metavar="FILE", help=figure)
+    command.add_argument("--photos", type=Path, metavar="DIR", help="measure on the photos in that folder, full size")
+    command.add_argument("--figure", type=Path, metavar="FILE", help="with --all, also draw them (PNG, SVG, PDF)")
 
     command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.", pictures, colours)
     command.add_argument("files", nargs="+", type=Path, help="pictures, or folders with some at any depth")
@@ -133,15 +131,14 @@ def _data(options: argparse.Namespace) -> tuple[dict, str]:
     if options.write_statistics:
         data.save_statistics(data.compute_statistics(data.load_dataset("cifar10").train.images))
 
-    def built_in(path: Path, *files: Path) -> dict[str, Any]:
-        return {"state": "built in", "path": str(path), "bytes": sum(file.stat().st_size for file in files)}
-
-    samples = data.ASSETS / "samples"
-    datasets = {
-        "cifar10": data.cifar10_status(),
-        "samples": built_in(samples, *samples.glob("*.png")),
-        "synthetic": built_in(data.STATISTICS_PATH, *data.ASSETS.glob(data.STATISTICS_PATH.name)),
+    datasets = {"cifar10": data.cifar10_status()}
+    built_in = {
+        "samples": (data.ASSETS / "samples", "samples/*.png"),
+        "synthetic": (data.STATISTICS_PATH, "cifar10-*.npz"),
     }
+    for name, (path, files) in built_in.items():
+        size = sum(file.stat().st_size for file in data.ASSETS.glob(files))
+        datasets[name] = {"state": "built in", "path": str(path), "bytes": size}
     home = str(config.home())
     rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in datasets.items()]
     text = tables.layout(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
@@ -156,8 +153,7 @@ def _models(options: argparse.Namespace) -> tuple[dict, str]:
             rows.append([entry.name, "damaged", "", "", "", entry.damage])
             result.append(about | {"damage": entry.damage})
             continue
-        errors = [entry.metric(split) for split in ("test", "samples")]
-        errors = ["-" if mse is None else f"{mse:.5f}" for mse in errors]
+        errors = ["-" if mse is None else f"{mse:.5f}" for mse in map(entry.metric, ("test", "samples"))]
         origin = "shipped" if entry.shipped else "yours"
         rows.append([entry.name, entry.card["preset"] or "", str(entry.model_config.latent_dim), *errors, origin])
         result.append(about | {"shipped": entry.shipped, "card": entry.card})
@@ -215,69 +211,59 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import inference
+    from colorizer import evaluation, inference, plotting
 
     config.validate_dataset(options.dataset)
     entries = [entry for entry in library.list_models() if not entry.damage]
     if not options.all:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
-    # One after the other, so that one at a time takes memory.
-    chosen = (
-        (inference.load(entry.path), options.vividness if not options.all or entry.vivid else None) for entry in entries
-    )
-    chosen = tqdm(chosen, total=len(entries), unit="model", file=sys.stderr, disable=not options.all)
-    return _evaluate_photos(options, chosen) if options.photos else _evaluate_split(options, chosen)
-
-
-def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
-    from colorizer import evaluation
-    from colorizer.images import SUFFIXES, decode_image
-
-    files = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ConfigError(f"There are no pictures in {options.photos}. Name a folder with some.")
-    photos = []
-    for path in files:
-        try:
-            photos.append(decode_image(path.read_bytes()))
-        except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
-    measured = {
-        colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
-        for colorizer, vividness in chosen
-    }
-    title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}"
-    return {"models": measured}, f"{title}\n\n{tables.photos(measured)}"
-
-
-def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
-    from colorizer import evaluation, plotting
-
-    dataset = data.load_dataset(options.dataset)
-    images = dataset.split(options.split).images
-    if not len(images):
-        raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    parameters, measured = {}, {}
-    for colorizer, vividness in chosen:
-        name = colorizer.entry.name
-        parameters[name] = colorizer.entry.card["parameters"]
-        measured[name] = evaluation.measure(colorizer, dataset, options.split, vividness, options.strength)
+    if options.photos:
+        photos = _read_photos(options.photos)
+        measure = partial(evaluation.measure_photos, photos=photos)
+    else:
+        dataset = data.load_dataset(options.dataset)
+        images = dataset.split(options.split).images
+        if not len(images):
+            raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
+        measure = partial(evaluation.measure, dataset=dataset, split=options.split)
+    measured = {}
+    for entry in tqdm(entries, unit="model", file=sys.stderr, disable=not options.all):
+        vividness = options.vividness if not options.all or entry.vivid else None
+        measured[entry.name] = measure(inference.load(entry.path), vividness=vividness, strength=options.strength)
+    if options.photos:
+        title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}"
+        return {"models": measured}, f"{title}\n\n{tables.photos(measured)}"
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
     if not options.all:
         ((name, result),) = measured.items()
-        kept = {key: result[key] for key in ("gray_copy", "classes", "gray_copy_classes")}
         text = f"{name} {title}\n\n{tables.one_model(name, result)}"
-        return {"model": name, **about, "metrics": result["model"], **kept}, text
+        return {"model": name, **about, "metrics": result.pop("model"), **result}, text
     gray_copy = next(iter(measured.values()))["gray_copy"]
     baselines = {"gray copy": gray_copy} | evaluation.measure_baselines(images)
+    parameters = {entry.name: entry.card["parameters"] for entry in entries}
     text = f"Models {title}\n\n{tables.all_models(measured, baselines, parameters)}"
     if options.figure:
         metrics = {name: result["model"] for name, result in measured.items()} | baselines
         _write_figure(plotting.metrics_chart(metrics, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"
     return {**about, "models": measured, "baselines": baselines}, text
+
+
+def _read_photos(folder: Path) -> list:
+    from colorizer.images import SUFFIXES, decode_image
+
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigError(f"There are no pictures in {folder}. Name a folder with some.")
+    photos = []
+    for path in files:
+        try:
+            photos.append(decode_image(path.read_bytes()))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    return photos
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
@@ -315,16 +301,11 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     if predictions is None:
         predictions = evaluation.predict_split(inference.load(entry.path), samples)
     predictions = predictions.at()
-
-    figures = {
-        "loss_curve_plot": plotting.loss_curve(
-            library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss
-        )
-    }
-    worst = predictions.mse.argsort()[:-7:-1]
+    title = f"Learning curve of {entry.name}"
+    figures = {"loss_curve_plot": plotting.loss_curve(library.load_history(entry), title, entry.gray_copy_loss)}
     for name, shown, title in (
-        ("original_vs_grayscale_vs_reconstructed", slice(0, 10), f"{entry.name} on the built-in samples"),
-        ("worst", worst, f"Where {entry.name} fails: its worst of the built-in samples"),
+        ("original_vs_grayscale_vs_reconstructed", range(10), f"{entry.name} on the built-in samples"),
+        ("worst", predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"),
     ):
         originals, captions = samples.images[shown], [f"mse {mse:.4f}" for mse in predictions.mse[shown]]
         pictures = originals, to_uint8(gray_copy(originals)), predictions.images[shown]

@@ -1,12 +1,9 @@
 """Text tables of what was measured."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from colorizer.metrics import METRICS
 
 
-def one_model(name: str, measured: dict[str, Any]) -> str:
+def one_model(name: str, measured: dict) -> str:
     """A model beside the gray copy, by metric and by class; `measured` is what `evaluation.measure` returns."""
     both = measured["model"], measured["gray_copy"]
     rows = [
@@ -21,16 +18,8 @@ def one_model(name: str, measured: dict[str, Any]) -> str:
     return text
 
 
-def all_models(
-    measured: dict[str, dict[str, Any]], baselines: dict[str, dict[str, float]], parameters: dict[str, int]
-) -> str:
-    """Models and baselines, a row each, by metric and by class.
-
-    Args:
-        measured: for each model what `evaluation.measure` returns.
-        baselines: for each its metrics.
-        parameters: of each model, how many it has.
-    """
+def all_models(measured: dict[str, dict], baselines: dict[str, dict[str, float]], parameters: dict[str, int]) -> str:
+    """Models, as `one_model` takes them, and baselines, of which there are metrics only, a row each."""
     metrics = {name: result["model"] for name, result in measured.items()} | baselines
     rows = [
         [name, f"{parameters.get(name, 0):,}", *(format(values[key], style) for key, (_, style) in METRICS.items())]
@@ -46,7 +35,7 @@ def all_models(
     return text
 
 
-def photos(measured: dict[str, dict[str, Any]]) -> str:
+def photos(measured: dict[str, dict]) -> str:
     """Models on photos, a row each; `measured` has for each what `evaluation.measure_photos` returns."""
     rows = [
         [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
@@ -59,13 +48,7 @@ def layout(header: list[str], rows: list[list[str]]) -> str:
     """Lay out a plain-text table; columns of numbers are set flush right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(cells, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+    flush = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
+    styles = [f"{'>' if right else '<'}{width}" for width, right in zip(widths, flush, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(map(format, cells, styles)).rstrip() for cells in lines)
