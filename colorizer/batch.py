@@ -19,19 +19,12 @@ _THREADS = 2  # 1.6 times as many small pictures a second with dense, no more wi
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A file to colorize, or one that was.
-
-    Attributes:
-        source: its path.
-        target: path of the PNG file that it becomes.
-        error: why it failed, or None.
-        skipped: whether the target was there before and is kept.
-    """
+    """A file to colorize, or one that was."""
 
     source: Path
-    target: Path
-    error: str | None = None
-    skipped: bool = False
+    target: Path  # a PNG file
+    error: str | None = None  # why it failed
+    skipped: bool = False  # its target was there before and is kept
 
 
 def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> list[PictureFile]:

@@ -15,9 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from colorizer import config, data, library, tables
-from colorizer.config import ModelConfig, TrainConfig
-from colorizer.errors import ColorizerError, ConfigError, ImageError
+from colorizer import config, data, library, sources, tables
+from colorizer.errors import ColorizerError, ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--library", type=lambda text: Path(text).absolute(), metavar="DIR", help=shelf)
     command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
     group = command.add_argument_group("settings", "each overrides the preset's value")
-    for setting in (*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)):
+    for setting in (*dataclasses.fields(config.ModelConfig), *dataclasses.fields(config.TrainConfig)):
         option = "--" + setting.name.replace("_", "-")
         if setting.type is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
@@ -219,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
     if options.photos:
-        photos = _read_photos(options.photos)
+        photos = sources.load_photos(options.photos)
         measure = partial(evaluation.measure_photos, photos=photos)
     else:
         dataset = data.load_dataset(options.dataset)
@@ -242,28 +241,13 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
         return {"model": name, **about, "metrics": result.pop("model"), **result}, text
     gray_copy = next(iter(measured.values()))["gray_copy"]
     baselines = {"gray copy": gray_copy} | evaluation.measure_baselines(images)
+    metrics = {name: result["model"] for name, result in measured.items()} | baselines
     parameters = {entry.name: entry.card["parameters"] for entry in entries}
-    text = f"Models {title}\n\n{tables.all_models(measured, baselines, parameters)}"
+    text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
     if options.figure:
-        metrics = {name: result["model"] for name, result in measured.items()} | baselines
-        _write_figure(plotting.metrics_chart(metrics, f"Models {title}"), options.figure)
+        plotting.save_figure(plotting.metrics_chart(metrics, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"
     return {**about, "models": measured, "baselines": baselines}, text
-
-
-def _read_photos(folder: Path) -> list:
-    from colorizer.images import SUFFIXES, decode_image
-
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ConfigError(f"There are no pictures in {folder}. Name a folder with some.")
-    photos = []
-    for path in files:
-        try:
-            photos.append(decode_image(path.read_bytes()))
-        except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
-    return photos
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
@@ -297,10 +281,8 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
 
     entry = library.find_model(options.name)
     samples = data.load_samples()
-    predictions = evaluation.stored_predictions(entry, "samples", "test")
-    if predictions is None:
-        predictions = evaluation.predict_split(inference.load(entry.path), samples)
-    predictions = predictions.at()
+    stored = evaluation.stored_predictions(entry, "samples", "test")
+    predictions = (stored or evaluation.predict_split(inference.load(entry.path), samples)).at()
     title = f"Learning curve of {entry.name}"
     figures = {"loss_curve_plot": plotting.loss_curve(library.load_history(entry), title, entry.gray_copy_loss)}
     for name, shown, title in (
@@ -312,13 +294,5 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
         figures[f"results_visualization/{name}"] = plotting.comparison(*pictures, captions, title)
     written = [options.output / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
-        _write_figure(figure, path)
+        plotting.save_figure(figure, path)
     return {"model": entry.name, "written": list(map(str, written))}, "\n".join(map(str, written))
-
-
-def _write_figure(figure: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
-        raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error

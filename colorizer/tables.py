@@ -18,9 +18,8 @@ def one_model(name: str, measured: dict) -> str:
     return text
 
 
-def all_models(measured: dict[str, dict], baselines: dict[str, dict[str, float]], parameters: dict[str, int]) -> str:
-    """Models, as `one_model` takes them, and baselines, of which there are metrics only, a row each."""
-    metrics = {name: result["model"] for name, result in measured.items()} | baselines
+def all_models(measured: dict[str, dict], metrics: dict[str, dict[str, float]], parameters: dict[str, int]) -> str:
+    """Models, `measured` as for `one_model`, a row each, and below them whatever else has `metrics`."""
     rows = [
         [name, f"{parameters.get(name, 0):,}", *(format(values[key], style) for key, (_, style) in METRICS.items())]
         for name, values in metrics.items()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer import cli, data, inference, library
+from colorizer import cli, data, evaluation, inference, library
 from colorizer.images import decode_image, encode_png
 from colorizer.metrics import METRICS
 
@@ -133,6 +133,19 @@ def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, few_
     assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
     with Image.open(figure) as picture:
         assert min(picture.size) > 500
+
+
+def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_models, monkeypatch):
+    calls = []
+    for module, name in ((inference, "load"), (evaluation, "measure")):
+
+        def note(*args, _real=getattr(module, name), _name=name, **options):
+            calls.append(_name)
+            return _real(*args, **options)
+
+        monkeypatch.setattr(module, name, note)
+    assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
+    assert calls == ["load", "measure"] * 2
 
 
 def test_a_figure_that_cannot_be_written_gives_a_sentence(run, few_models):
