@@ -137,13 +137,12 @@ def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, few_
 
 def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_models, monkeypatch):
     calls = []
-    for module, name in ((inference, "load"), (evaluation, "measure")):
 
-        def note(*args, _real=getattr(module, name), _name=name, **options):
-            calls.append(_name)
-            return _real(*args, **options)
+    def note(name, function):
+        return lambda *args, **options: calls.append(name) or function(*args, **options)
 
-        monkeypatch.setattr(module, name, note)
+    monkeypatch.setattr(inference, "load", note("load", inference.load))
+    monkeypatch.setattr(evaluation, "measure", note("measure", evaluation.measure))
     assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
     assert calls == ["load", "measure"] * 2
 
