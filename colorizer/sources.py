@@ -73,6 +73,23 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     return np.stack([pictures[name] for name in names]), names
 
 
+def load_photos(folder: Path) -> list[np.ndarray]:
+    """Decode all pictures in a folder and its subfolders, at their own size, as `decode_image` does.
+
+    Raises:
+        ImageError: there is none, or one cannot be read.
+    """
+    photos = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            photos.append(decode_image(path.read_bytes()))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    if not photos:
+        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
+    return photos
+
+
 def _split_folder(folder: Path) -> Splits:
     """Part a folder's pictures by a hash of their names: a tenth for validation, a tenth for the test, the rest."""
     images, names = load_pictures(folder, 32)
