@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from colorizer import library
-from colorizer.color import merge_luminance, split_luminance, to_luminance, to_uint8
+from colorizer.color import split_luminance, to_luminance, to_uint8
 from colorizer.config import (
     DEFAULT_VIVIDNESS,
     MAX_PIXELS,
@@ -17,6 +17,7 @@ from colorizer.config import (
     VIVIDNESS_LEVELS,
 )
 from colorizer.errors import ConfigError, ImageError
+from colorizer.guided import apply_chroma
 from colorizer.images import resize_planes
 from colorizer.models import split_at_logits
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _BATCH = 500
-_STRIP_PIXELS = 2_000_000  # merged at a time, to bound memory on large photos
 _MODEL_SIZE = 32
 _DEFAULT_SIZES = (32, 64)  # whose mean a U-Net gives unless told, chosen on photos held out of training
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # a panorama longer than this is squeezed, to bound time and memory
@@ -223,23 +223,3 @@ def check_image(image: np.ndarray) -> np.ndarray:
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise ImageError(f"The image has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down first.")
     return image
-
-
-def apply_chroma(image: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Give an image the chroma of a smaller map, at its own luminance and resolution.
-
-    Args:
-        image: uint8 of shape (H, W, 3); only its luminance is used; or (H, W, 4), whose alpha is kept.
-        chroma: float of shape (h, w, 2), enlarged bicubically.
-
-    Returns:
-        uint8 of the shape of `image`.
-    """
-    height, width = image.shape[:2]
-    chroma = resize_planes(chroma, height, width)
-    result = image.copy()
-    rows = max(1, _STRIP_PIXELS // width)
-    for start in range(0, height, rows):
-        strip = slice(start, start + rows)
-        result[strip, :, :3] = to_uint8(merge_luminance(to_luminance(image[strip, :, :3]), chroma[strip]))
-    return result

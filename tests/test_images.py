@@ -35,7 +35,10 @@ def test_every_format_and_mode_is_decoded(format, mode):
     picture = Image.fromarray(PICTURE).convert(mode)
     options = {"quality": 95} if format in ("JPEG", "WEBP") else {}
     image = images.decode_image(encode(picture, format, **options))
-    assert (image.shape, image.dtype) == ((24, 32, 4 if mode.endswith("A") and format in ("PNG", "TIFF") else 3), np.uint8)
+    assert (image.shape, image.dtype) == (
+        (24, 32, 4 if mode.endswith("A") and format in ("PNG", "TIFF") else 3),
+        np.uint8,
+    )
     difference = np.abs(image[..., :3].astype(int) - np.asarray(picture.convert("RGB")))
     lossless = format in ("PNG", "BMP", "TIFF") and mode not in ("CMYK", "YCbCr")
     assert difference.mean() <= (0 if lossless else 12 if mode == "1" or format == "GIF" else 4)

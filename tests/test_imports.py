@@ -14,8 +14,9 @@ PACKAGE = Path(colorizer.__file__).parent
 LEVELS = (
     {"errors"},
     {"config"},
-    {"archive", "color", "images", "storage"},
-    {"sources"},
+    {"archive", "color", "storage"},
+    {"images"},
+    {"guided", "sources"},
     {"models", "linear", "data", "metrics", "plotting", "transfer"},
     {"library"},
     {"trainer", "inference"},

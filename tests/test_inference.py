@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import colorizer
-from colorizer import data, inference, library
+from colorizer import data, guided, inference, library
 from colorizer.color import chroma_bins, split_luminance, to_luminance
 from colorizer.config import ModelConfig
 from colorizer.errors import ConfigError, ImageError, ModelError
@@ -55,7 +55,7 @@ def test_only_the_luminance_of_the_input_is_used(linear):
 def test_large_photos_are_merged_in_strips_without_seams(linear, monkeypatch):
     image = _random(90, 70, 3)
     whole = linear.colorize(image)
-    monkeypatch.setattr(inference, "_STRIP_PIXELS", 700)
+    monkeypatch.setattr(guided, "_STRIP_PIXELS", 700)
     np.testing.assert_array_equal(linear.colorize(image), whole)
 
 
