@@ -12,29 +12,26 @@ _HTML = """
   <img class="after"><img class="before">
   <input type="range" min="0" max="100" value="50">
   <div class="line"><span class="handle" aria-hidden="true">◂▸</span></div>
-  <span class="label left" aria-hidden="true">Before</span><span class="label right" aria-hidden="true">After</span>
+  <span class="label" style="left: 0.5rem" aria-hidden="true">Before</span>
+  <span class="label" style="right: 0.5rem" aria-hidden="true">After</span>
 </div>
 """
 
 # The input lies over the picture, unseen; its thumb is one pixel wide, so that it is exactly under the pointer.
 _CSS = """
-.frame { position: relative; overflow: hidden; width: 100%; min-height: 3rem; min-width: 3rem;
-  aspect-ratio: var(--ratio); max-width: calc(75vh * var(--ratio)); border-radius: var(--st-base-radius);
-  background: var(--st-secondary-background-color); }
-img { position: absolute; width: 100%; height: 100%; }
+.frame { position: relative; overflow: hidden; min-width: 3rem; min-height: 3rem; aspect-ratio: var(--ratio);
+  max-width: calc(75vh * var(--ratio)); border-radius: var(--st-base-radius); }
+img, input { position: absolute; width: 100%; height: 100%; margin: 0; }
 .before { clip-path: inset(0 calc(100% - var(--at)) 0 0); }
-input { position: absolute; width: 100%; height: 100%; margin: 0; opacity: 0; appearance: none; cursor: ew-resize;
-  touch-action: pan-y; }
+input { appearance: none; opacity: 0; cursor: ew-resize; touch-action: pan-y; }
 input::-webkit-slider-thumb { appearance: none; width: 1px; height: 100%; }
 input::-moz-range-thumb { width: 1px; height: 100%; border: 0; }
 .line { position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; margin-left: -1px; background: white;
   box-shadow: 0 0 3px black; pointer-events: none; }
-.handle { position: absolute; top: 50%; left: 50%; translate: -50% -50%; padding: 0.3rem 0.45rem; line-height: 1;
-  border-radius: 1rem; background: white; color: #292524; font-size: 1.2rem; box-shadow: 0 0 4px black; letter-spacing: 0.2em;
-  text-indent: 0.2em; white-space: nowrap; }
+.handle { position: absolute; top: 50%; translate: calc(1px - 50%) -50%; padding: 0.3rem 0.5rem; border-radius: 1rem;
+  background: white; box-shadow: 0 0 4px black; color: black; font-size: 1.2rem; line-height: 1; }
 .label { position: absolute; bottom: 0.5rem; padding: 0.15rem 0.5rem; border-radius: var(--st-base-radius);
-  background: rgb(0 0 0 / 0.6); color: white; font: 0.8rem var(--st-font); pointer-events: none; }
-.left { left: 0.5rem; } .right { right: 0.5rem; }
+  background: rgb(0 0 0 / 60%); color: white; font: 0.8rem var(--st-font); pointer-events: none; }
 input:focus-visible ~ .line .handle { outline: 3px solid var(--st-primary-color); outline-offset: 2px; }
 """
 

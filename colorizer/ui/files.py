@@ -14,10 +14,11 @@ from colorizer.errors import ColorizerError
 from colorizer.library import ModelEntry
 from colorizer.ui import state
 
+Settings = tuple[float, float, int | None]  # vividness, strength, working size
 _THUMBNAIL = (192, 144)  # pixels, shown at half of that
 
 
-def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: tuple[float, float, int | None]) -> None:
+def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: Settings) -> None:
     """Colorize files, each a name and its content; the session keeps what is done until the settings change."""
     kept = st.session_state.setdefault("results", {})
     keys = [(entry.checksum, settings, hashlib.sha256(content).digest()) for _, content in files]
@@ -30,11 +31,9 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: tupl
             continue
         head.progress(number / len(files), f"{number + 1} of {len(files)}, by {entry.name}")
         try:
-            thumbnail = ImageOps.fit(
-                Image.fromarray(state.colorize(entry, content, *settings, max(_THUMBNAIL))), _THUMBNAIL
-            )
+            small = Image.fromarray(state.colorize(entry, content, *settings, 2 * max(_THUMBNAIL)))
             height, width = state.open_picture(content).shape[:2]
-            done = f"{width:,} x {height:,} pixels", np.asarray(thumbnail)
+            done = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
             results[key] = (*done, state.colorize_fully(entry, content, *settings))
         except ColorizerError as error:
             results[key] = str(error), None, None

@@ -15,7 +15,6 @@ from colorizer.ui.before_after import show_before_after
 
 _OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
 _MAX_MODELS = 6
-Settings = tuple[float, float, int | None]  # vividness, strength, working size
 
 
 def _choose_pictures() -> list[tuple[str, bytes | str]]:
@@ -49,7 +48,7 @@ def _choose_pictures() -> list[tuple[str, bytes | str]]:
     return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
 
 
-def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], Settings]:
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], files.Settings]:
     """Show what can be set; return the chosen models, and vividness, strength and working size."""
     names = [entry.name for entry in entries]
     names = st.multiselect(
@@ -88,7 +87,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
 
 
 def _show_picture(
-    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: Settings, raw: bool
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: files.Settings, raw: bool
 ) -> None:
     """Show one picture by every chosen model, beside its own colours if it has some."""
     with st.spinner("Reading the picture …"):
@@ -101,7 +100,7 @@ def _show_picture(
             with st.container(), st.spinner("Colorizing …"):
                 result = state.colorize(entry, picture, *settings)
                 show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
-                with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+                with st.container(horizontal=True, vertical_alignment="center"):
                     st.caption(f"Colorized by {entry.name}", width="content")
                     st.download_button(
                         "Download the result",
@@ -152,7 +151,7 @@ with main:
         except ColorizerError as error:
             st.error(str(error), icon=":material/broken_image:")
     else:
-        st.info("Choose a picture, or several, to see them in colour. None at hand? Take *Sample photos*.")
+        st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
         st.caption(
             f"{FORMAT_NAMES}; up to {MAX_FILES} files of {MAX_UPLOAD_BYTES // 2**20} MB and "
             f"{MAX_PIXELS // 1_000_000} megapixels each. They stay on the computer that runs this app, in memory only."

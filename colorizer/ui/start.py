@@ -18,7 +18,7 @@ st.markdown("Small neural networks learn from 45,000 tiny pictures which colours
 entries = state.usable_models()
 best = state.models_for_photos()[0]
 above = st.container()
-hero, side = st.columns([3, 2], gap="large", vertical_alignment="center")
+hero, side = st.columns([3, 2], gap="large")
 with side:
     upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):

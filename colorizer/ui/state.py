@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from colorizer import data, evaluation, images, inference, library, linear
+from colorizer import data, evaluation, guided, images, inference, library, linear
 from colorizer.color import gray_copy, to_luminance
 from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
@@ -19,6 +19,7 @@ from colorizer.service import training_service
 
 _PAGE_PIXELS = 1200  # longest side of a photo on a page
 MEASURED_PIXELS = 600  # the same, when it is measured, which takes long on larger ones
+_importing = threading.Lock()
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
 load_samples = st.cache_resource(show_spinner=False)(data.load_samples)
@@ -31,9 +32,15 @@ def warm_up() -> None:
     def work() -> None:
         time.sleep(1)  # let the browser fetch the page's pictures first
         training_service().prepare()
-        import tensorflow  # noqa: F401
+        import_tensorflow()
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow in one thread at a time: two at once can each find half of it."""
+    with _importing:
+        import tensorflow  # noqa: F401
 
 
 def usable_models() -> list[library.ModelEntry]:
@@ -113,6 +120,7 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
 )
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
     """Load a model once for all visitors; a new file under the same name is loaded anew."""
+    import_tensorflow()
     return inference.load(entry.path)
 
 
@@ -203,7 +211,7 @@ def colorize(
 ) -> np.ndarray:
     """Colorize a picture as `shrink_picture` shows it; a model without `vividness` or `size` ignores it."""
     chroma = strength * _chroma(entry, picture, vividness, size)
-    return inference.apply_chroma(shrink_picture(picture, longest), chroma)
+    return guided.apply_chroma(shrink_picture(picture, longest), chroma)
 
 
 def colorize_fully(
@@ -211,7 +219,7 @@ def colorize_fully(
 ) -> bytes:
     """Colorize a picture at its own resolution, its alpha kept, as PNG."""
     chroma = strength * _chroma(entry, picture, vividness, size)
-    return images.encode_png(inference.apply_chroma(open_picture(picture), chroma))
+    return images.encode_png(guided.apply_chroma(open_picture(picture), chroma))
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
