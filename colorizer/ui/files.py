@@ -44,7 +44,7 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: Sett
     with head.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download all as zip",
-            lambda: _zip(dict(zip(safe_names(names), pngs, strict=True))),
+            lambda: pack_zip(dict(zip(safe_names(names), pngs, strict=True))),
             file_name=f"colorized-{entry.name}.zip",
             mime="application/zip",
             icon=":material/download:",
@@ -85,7 +85,7 @@ def safe_names(names: list[str]) -> list[str]:
     return taken
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def pack_zip(files: dict[str, bytes]) -> bytes:
     """A zip of PNG files by stem, stored, as they are compressed already."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

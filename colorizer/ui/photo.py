@@ -143,6 +143,8 @@ with side:
         "Raw network output", key="raw", bind="query-params", help="Show the 32 x 32 pixels that a network made."
     )
 with main:
+    if len(chosen_pictures) < 2:
+        st.session_state.pop("results", None)
     if len(chosen_pictures) > 1:
         files.show_files(chosen_pictures, chosen[0], settings)
     elif chosen_pictures:
