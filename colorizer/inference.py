@@ -1,6 +1,7 @@
 """Colorizer: a loaded model that colorizes 32x32 batches and whole photos."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _MODEL_SIZE = 32
+_MAX_GRAPHS = 24  # kept, some 8 MB each; photos of one shape need two
 _DEFAULT_SIZES = (32, 64)  # whose mean a U-Net gives unless told, chosen on photos held out of training
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # a panorama longer than this is squeezed, to bound time and memory
 
@@ -57,15 +59,19 @@ class Colorizer:
             mirrored = read(luminance[:, :, ::-1], training=False)[:, :, ::-1]
             return (read(luminance, training=False) + mirrored) / 2
 
-        self._read = read_both if self.any_size else lambda luminance: read(luminance, training=False)
-        self._paint = lambda luminance, logits, temperature: paint(luminance, logits / temperature)
-        # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
-        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
-        self._read_small = tf.function(self._read).get_concrete_function(shape)
-        if self.vivid:
-            logits = tf.TensorSpec((None, *self._read_small.output_shapes[1:]), tf.float32)
-            temperature = tf.TensorSpec((), tf.float32)
-            self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, temperature)
+        def trace(height: int, width: int) -> tuple[Callable, Callable | None]:
+            shape = tf.TensorSpec((None, height, width, 1), tf.float32)
+            whole = read_both if self.any_size else lambda luminance: read(luminance, training=False)
+            read_graph = tf.function(whole).get_concrete_function(shape)
+            if paint is None:
+                return read_graph, None
+            logits = tf.TensorSpec((None, *read_graph.output_shapes[1:]), tf.float32)
+            soften = tf.function(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
+            return read_graph, soften.get_concrete_function(shape, logits, tf.TensorSpec((), tf.float32))
+
+        # A graph for each size met: without one a photo takes ten times as long. Tracing takes some 0.2 s.
+        self._graphs = functools.lru_cache(_MAX_GRAPHS)(trace)
+        self._graphs(_MODEL_SIZE, _MODEL_SIZE)
 
     def predict(
         self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
@@ -88,16 +94,14 @@ class Colorizer:
         """
         check_strength(strength)
         levels = self.check_vividness(vividness)
-        small = luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE)
-        read = self._read_small if small else self._read
+        read, paint = self._graphs(*luminance.shape[1:3])
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
             part = slice(start, start + _BATCH)
             batch = self._constant(luminance[part])
             answer = read(batch)
             for level, place in zip(levels, output, strict=True):
-                if self.vivid:
-                    paint = self._paint_small if small else self._paint
+                if paint:
                     place[part] = paint(batch, answer, self._constant(10.0**-level)).numpy()
                 else:
                     place[part] = answer.numpy()

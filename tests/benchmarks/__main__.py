@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from colorizer.errors import ColorizerError
 
-BENCHMARKS = ("training",)
+BENCHMARKS = ("training", "photo")
 
 
 def main() -> int:
