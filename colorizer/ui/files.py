@@ -4,21 +4,22 @@ import hashlib
 import io
 import re
 import zipfile
+from functools import partial
 from pathlib import PurePath
 
 import numpy as np
 import streamlit as st
 from PIL import Image, ImageOps
+from streamlit.delta_generator import DeltaGenerator
 
 from colorizer.errors import ColorizerError
 from colorizer.library import ModelEntry
 from colorizer.ui import state
 
-Settings = tuple[float, float, int | None]  # vividness, strength, working size
 _THUMBNAIL = (192, 144)  # pixels, shown at half of that
 
 
-def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: Settings) -> None:
+def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> None:
     """Colorize files, each a name and its content; the session keeps what is done until the settings change."""
     kept = st.session_state.setdefault("results", {})
     keys = [(entry.checksum, settings, hashlib.sha256(content).digest()) for _, content in files]
@@ -31,31 +32,32 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: Sett
             continue
         head.progress(number / len(files), f"{number + 1} of {len(files)}, by {entry.name}")
         try:
-            small = Image.fromarray(state.colorize(entry, content, *settings, 2 * max(_THUMBNAIL)))
+            small = Image.fromarray(state.colorize(entry, content, settings, 2 * max(_THUMBNAIL)))
             height, width = state.open_picture(content).shape[:2]
-            done = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
-            results[key] = (*done, state.colorize_fully(entry, content, *settings))
+            shown = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
+            results[key] = (*shown, state.colorize_fully(entry, content, settings))
         except ColorizerError as error:
             results[key] = str(error), None, None
         _show_row(row, name, content, results[key])
 
-    names = [name for (name, _), key in zip(files, keys, strict=True) if results[key][2]]
-    pngs = [results[key][2] for key in keys if results[key][2]]
+    done = [(name, results[key][2]) for (name, _), key in zip(files, keys, strict=True) if results[key][2]]
     with head.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download all as zip",
-            lambda: pack_zip(dict(zip(safe_names(names), pngs, strict=True))),
+            partial(pack_zip, done),
             file_name=f"colorized-{entry.name}.zip",
             mime="application/zip",
             icon=":material/download:",
             type="primary",
             on_click="ignore",
-            disabled=not pngs,
+            disabled=not done,
         )
-        st.caption(f"{len(pngs)} of {len(files)} colorized by {entry.name}", width="content")
+        st.caption(f"{len(done)} of {len(files)} colorized by {entry.name}", width="content")
 
 
-def _show_row(row, name: str, content: bytes, result: tuple[str, np.ndarray | None, bytes | None] | None) -> None:
+def _show_row(
+    row: DeltaGenerator, name: str, content: bytes, result: tuple[str, np.ndarray | None, bytes | None] | None
+) -> None:
     """Show a file's thumbnail, name, size and state; `result` is its size or what is wrong, thumbnail and PNG."""
     text, thumbnail, _ = result or ("Waiting …", None, None)
     alt = "" if thumbnail is None else f"{name}, colorized"
@@ -65,8 +67,7 @@ def _show_row(row, name: str, content: bytes, result: tuple[str, np.ndarray | No
         st.image(thumbnail, width=_THUMBNAIL[0] // 2, alt=alt)
         with st.container(width="stretch", gap=None):
             st.text(name)
-            failed = bool(result) and result[2] is None
-            if failed:
+            if result and result[2] is None:
                 st.error(text, icon=":material/broken_image:")
             else:
                 st.caption(f"{len(content) / 1024:,.0f} KB · {text}{' · :material/check: Done' if result else ''}")
@@ -85,10 +86,10 @@ def safe_names(names: list[str]) -> list[str]:
     return taken
 
 
-def pack_zip(files: dict[str, bytes]) -> bytes:
-    """A zip of PNG files by stem, stored, as they are compressed already."""
+def pack_zip(files: list[tuple[str, bytes]]) -> bytes:
+    """A zip of PNG files, each given as a name and its content; stored, as they are compressed already."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for stem, png in files.items():
+        for stem, (_, png) in zip(safe_names([name for name, _ in files]), files, strict=True):
             archive.writestr(f"{stem}.png", png)
     return buffer.getvalue()

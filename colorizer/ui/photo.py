@@ -10,17 +10,18 @@ from colorizer.color import gray_copy, to_uint8
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
 from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, tile_rows
+from colorizer.metrics import gray_copy_metrics
 from colorizer.ui import files, pictures, state
 from colorizer.ui.before_after import show_before_after
 
 _OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
-_MAX_MODELS = 6
 
 
 def _choose_pictures() -> list[tuple[str, bytes | str]]:
     """Show the sources; return each picture's title, and its content or name."""
-    sources = (_OWN, _CAMERA, _SAMPLE)
-    source = st.segmented_control("Picture", sources, default=_OWN, required=True, key="source", bind="query-params")
+    source = st.segmented_control(
+        "Picture", (_OWN, _CAMERA, _SAMPLE), default=_OWN, required=True, key="source", bind="query-params"
+    )
     if source == _SAMPLE:
         name = st.pills(
             "Sample photos",
@@ -48,18 +49,19 @@ def _choose_pictures() -> list[tuple[str, bytes | str]]:
     return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
 
 
-def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], files.Settings]:
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
     """Show what can be set; return the chosen models, and vividness, strength and working size."""
     names = [entry.name for entry in entries]
     names = st.multiselect(
         "Models",
         names,
         default=names[:1],
-        max_selections=_MAX_MODELS,
+        max_selections=6,
         wrap=True,
         key="model",
         bind="query-params",
-        help="Several are shown side by side. First those that learned from photos, then by their error.",
+        help="Several are shown side by side. First those that learned from photos, then by their error. "
+        "Several files are colorized by the first.",
     )
     chosen = [entry for entry in entries if entry.name in names] or entries[:1]
     vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
@@ -87,7 +89,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
 
 
 def _show_picture(
-    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: files.Settings, raw: bool
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
 ) -> None:
     """Show one picture by every chosen model, beside its own colours if it has some."""
     with st.spinner("Reading the picture …"):
@@ -98,13 +100,13 @@ def _show_picture(
     with st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280):
         for entry in chosen:
             with st.container(), st.spinner("Colorizing …"):
-                result = state.colorize(entry, picture, *settings)
+                result = state.colorize(entry, picture, settings)
                 show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.caption(f"Colorized by {entry.name}", width="content")
                     st.download_button(
                         "Download the result",
-                        partial(state.colorize_fully, entry, picture, *settings),
+                        partial(state.colorize_fully, entry, picture, settings),
                         file_name=f"{stem}-{entry.name}.png",
                         mime="image/png",
                         icon=":material/download:",
@@ -125,10 +127,11 @@ def _show_picture(
         )
     height, width = state.open_picture(picture).shape[:2]
     st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
-    if not was_gray:
+    truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
+    if not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
         with st.spinner("Measuring …"):
-            measured = {entry.name: state.measure(entry, picture, *settings) for entry in chosen}
-            measured["gray copy"] = state.measure(None, picture)
+            measured = {entry.name: state.measure(entry, picture, settings) for entry in chosen}
+        measured["gray copy"] = gray_copy_metrics(truth[None])
         st.markdown(f"**Against the original**, at {state.MEASURED_PIXELS} pixels on the longer side")
         st.markdown(pictures.metrics_table(measured))
 

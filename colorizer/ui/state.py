@@ -161,6 +161,11 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
     return linear.solve(statistics.mean, statistics.factors, "rgb")
 
 
+Settings = tuple[float, float, int | None]
+"""Vividness, strength and working size; a model without one of them ignores it."""
+DEFAULT_SETTINGS: Settings = (DEFAULT_VIVIDNESS, 1.0, None)
+
+
 # A picture is the content of a file, or the name of a sample photo; hashed whole, unlike a large array.
 @st.cache_resource(max_entries=2, show_spinner=False)
 def open_picture(picture: bytes | str) -> np.ndarray:
@@ -181,8 +186,9 @@ def has_working_size(entry: library.ModelEntry) -> bool:
     return entry.model_config.architecture == "unet"
 
 
-def _chroma(entry: library.ModelEntry, picture: bytes | str, vividness: float, size: int | None) -> np.ndarray:
+def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> np.ndarray:
     """Chroma at the working size; of a sample photo as it was saved with the model, if it was: then no TensorFlow."""
+    vividness, strength, size = settings
     size = size if has_working_size(entry) else None
     chroma = None
     if isinstance(picture, str) and size is None:
@@ -190,7 +196,7 @@ def _chroma(entry: library.ModelEntry, picture: bytes | str, vividness: float, s
             chroma = library.load_arrays(entry, "predictions.npz")[f"photo_{picture}"]
     if chroma is None:
         chroma = _predict_chroma(entry, picture, size)
-    return chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma
+    return strength * (chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
@@ -202,24 +208,15 @@ def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int |
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def colorize(
-    entry: library.ModelEntry,
-    picture: bytes | str,
-    vividness: float = DEFAULT_VIVIDNESS,
-    strength: float = 1.0,
-    size: int | None = None,
-    longest: int = _PAGE_PIXELS,
+    entry: library.ModelEntry, picture: bytes | str, settings: Settings = DEFAULT_SETTINGS, longest: int = _PAGE_PIXELS
 ) -> np.ndarray:
-    """Colorize a picture as `shrink_picture` shows it; a model without `vividness` or `size` ignores it."""
-    chroma = strength * _chroma(entry, picture, vividness, size)
-    return guided.apply_chroma(shrink_picture(picture, longest), chroma)
+    """Colorize a picture as `shrink_picture` shows it."""
+    return guided.apply_chroma(shrink_picture(picture, longest), _chroma(entry, picture, settings))
 
 
-def colorize_fully(
-    entry: library.ModelEntry, picture: bytes | str, vividness: float, strength: float, size: int | None
-) -> bytes:
+def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> bytes:
     """Colorize a picture at its own resolution, its alpha kept, as PNG."""
-    chroma = strength * _chroma(entry, picture, vividness, size)
-    return images.encode_png(guided.apply_chroma(open_picture(picture), chroma))
+    return images.encode_png(guided.apply_chroma(open_picture(picture), _chroma(entry, picture, settings)))
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
@@ -230,8 +227,7 @@ def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: floa
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def measure(entry: library.ModelEntry | None, picture: bytes | str, *settings: float | None) -> dict[str, float]:
-    """Metrics of `colorize` with the same settings against the picture's own colours; of the gray copy for None."""
-    truth = shrink_picture(picture, MEASURED_PIXELS)
-    result = gray_copy(truth) if entry is None else colorize(entry, picture, *settings, MEASURED_PIXELS)
-    return compute_metrics(result[None], truth[None])
+def measure(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> dict[str, float]:
+    """Metrics of what a model makes of a picture, against its own colours."""
+    result = colorize(entry, picture, settings, MEASURED_PIXELS)
+    return compute_metrics(result[None], shrink_picture(picture, MEASURED_PIXELS)[None])

@@ -114,6 +114,14 @@ def test_colours_of_the_upload_stand_beside_it_with_the_metrics(open_page):
     assert "| `colorfulness`  | " in texts(app)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (1, 3000), (3000, 1), (20, 3000)])
+def test_pictures_too_small_to_be_measured_are_still_shown(open_page, shape):
+    content = encode(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
+    app = upload(open_page("photo", model="linear"), ("thin.png", content))
+    assert len(sliders(app)) == 1 and not app.error
+    assert "gray copy" not in texts(app)
+
+
 def test_vividness_is_offered_to_the_models_that_have_it_and_working_size_to_unets(open_page):
     offered = {}
     for name in ("linear", "unet", "unet-vivid"):
@@ -152,7 +160,7 @@ def test_the_raw_output_of_the_network_is_shown_on_demand(open_page):
 def test_the_result_has_the_full_resolution_the_luminance_and_the_alpha_of_the_picture(open_page):
     open_page("photo")  # caches are empty
     rgba = np.random.default_rng(0).integers(0, 256, (1500, 40, 4), np.uint8)
-    result = decode_image(state.colorize_fully(ENTRIES["linear"], encode(rgba), 0.4, 1.0, None))
+    result = decode_image(state.colorize_fully(ENTRIES["linear"], encode(rgba), state.DEFAULT_SETTINGS))
     assert result.shape == rgba.shape
     np.testing.assert_array_equal(result[..., 3], rgba[..., 3])
     assert np.abs(to_luminance(result[..., :3]) - to_luminance(rgba[..., :3])).max() <= 1 / 255 + 1e-6
@@ -203,7 +211,7 @@ def test_names_in_the_zip_are_safe_and_unique(names, safe):
 
 
 def test_the_zip_holds_the_results_stored(open_page):
-    with zipfile.ZipFile(io.BytesIO(files.pack_zip({"a": GRAY, "b": COLOURS}))) as archive:
+    with zipfile.ZipFile(io.BytesIO(files.pack_zip([("a.jpg", GRAY), ("b.png", COLOURS)]))) as archive:
         assert {info.filename: info.compress_type for info in archive.infolist()} == {
             "a.png": zipfile.ZIP_STORED,
             "b.png": zipfile.ZIP_STORED,
