@@ -11,7 +11,7 @@ from colorizer.images import resize_planes
 
 # Variance of luminance well below which a box counts as flat. It and the boxes' size were chosen by the error of true
 # chroma, made small and brought up again, on photos held out of training.
-_EPSILON = 0.004
+_EPSILON = 0.002
 _SMOOTH = 4  # so many times the small map's size is reached bicubically, the rest bilinearly, which is quicker
 _STRIP_PIXELS = 2**18  # merged at a time, which bounds memory
 

@@ -20,6 +20,7 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _OTHER_FILES = (  # what else people try, by what stands in its first bytes
     (b"<svg", "an SVG drawing"),
     (b"%pdf", "a PDF document"),
+    (b"ftyphei", "a damaged HEIC picture"),
     (b"ftypavif", "an AVIF picture"),
     (b"ftyp", "a video"),
     (b"\x1aE\xdf\xa3".lower(), "a video"),
