@@ -30,7 +30,7 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: stat
     for number, ((name, content), key, row) in enumerate(zip(files, keys, rows, strict=True)):
         if key in results:
             continue
-        head.progress(number / len(files), f"{number + 1} of {len(files)}, by {entry.name}")
+        head.progress(number / len(files), f"Colorizing {number + 1} of {len(files)} with {entry.name} …")
         try:
             small = Image.fromarray(state.colorize(entry, content, settings, 2 * max(_THUMBNAIL)))
             height, width = state.open_picture(content).shape[:2]

@@ -19,72 +19,41 @@ _OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
 
 def _choose_pictures() -> list[tuple[str, bytes | str]]:
     """Show the sources; return each picture's title, and its content or name."""
-    source = st.segmented_control(
-        "Picture", (_OWN, _CAMERA, _SAMPLE), default=_OWN, required=True, key="source", bind="query-params"
-    )
+    sources = (_OWN, _CAMERA, _SAMPLE)
+    source = st.segmented_control("Picture", sources, default=_OWN, required=True, key="source", bind="query-params")
     if source == _SAMPLE:
-        name = st.pills(
-            "Sample photos",
-            list(PHOTOS),
-            default=next(iter(PHOTOS)),
-            required=True,
-            format_func=str.capitalize,
-            key="photo",
-            bind="query-params",
-            label_visibility="collapsed",
-            wrap=True,
-        )
+        names = list(PHOTOS)
+        name = st.pills(_SAMPLE, names, default=names[0], required=True, wrap=True, key="photo", bind="query-params")
         return [(PHOTOS[name], name)]
     if source == _CAMERA:
         shot = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
         return [("camera.jpg", shot.getvalue())] if shot else []
-    uploads = st.file_uploader(
-        "Drop pictures here, gray or in colour",
-        type=[suffix[1:] for suffix in SUFFIXES],
-        accept_multiple_files=True,
-        key="upload",
-    )
+    label = "Drop pictures here, gray or in colour"
+    uploads = st.file_uploader(label, type=SUFFIXES, accept_multiple_files=True, key="upload")
     if len(uploads) > MAX_FILES:
         st.warning(f"These are {len(uploads)} files; the first {MAX_FILES} are taken.", icon=":material/warning:")
     return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
 
 
 def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
-    """Show what can be set; return the chosen models, and vividness, strength and working size."""
-    names = [entry.name for entry in entries]
+    """Show what can be set; return the chosen models and the settings."""
+    by_name = {entry.name: entry for entry in entries}
+    about = "Several are shown side by side; several files are colorized by the first of them."
     names = st.multiselect(
-        "Models",
-        names,
-        default=names[:1],
-        max_selections=6,
-        wrap=True,
-        key="model",
-        bind="query-params",
-        help="Several are shown side by side. First those that learned from photos, then by their error. "
-        "Several files are colorized by the first.",
+        "Models", by_name, entries[0].name, key="model", help=about, max_selections=6, wrap=True, bind="query-params"
     )
-    chosen = [entry for entry in entries if entry.name in names] or entries[:1]
+    chosen = [by_name[name] for name in names] or entries[:1]
     vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
-    strength = st.slider(
-        "Strength",
-        0.0,
-        MAX_STRENGTH,
-        1.0,
-        0.1,
-        key="strength",
-        bind="query-params",
-        help="Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder.",
-    )
+    about = "Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder."
+    strength = st.slider("Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, key="strength", help=about, bind="query-params")
     size = "auto"
     if any(map(state.has_working_size, chosen)):
-        size = st.select_slider(
-            "Working size",
-            ["auto", *map(str, WORKING_SIZES)],
-            key="size",
-            bind="query-params",
-            help="Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
-            "large for those of small things. Auto is the mean of 32 and 64.",
+        sizes = ["auto", *map(str, WORKING_SIZES)]
+        about = (
+            "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
+            "large for those of small things. Auto is the mean of 32 and 64."
         )
+        size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
     return chosen, (vividness, strength, None if size == "auto" else int(size))
 
 

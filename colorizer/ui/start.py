@@ -20,7 +20,7 @@ best = state.models_for_photos()[0]
 above = st.container()
 hero, side = st.columns([3, 2], gap="large")
 with side:
-    upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")
+    upload = st.file_uploader("Drop your own", type=SUFFIXES, key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
