@@ -66,10 +66,12 @@ def _show_picture(
     gray = to_uint8(gray_copy(colours))
     was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
     stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
-    with st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280):
-        for entry in chosen:
-            with st.container(), st.spinner("Colorizing …"):
-                result = state.colorize(entry, picture, settings)
+    grid = st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280)
+    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
+        results = [state.colorize(entry, picture, settings) for entry in chosen]
+    with grid:
+        for entry, result in zip(chosen, results, strict=True):
+            with st.container():
                 show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.caption(f"Colorized by {entry.name}", width="content")

@@ -33,7 +33,7 @@ with hero:
             picture, title = upload.getvalue(), upload.name
         except ColorizerError as error:
             st.error(str(error), icon=":material/broken_image:")
-    with st.spinner("Colorizing …"):
+    with side, st.spinner("Colorizing …"):
         photo, after = state.shrink_picture(picture), state.colorize(best, picture)
     show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
     st.caption(f"{title}, colorized by {best.name}. Move the line across the picture.")
