@@ -1,7 +1,7 @@
 """Colorizer: a loaded model that colorizes 32x32 batches and whole photos."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _MODEL_SIZE = 32
-_MAX_GRAPHS = 24  # kept, some 8 MB each; photos of one shape need two
 _DEFAULT_SIZES = (32, 64)  # whose mean a U-Net gives unless told, chosen on photos held out of training
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # a panorama longer than this is squeezed, to bound time and memory
 
@@ -46,6 +45,7 @@ class Colorizer:
     """
 
     def __init__(self, model: "keras.Model", entry: library.ModelEntry | None) -> None:
+        import keras
         import tensorflow as tf
 
         self.entry = entry
@@ -59,19 +59,17 @@ class Colorizer:
             mirrored = read(luminance[:, :, ::-1], training=False)[:, :, ::-1]
             return (read(luminance, training=False) + mirrored) / 2
 
-        def trace(height: int, width: int) -> tuple[Callable, Callable | None]:
-            shape = tf.TensorSpec((None, height, width, 1), tf.float32)
-            whole = read_both if self.any_size else lambda luminance: read(luminance, training=False)
-            read_graph = tf.function(whole).get_concrete_function(shape)
-            if paint is None:
-                return read_graph, None
-            logits = tf.TensorSpec((None, *read_graph.output_shapes[1:]), tf.float32)
+        whole = read_both if self.any_size else lambda luminance: read(luminance, training=False)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.UpSampling2D):  # which Keras traces for a size that it knows only
+                layer.call = functools.partial(_double, method=layer.interpolation)
+        side = None if self.any_size else _MODEL_SIZE
+        shape = tf.TensorSpec((None, side, side, 1), tf.float32)
+        self._read, self._paint = tf.function(whole).get_concrete_function(shape), None
+        if self.vivid:
+            logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
             soften = tf.function(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
-            return read_graph, soften.get_concrete_function(shape, logits, tf.TensorSpec((), tf.float32))
-
-        # A graph for each size met: without one a photo takes ten times as long. Tracing takes some 0.2 s.
-        self._graphs = functools.lru_cache(_MAX_GRAPHS)(trace)
-        self._graphs(_MODEL_SIZE, _MODEL_SIZE)
+            self._paint = soften.get_concrete_function(shape, logits, tf.TensorSpec((), tf.float32))
 
     def predict(
         self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
@@ -94,15 +92,14 @@ class Colorizer:
         """
         check_strength(strength)
         levels = self.check_vividness(vividness)
-        read, paint = self._graphs(*luminance.shape[1:3])
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
             part = slice(start, start + _BATCH)
             batch = self._constant(luminance[part])
-            answer = read(batch)
+            answer = self._read(batch)
             for level, place in zip(levels, output, strict=True):
-                if paint:
-                    place[part] = paint(batch, answer, self._constant(10.0**-level)).numpy()
+                if self._paint:
+                    place[part] = self._paint(batch, answer, self._constant(10.0**-level)).numpy()
                 else:
                     place[part] = answer.numpy()
         if strength != 1:
@@ -200,6 +197,12 @@ class Colorizer:
         """
         luminance = resize_planes(to_luminance(check_image(image)[..., :3]), _MODEL_SIZE, _MODEL_SIZE)
         return to_uint8(self.predict(np.clip(luminance, 0, 1)[None], vividness)[0])
+
+
+def _double(planes: "tf.Tensor", method: str) -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.image.resize(planes, 2 * tf.shape(planes)[1:3], method)
 
 
 def load(name_or_path: str | Path) -> Colorizer:

@@ -210,7 +210,7 @@ def test_a_model_that_is_not_convolutional_has_no_working_size(linear, vivid):
 
 def test_vividness_goes_from_the_mean_of_the_bins_to_the_likeliest(vivid, samples):
     luminance = to_luminance(samples.images)[:2]
-    logits = vivid._graphs(32, 32)[0](keras.ops.convert_to_tensor(luminance)).numpy()
+    logits = vivid._read(keras.ops.convert_to_tensor(luminance)).numpy()
     centres, _ = chroma_bins(data.load_statistics().shares, 32)
     for vividness in (0, 0.4, 1):
         heated = logits / 10**-vividness
@@ -228,8 +228,8 @@ def test_several_values_of_vividness_run_the_network_once(vivid, samples, monkey
     luminance = to_luminance(samples.images)
     expected = [vivid.predict(luminance, level) for level in (0, 0.5, 1)]
     calls = []
-    read, paint = vivid._graphs(32, 32)
-    monkeypatch.setattr(vivid, "_graphs", lambda *_: (lambda batch: calls.append(1) or read(batch), paint))
+    read = vivid._read
+    monkeypatch.setattr(vivid, "_read", lambda batch: calls.append(1) or read(batch))
     np.testing.assert_array_equal(vivid.predict(luminance, (0, 0.5, 1)), expected)
     assert calls == [1]
     assert np.abs(expected[0] - expected[2]).max() > 0.01
