@@ -60,7 +60,7 @@ def decode_image(data: bytes) -> np.ndarray:
                     f"The picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels. "
                     "Scale it down and try again."
                 )
-            if picture.format == "JPEG" and data.count(_START_OF_SCAN) * width * height > _MAX_SCANNED_PIXELS:
+            if picture.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) * width * height > _MAX_SCANNED_PIXELS:
                 raise ImageError("The JPEG picture has more scans than any camera writes. Save it again and retry.")
             if len(picture.info.get("exif") or b"") > _MAX_EXIF_BYTES:
                 del picture.info["exif"]

@@ -185,6 +185,16 @@ def test_the_first_frame_of_an_animation_is_taken():
     np.testing.assert_array_equal(image, np.broadcast_to(np.uint8([255, 0, 0]), (4, 5, 3)))
 
 
+def test_the_first_of_several_pictures_in_a_jpeg_is_taken():
+    content = encode(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 24))], quality=95)
+    assert np.abs(images.decode_image(content).astype(int) - PICTURE).mean() < 4
+
+
+def test_the_first_page_of_a_tiff_is_taken():
+    content = encode(PICTURE, "TIFF", save_all=True, append_images=[Image.new("RGB", (5, 4))])
+    np.testing.assert_array_equal(images.decode_image(content), PICTURE)
+
+
 def _chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
