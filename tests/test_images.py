@@ -106,6 +106,12 @@ def test_exif_of_many_megabytes_is_left_out():
     np.testing.assert_array_equal(images.decode_image(encode(PICTURE, exif=exif)), PICTURE)
 
 
+def test_exif_with_a_damaged_tag_does_not_matter():
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIIHHIII", 8, 2, 0x10E, 2, 9999, 8, 0x112, 3, 1, 6, 0)
+    image = images.decode_image(encode(PICTURE, "PNG", exif=exif))
+    np.testing.assert_array_equal(image, ORIENTATIONS[6](PICTURE))
+
+
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RED_AND_GREEN_SWAPPED = SRGB.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ").replace(b"swap", b"gXYZ")
 
@@ -156,6 +162,19 @@ def test_gray_of_16_bits_is_scaled(format):
     np.testing.assert_array_equal(image, np.repeat(PICTURE[..., :1], 3, axis=-1))
 
 
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_colour_of_16_bits_is_scaled(colour_type, channels):
+    values = np.arange(24 * 32 * channels, dtype=np.uint16).reshape(24, 32, channels) * 20
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 32, 24, 16, colour_type, 0, 0, 0)
+    parts = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b"")
+    image = images.decode_image(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    if channels == 2:
+        values = values[..., [0, 0, 0, 1]]
+    assert image.shape == values.shape
+    assert np.abs(image - values / 257).max() <= 1
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_a_dark_picture_of_16_bits_stays_dark(format):
     assert images.decode_image(encode(np.full((4, 4), 200, np.uint16), format)).max() <= 1
@@ -183,6 +202,16 @@ def test_the_first_frame_of_an_animation_is_taken():
     frames = [Image.new("RGB", (5, 4), color) for color in ("red", "blue")]
     image = images.decode_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(image, np.broadcast_to(np.uint8([255, 0, 0]), (4, 5, 3)))
+
+
+def test_the_first_of_several_pictures_in_a_jpeg_is_taken():
+    content = encode(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 24))], quality=95)
+    assert np.abs(images.decode_image(content).astype(int) - PICTURE).mean() < 4
+
+
+def test_the_first_page_of_a_tiff_is_taken():
+    content = encode(PICTURE, "TIFF", save_all=True, append_images=[Image.new("RGB", (5, 4))])
+    np.testing.assert_array_equal(images.decode_image(content), PICTURE)
 
 
 def _chunk(kind, content):

@@ -113,6 +113,14 @@ def test_two_threads_give_what_one_gives(linear):
         np.testing.assert_array_equal(result, linear.colorize(image))
 
 
+def test_sizes_first_met_in_several_threads_give_what_one_gives(vivid):
+    photos = [_random(40, 40 + 10 * n, 3) for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(vivid.colorize, photos))
+    for result, photo in zip(together, photos, strict=True):
+        np.testing.assert_array_equal(result, vivid.colorize(photo))
+
+
 def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
     from colorizer.models import build_model
 
