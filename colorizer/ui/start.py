@@ -3,14 +3,21 @@
 import streamlit as st
 
 from colorizer.color import gray_copy, to_uint8
-from colorizer.config import default_name, get_preset
+from colorizer.config import DEFAULT_VIVIDNESS, default_name, get_preset
 from colorizer.errors import ColorizerError
 from colorizer.images import PHOTOS, SUFFIXES
 from colorizer.ui import live, pictures, state
 from colorizer.ui.before_after import show_before_after
 from colorizer.worker import TrainingSpec
 
-_HERO = "astronaut"
+_HERO = "chelsea"
+_BOLD = 1.4  # its colours; what the network itself answers is paler
+_LINKS = {
+    "gallery": ("Browse test images, best and worst", "grid_view"),
+    "photo": ("Colorize your own pictures", "photo_camera"),
+    "train": ("Train a network yourself", "model_training"),
+    "how": ("See how it works", "school"),
+}
 
 st.title("Gray pictures, back in colour")
 st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
@@ -25,6 +32,9 @@ with side:
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
         live.start_run(TrainingSpec(default_name(preset.name), preset.model, train, preset.name))
+    st.space("small")
+    for page, (label, icon) in _LINKS.items():
+        st.page_link(f"colorizer/ui/{page}.py", label=label, icon=f":material/{icon}:")
 with hero:
     picture, title = _HERO, PHOTOS[_HERO]
     if upload is not None:
@@ -34,9 +44,10 @@ with hero:
         except ColorizerError as error:
             st.error(str(error), icon=":material/broken_image:")
     with side, st.spinner("Colorizing …"):
-        photo, after = state.shrink_picture(picture), state.colorize(best, picture)
+        settings = (DEFAULT_VIVIDNESS, _BOLD, None)
+        photo, after = state.shrink_picture(picture), state.colorize(best, picture, settings)
     show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
-    st.caption(f"{title}, colorized by {best.name}. Move the line across the picture.")
+    st.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
 if "run" in st.query_params:
     with above:
         live.show_run()
