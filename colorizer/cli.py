@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=int, metavar="PIXELS", help="shorter side at which a U-Net sees a picture")
     command.add_argument("--overwrite", action="store_true", help="make results again that are there, not skip them")
 
-    add("report", _report, "Draw a model's loss curve and its reconstructions.", pictures)
+    add("report", _report, "Draw a model's loss curve, its reconstructions, and how it learned.", pictures)
     return parser
 
 
@@ -283,8 +283,9 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     samples = data.load_samples()
     stored = evaluation.stored_predictions(entry, "samples", "test")
     predictions = (stored or evaluation.predict_split(inference.load(entry.path), samples)).at()
+    history = library.load_history(entry)
     title = f"Learning curve of {entry.name}"
-    figures = {"loss_curve_plot": plotting.loss_curve(library.load_history(entry), title, entry.gray_copy_loss)}
+    figures = {"loss_curve_plot": plotting.loss_curve(history, title, entry.gray_copy_loss)}
     for name, shown, title in (
         ("original_vs_grayscale_vs_reconstructed", range(10), f"{entry.name} on the built-in samples"),
         ("worst", predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"),
@@ -295,4 +296,10 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
     written = [options.output / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
         plotting.save_figure(figure, path)
+    if history["batch_loss"]:
+        snapshots = library.load_arrays(entry, "snapshots.npz")
+        originals = samples.images[list(data.SNAPSHOT_SAMPLES)]
+        rows = to_uint8(gray_copy(originals)), originals
+        written.append(options.output / "training.webp")
+        plotting.save_training_animation(written[-1], history, snapshots["epochs"], snapshots["images"], rows)
     return {"model": entry.name, "written": list(map(str, written))}, "\n".join(map(str, written))

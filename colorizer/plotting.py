@@ -1,9 +1,11 @@
 """Matplotlib figures from arrays and dicts; no pyplot, whose state is shared between threads."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from colorizer.errors import ConfigError
@@ -72,10 +74,64 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
     return figure
 
 
+def save_training_animation(
+    path: Path,
+    history: dict[str, list[float]],
+    epochs: Sequence[float],
+    snapshots: np.ndarray,
+    rows: Sequence[np.ndarray],
+) -> None:
+    """Write a training as an animated picture: eight images as the network colorizes them, above its loss so far.
+
+    Args:
+        path: of a WebP or GIF file.
+        history: as `loss_curve` takes it.
+        epochs: done at each snapshot.
+        snapshots: uint8 of shape (S, 8, H, W, 3).
+        rows: grayscale and original of the same images, each uint8 (8, H, W, 3).
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    figure = Figure(figsize=(7, 5.2), dpi=100, layout="constrained")
+    pictures, axes = figure.subplots(2, 1, height_ratios=[3, 2])
+    grays, originals = rows
+    shown = pictures.imshow(_tile([grays, snapshots[0], originals]), interpolation="nearest")
+    pictures.axis("off")
+    done, losses = np.array(history["batch_epochs"]), np.array(history["batch_loss"])
+    axes.plot(done, losses, alpha=0)  # sets the limits
+    (line,) = axes.plot([], [], color=ACCENT, lw=1)
+    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # snapshots are spaced likewise
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    writer = PillowWriter(fps=3)
+    with _explain_write_errors(path), writer.saving(figure, path, figure.dpi):
+        for epoch, images in zip(epochs, snapshots, strict=True):
+            shown.set_data(_tile([grays, images, originals]))
+            line.set_data(done[done <= epoch], losses[done <= epoch])
+            pictures.set_title(f"after {epoch:.3g} epochs", fontsize=10)
+            writer.grab_frame()
+
+
+def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay rows of images, each uint8 (N, H, W, 3), side by side with a white gap."""
+    padded = np.pad(np.stack(rows), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    return np.concatenate(np.concatenate(padded, axis=1), axis=1)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the file name tells; raise `ConfigError` where that cannot be done."""
+    with _explain_write_errors(path):
+        figure.savefig(path)
+
+
+@contextlib.contextmanager
+def _explain_write_errors(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        yield
     except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
         raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error

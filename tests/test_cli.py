@@ -322,9 +322,9 @@ def test_ctrl_c_leaves_whole_pictures_only(tmp_path, samples):
 
 
 def test_report_writes_its_pictures(run_json, tmp_path):
-    code, result = run_json("report", "linear", "--output", tmp_path / "report")
+    code, result = run_json("report", "notebook", "--output", tmp_path / "report")
     names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png"]
-    names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names)]
+    names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names), "training.webp"]
     assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
     for path in result["written"]:
         with Image.open(path) as picture:

@@ -57,6 +57,12 @@ def test_every_room_has_its_level():
     assert {_room(file) for file in FILES} - ENTRANCES == set(LEVEL)
 
 
+def test_the_architecture_picture_names_every_room():
+    picture = (PACKAGE.parent / "README.md").read_text(encoding="utf-8").split("```")
+    boxes = [box.split(" — ")[0] for part in picture if part.startswith("mermaid") for box in part.split('["')[1:]]
+    assert sorted(room for box in boxes for room in box.split(", ")) == sorted(LEVEL)
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if _room(file) not in ENTRANCES])
 def test_imports_point_downward(file):
     room = _room(file)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
 
 from colorizer import plotting
 from colorizer.errors import ConfigError
@@ -80,3 +81,16 @@ def test_a_figure_is_saved_as_its_name_tells_or_refused_in_a_sentence(tmp_path):
     assert b"<svg" in (tmp_path / "new" / "chart.svg").read_bytes()
     with pytest.raises(ConfigError, match=r"x\.nope cannot be written .* Choose another file name"):
         plotting.save_figure(figure, tmp_path / "x.nope")
+
+
+def test_a_training_is_animated_a_frame_for_each_snapshot(tmp_path):
+    snapshots = np.repeat(np.uint8([0, 128, 255]), 8 * 32 * 32 * 3).reshape(3, 8, 32, 32, 3)
+    history = {"batch_epochs": [0.1, 0.5, 1.0], "batch_loss": [0.1, 0.05, 0.02]}
+    path = tmp_path / "training.webp"
+    plotting.save_training_animation(path, history, [0, 0.5, 1], snapshots, [snapshots[0], snapshots[2]])
+    with Image.open(path) as picture:
+        assert picture.n_frames == 3
+        brightness = [np.asarray(frame.convert("L")).mean() for frame in ImageSequence.Iterator(picture)]
+    assert brightness[0] < brightness[1] < brightness[2]
+    with pytest.raises(ConfigError, match=r"x\.nope cannot be written"):
+        plotting.save_training_animation(tmp_path / "x.nope", history, [0], snapshots[:1], [snapshots[0]] * 2)
