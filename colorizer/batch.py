@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,28 +72,26 @@ def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> 
 
 
 def colorize_files(colorizer: Colorizer, files: Iterable[PictureFile], **settings: Any) -> Iterator[PictureFile]:
-    """Colorize the files of a plan, with the settings of `Colorizer.colorize`; yield each in turn when it is done.
-
-    A target is written in one step. A file that fails has its `error` and stops nothing.
-    """
-
-    def work(file: PictureFile) -> PictureFile:
-        if file.error or file.skipped:
-            return file
-        try:
-            if not file.source.is_file():
-                raise ImageError("There is no such file.")
-            with file.source.open("rb") as stream:
-                content = stream.read(MAX_UPLOAD_BYTES + 1)  # enough for decode_image to see that it is too much
-            result = colorize_bytes(colorizer, content, **settings)
-            file.target.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(file.target, result)
-        except (ColorizerError, OSError) as error:
-            return replace(file, error=str(error))
-        return file
-
+    """Colorize the files of a plan, with the settings of `Colorizer.colorize`; yield each in turn when it is done."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(work, files)
+        yield from pool.map(partial(colorize_file, colorizer, **settings), files)
+
+
+def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> PictureFile:
+    """Colorize a file of a plan, its target written in one step; one that fails is returned with its `error`."""
+    if file.error or file.skipped:
+        return file
+    try:
+        if not file.source.is_file():
+            raise ImageError("There is no such file.")
+        with file.source.open("rb") as stream:
+            content = stream.read(MAX_UPLOAD_BYTES + 1)  # enough for decode_image to see that it is too much
+        result = colorize_bytes(colorizer, content, **settings)
+        file.target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file.target, result)
+    except (ColorizerError, OSError) as error:
+        return replace(file, error=str(error))
+    return file
 
 
 def colorize_bytes(colorizer: Colorizer, content: bytes, **settings: Any) -> bytes:

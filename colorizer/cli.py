@@ -1,6 +1,7 @@
 """The command line: results on stdout, progress on stderr; exit code 1 for a failure, 2 for wrong usage."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", type=Path, help="pictures, or folders with some at any depth")
     command.add_argument("--size", type=int, metavar="PIXELS", help="shorter side at which a U-Net sees a picture")
     command.add_argument("--overwrite", action="store_true", help="make results again that are there, not skip them")
+    ray = "spread the work with Ray: `local` for the cores of this machine, or a cluster's HOST:PORT"
+    command.add_argument("--ray", metavar="ADDRESS", help=ray)
 
     add("report", _report, "Draw a model's loss curve, its reconstructions, and how it learned.", pictures)
     return parser
@@ -251,28 +254,33 @@ def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import batch, inference
+    from colorizer import batch, cluster, inference
 
-    library.find_model(options.name)
-    _import_tensorflow_quietly()
-    colorizer = inference.load(options.name)
-    colorizer.check_vividness(options.vividness)
-    colorizer.check_size(options.size)
+    entry = library.find_model(options.name)
     inference.check_strength(options.strength)
     settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
-    files = batch.plan_files(options.files, options.output, options.overwrite)
+    if options.ray:
+        files = batch.plan_files(options.files, options.output, options.overwrite)
+        done = cluster.colorize_files(entry, files, options.output, options.ray, options.overwrite, **settings)
+    else:
+        _import_tensorflow_quietly()
+        colorizer = inference.load(entry.path)
+        colorizer.check_vividness(options.vividness)
+        colorizer.check_size(options.size)
+        files = batch.plan_files(options.files, options.output, options.overwrite)
+        done = batch.colorize_files(colorizer, files, **settings)
     result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
-    done = batch.colorize_files(colorizer, files, **settings)
-    for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
-        if file.error:
-            result["failed"].append({"file": str(file.source), "error": file.error})
-            tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
-        else:
-            result["skipped" if file.skipped else "written"].append(str(file.target))
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray prints that a node died
+        for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
+            if file.error:
+                result["failed"].append({"file": str(file.source), "error": file.error})
+                tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
+            else:
+                result["skipped" if file.skipped else "written"].append(str(file.target))
     lines = result["written"] or ["Nothing was written."]
     if result["skipped"]:
         lines = [*lines, f"{len(result['skipped'])} skipped, which were there; --overwrite makes them again."]
-    return {"model": colorizer.entry.name, **result}, "\n".join(lines)
+    return {"model": entry.name, **result}, "\n".join(lines)
 
 
 def _report(options: argparse.Namespace) -> tuple[dict, str]:

@@ -23,3 +23,7 @@ class ModelError(ColorizerError):
 
 class TrainingError(ColorizerError):
     """A training run cannot start or had to be given up."""
+
+
+class ClusterError(ColorizerError):
+    """Ray is not installed, its cluster cannot be reached, or its workers keep dying."""

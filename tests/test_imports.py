@@ -23,7 +23,7 @@ LEVELS = (
     {"training"},
     {"evaluation"},
     {"worker", "batch"},
-    {"runs"},
+    {"runs", "cluster"},
     {"process"},
     {"service"},
     {"cli", "ui"},
@@ -87,10 +87,11 @@ def test_nobody_imports_pyplot():
 
 
 @pytest.mark.parametrize(
-    "module", ["colorizer", *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli"))]
+    "module",
+    ["colorizer", *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster"))],
 )
 def test_importing_stays_light(module):
-    heavy = ("tensorflow", "keras", "streamlit", "matplotlib.pyplot")
+    heavy = ("tensorflow", "keras", "streamlit", "matplotlib.pyplot", "ray")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")

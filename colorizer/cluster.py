@@ -1,0 +1,235 @@
+"""An archive of pictures, colorized on Ray: workers that each hold one model, and a manifest of what has become of it.
+
+Workers read and write the pictures themselves, so every node needs this project and the archive at the same paths; the
+model is sent. TensorFlow is imported by the workers only.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from colorizer import inference
+from colorizer.batch import PictureFile, colorize_file
+from colorizer.errors import ClusterError, ColorizerError
+from colorizer.library import ModelEntry
+from colorizer.storage import delete_folder
+
+_CHUNK = 8  # files a call: a call costs the driver as much as a small picture costs a worker
+_CALLS = 2  # in flight for each worker, so that it never waits for the driver
+_MAX_TRIES = 3  # of a file at which workers die
+_MAX_DEATHS = 10  # of workers in a row, without a file done
+_WORKER_BYTES = 2**30  # of memory, with TensorFlow and a large photo
+_SHARD_LINES = 10_000
+_STORE_BYTES = 100 * 2**20  # of Ray's object store on this machine, which holds no more than the model
+
+
+def colorize_files(
+    entry: ModelEntry,
+    files: Sequence[PictureFile],
+    output: Path,
+    address: str = "local",
+    overwrite: bool = False,
+    **settings: Any,
+) -> Iterator[PictureFile]:
+    """Colorize the files of a plan with Ray; yield each when it is done, in any order.
+
+    What becomes of each file is a line in `output`/manifest: `input`, `output` or `error`, `seconds`. A job that was
+    killed goes on when it is started again: results that are there are kept, and files listed with an error are not
+    tried again unless that folder is deleted.
+
+    Args:
+        entry: the model.
+        files: of `batch.plan_files`.
+        output: the folder given there.
+        address: `local` to start Ray on this machine, or HOST:PORT of a cluster's head.
+        overwrite: begin a new manifest.
+        settings: of `Colorizer.colorize`.
+
+    Raises:
+        ClusterError: Ray is missing, the cluster cannot be reached or has no room, or workers keep dying.
+        ColorizerError: the workers cannot load the model, or refuse the settings.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.") from None
+    folder = output / "manifest"
+    if overwrite:
+        delete_folder(folder)
+    with _Manifest(folder) as manifest:
+        to_do = []
+        for file in files:
+            settled = file if file.error else replace(file, error=manifest.listed.get(str(file.source.absolute())))
+            if settled.error or settled.skipped:
+                yield manifest.add(settled, 0.0) if str(file.source.absolute()) not in manifest.listed else settled
+            else:
+                to_do.append(file)
+        if to_do:
+            with _connect(ray, address):
+                for file, seconds in _spread(ray, entry, to_do, settings):
+                    yield manifest.add(file, seconds)
+
+
+class _Manifest:
+    """JSON lines in shards. Each job begins new ones, so that a line cut by a kill is the last of its shard.
+
+    Attributes:
+        listed: the error, or None, of each input.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lines, self.shard = folder, 0, None
+        self.listed: dict[str, str | None] = {}
+        for path in sorted(folder.glob("*.jsonl")):
+            with path.open(encoding="utf-8", errors="replace") as shard:
+                for line in shard:
+                    with contextlib.suppress(ValueError, TypeError, KeyError):
+                        content = json.loads(line)
+                        source = content["input"]
+                        self.listed[source] = content.get("error")
+
+    def add(self, file: PictureFile, seconds: float) -> PictureFile:
+        """Append the line of a file that was done, and return the file."""
+        if self.lines % _SHARD_LINES == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.__exit__()
+            self.shard = (self.folder / f"{time.time_ns()}.jsonl").open("x", encoding="utf-8", buffering=1)
+        outcome = {"error": file.error} if file.error else {"output": str(file.target.absolute())}
+        line = {"input": str(file.source.absolute()), **outcome, "seconds": round(seconds, 4)}
+        self.shard.write(json.dumps(line) + "\n")
+        self.lines += 1
+        return file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.shard:
+            self.shard.close()
+
+
+@contextlib.contextmanager
+def _connect(ray: Any, address: str) -> Iterator[None]:
+    """Start Ray in a temporary folder, or join a cluster."""
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    with contextlib.ExitStack() as stack:
+        if address == "local":
+            short = "/tmp" if os.name == "posix" else None  # the path of a socket has at most 107 bytes
+            folder = tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True)
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+            quiet |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES, "_temp_dir": stack.enter_context(folder)}
+            quiet |= {"include_dashboard": False}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports home
+        try:
+            if address != "local":  # ray.init waits many minutes for a cluster that is not there
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=10).close()
+            ray.init(address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            message = f"There is no Ray at {address!r} ({reason}). Give local, or the HOST:PORT of a cluster's head."
+            raise ClusterError(message) from error
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _spread(
+    ray: Any, entry: ModelEntry, files: Sequence[PictureFile], settings: dict[str, Any]
+) -> Iterator[tuple[PictureFile, float]]:
+    """Yield each file and its seconds, done by as many workers as there are cores with memory enough."""
+    model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.keras")})
+    worker_class = ray.remote(num_cpus=1, memory=_WORKER_BYTES)(_Worker)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(min(node.get("CPU", 0), node.get("memory", 0) // _WORKER_BYTES)) for node in nodes)
+    if not room:
+        raise ClusterError("No node of the cluster has a core and 1 GB of memory for a worker. Add a node.")
+    chunks = deque(files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
+    calls: dict[Any, tuple[Any, Sequence[PictureFile]]] = {}  # the oldest of each worker first
+    ready: Counter[Any] = Counter()  # calls in flight of each worker that has its model
+    tries, deaths, left = Counter(), 0, len(files)
+
+    def hire() -> None:
+        worker = worker_class.remote()
+        calls[worker.load.remote(entry.name, model, settings)] = worker, []
+
+    for _ in range(min(room, len(chunks))):
+        hire()
+    while left:
+        (call,), _ = ray.wait(list(calls))
+        worker, chunk = calls[call]
+        try:
+            results = ray.get(call)
+        except ray.exceptions.RayActorError as error:  # the worker died, or its node
+            ray.kill(worker)
+            lost = [calls.pop(other)[1] for other in list(calls) if calls[other][0] == worker]
+            del ready[worker]
+            deaths += 1
+            if len(lost[0]) == 1:  # it was at this one
+                tries[lost[0][0]] += 1
+                if tries[lost[0][0]] == _MAX_TRIES:
+                    ((given_up,), *lost) = lost
+                    left, deaths = left - 1, 0
+                    yield replace(given_up, error=f"{_MAX_TRIES} workers died at this file."), 0.0
+            if deaths == _MAX_DEATHS:
+                reason = str(error).strip().splitlines()[-1 if error.actor_init_failed else 0].strip()
+                raise ClusterError(f"{deaths} workers died in a row ({reason}). Look at their node.") from error
+            # Each alone from now on, since one of them may be what kills.
+            chunks.extend([file] for files in lost for file in files)
+            hire()
+        except ray.exceptions.RayTaskError as error:  # it cannot begin
+            if isinstance(error.cause, ColorizerError):
+                raise error.cause from None
+            message = f"A worker cannot start ({error.cause!r}). Install the project and its packages on every node."
+            raise ClusterError(message) from error
+        else:
+            del calls[call]
+            ready[worker] -= bool(chunk)
+            for file, (error, seconds) in zip(chunk, results, strict=True):
+                left, deaths = left - 1, 0
+                yield replace(file, error=error), seconds
+        for worker in ready:
+            while chunks and ready[worker] < _CALLS:
+                chunk = chunks.popleft()
+                absolute = [PictureFile(file.source.absolute(), file.target.absolute()) for file in chunk]
+                calls[worker.colorize.remote(absolute)] = worker, chunk
+                ready[worker] += 1
+
+
+class _Worker:
+    """A model in a process of its own, on some node."""
+
+    def load(self, name: str, content: dict[str, bytes], settings: dict[str, Any]) -> list[Any]:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, name)
+            folder.mkdir()
+            for file_name, part in content.items():
+                (folder / file_name).write_bytes(part)
+            self._colorizer = inference.load(folder)
+        self._colorizer.check_vividness(settings.get("vividness"))
+        self._colorizer.check_size(settings.get("size"))
+        self._settings = settings
+        return []
+
+    def colorize(self, files: Sequence[PictureFile]) -> list[tuple[str | None, float]]:
+        results = []
+        for file in files:
+            start = time.perf_counter()
+            try:
+                error = colorize_file(self._colorizer, file, **self._settings).error
+            except Exception as unexpected:  # such as MemoryError: it must not cost the other files
+                error = repr(unexpected)
+            results.append((error, time.perf_counter() - start))
+        return results

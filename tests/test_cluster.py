@@ -1,0 +1,232 @@
+"""cluster: with real Ray, several nodes of it, and workers, nodes and drivers that are killed, each picture is done."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colorizer import batch, cli, cluster, inference, library
+from colorizer.errors import ClusterError, ConfigError
+from colorizer.images import decode_image, encode_png
+
+MISSING = "needs Ray: pip install -r requirements-cluster.txt"
+
+
+@pytest.fixture
+def folder(tmp_path, samples):
+    """A folder with 16 pictures, the third of them broken."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index, image in enumerate(samples.images[:16]):
+        (folder / f"{index:02}.png").write_bytes(encode_png(image) if index != 2 else b"broken")
+    return folder
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A cluster of two nodes, each with one core, a scratch folder and a home of its own; the head computes nothing."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason=MISSING)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        store = {"object_store_memory": 100 * 2**20}
+        monkeypatch.setenv("RAY_TMPDIR", scratch)
+        head = {"num_cpus": 0, "include_dashboard": False, **store}
+        nodes = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+        for name in "ab":
+            home = Path(scratch, name)
+            home.mkdir()
+            nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(home), "COLORIZER_HOME": str(home)}, **store)
+        yield nodes
+        nodes.shutdown()
+        assert not [path for name in "ab" for path in Path(scratch, name).iterdir() if path.is_dir()]
+
+
+def _lines(output):
+    """Everything in a manifest, in the order of writing."""
+    shards = sorted((output / "manifest").glob("*.jsonl"))
+    return [json.loads(line) for shard in shards for line in shard.read_text().splitlines() if line.endswith("}")]
+
+
+def _command(model, folder, output, address):
+    words = ["colorize", model, folder, "--output", output, "--ray", address, "--json"]
+    return [sys.executable, "-m", "colorizer", *words]
+
+
+@contextlib.contextmanager
+def _start(*words):
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+        try:
+            yield driver
+        finally:
+            driver.kill()
+
+
+def _wait_for_lines(output, number, driver):
+    deadline = time.monotonic() + 180
+    while len(_lines(output)) < number:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline, f"{len(_lines(output))} lines after three minutes"
+        time.sleep(0.02)
+
+
+def test_without_ray_the_command_says_what_to_install(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["colorize", "linear", str(folder), "--output", str(tmp_path / "out"), "--ray", "local"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.endswith("error: Ray is not installed. Run pip install -r requirements-cluster.txt.\n")
+    assert not captured.out
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", ""])
+def test_an_address_without_ray_is_refused_in_a_sentence(address, folder, tmp_path):
+    pytest.importorskip("ray", reason=MISSING)
+    files = batch.plan_files([folder], tmp_path / "out")
+    with pytest.raises(ClusterError, match=f"There is no Ray at '{address}' .*Give local, or the HOST:PORT"):
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address))
+
+
+def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(folder, tmp_path):
+    pytest.importorskip("ray", reason=MISSING)
+    before = set(Path("/tmp").glob("ray*"))
+    done = subprocess.run(_command("linear", folder, tmp_path / "out", "local"), capture_output=True, text=True)
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["model"], result["skipped"]) == (1, "linear", [])
+    assert "Warning" not in done.stderr and "Traceback" not in done.stderr
+    ((broken, error),) = [failure.values() for failure in result["failed"]]
+    assert (broken, error[:25]) == (str(folder / "02.png"), "The file is not a picture")
+    linear = inference.load("linear")
+    for index in set(range(16)) - {2}:
+        image = decode_image((folder / f"{index:02}.png").read_bytes())
+        made = decode_image((tmp_path / "out" / f"{index:02}.png").read_bytes())
+        assert np.abs(made.astype(int) - linear.colorize(image)).max() <= 1  # one thread adds in another order
+    assert len(result["written"]) == len(list((tmp_path / "out").glob("*.png"))) == 15
+    assert set(Path("/tmp").glob("ray*")) == before
+
+
+def test_settings_that_the_model_refuses_end_the_job(folder, tmp_path):
+    pytest.importorskip("ray", reason=MISSING)
+    files = batch.plan_files([folder / "00.png"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="linear has no vividness to set"):
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", vividness=0.5))
+
+
+@pytest.fixture
+def replace_worker(monkeypatch):
+    """A function that puts another class in the place of the worker's; the workers are sent its code."""
+    cloudpickle = pytest.importorskip("ray", reason=MISSING).cloudpickle
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield lambda worker: monkeypatch.setattr(cluster, "_Worker", worker)
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+class Deadly(cluster._Worker):
+    """Dies of one picture, as some day a decoder will, and makes the others without a network."""
+
+    def load(self, *_):
+        return []
+
+    def colorize(self, files):
+        if any(file.source.name == "07.png" for file in files):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [(None, 0.0) for _ in files]
+
+
+class NeverReady(cluster._Worker):
+    """Dies while it loads the model."""
+
+    def load(self, *_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_picture_that_kills_its_worker_costs_one_line(folder, tmp_path, replace_worker):
+    replace_worker(Deadly)
+    files = batch.plan_files([folder], tmp_path / "out")
+    done = list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
+    assert sorted(file.source for file in done) == [file.source for file in files]
+    assert [(file.source.name, file.error) for file in done if file.error] == [
+        ("07.png", "3 workers died at this file.")
+    ]
+
+
+def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker):
+    replace_worker(NeverReady)
+    files = batch.plan_files([folder], tmp_path / "out")
+    with pytest.raises(ClusterError, match=r"10 workers died in a row \(The actor died unexpectedly"):
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
+
+
+def test_a_manifest_is_read_whatever_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_SHARD_LINES", 2)
+    files = [batch.PictureFile(Path(f"/in/{name}"), Path(f"/out/{name}.png")) for name in ("a", "b\udcff", "c")]
+    with cluster._Manifest(tmp_path) as manifest:
+        for file in files:
+            manifest.add(file, 0.5)
+    shards = sorted(tmp_path.iterdir())
+    assert [len(shard.read_text().splitlines()) for shard in shards] == [2, 1]
+    assert json.loads(shards[1].read_text()) == {"input": "/in/c", "output": "/out/c.png", "seconds": 0.5}
+    text = '{"input": "/in/d", "error": "No."}\n[]\n{}\n{"input": []}\n\xff\n{"input": "/in/e", "outp'
+    (tmp_path / "9.jsonl").write_bytes(text.encode("latin-1"))
+    known = dict.fromkeys((str(file.source) for file in files), None) | {"/in/d": "No."}
+    assert cluster._Manifest(tmp_path).listed == known
+
+
+def test_what_is_settled_needs_no_ray_and_is_listed_once(folder, tmp_path):
+    pytest.importorskip("ray", reason=MISSING)
+    output = tmp_path / "out"
+    (output / "manifest").mkdir(parents=True)
+    for name in folder.iterdir():
+        (output / name.name).write_bytes(b"there")
+    (output / "02.png").unlink()
+    failed = {"input": str(folder / "02.png"), "error": "The picture is damaged.", "seconds": 0.1}
+    (output / "manifest" / "1.jsonl").write_text(json.dumps(failed) + "\n")
+    for _ in range(2):
+        files = batch.plan_files([folder], output)
+        done = list(cluster.colorize_files(library.find_model("linear"), files, output, "nonsense"))
+        assert [file.error for file in done if not file.skipped] == ["The picture is damaged."]
+        assert len(done) == len(_lines(output)) == 16
+    files = batch.plan_files([folder], output, overwrite=True)
+    with pytest.raises(ClusterError, match="There is no Ray"):
+        list(cluster.colorize_files(library.find_model("linear"), files, output, "nonsense", overwrite=True))
+    assert not (output / "manifest").exists()
+
+
+def test_an_archive_outlives_a_node_and_its_driver(nodes, home, save_tiny, samples, tmp_path):
+    save_tiny("mine")  # in this home, which the nodes do not see
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    broken = {f"{number:03}.png" for number in range(25, 500, 50)}
+    content = [encode_png(image.repeat(10, 0).repeat(10, 1)) for image in samples.images]
+    for number in range(500):
+        name = f"{number:03}.png"
+        (folder / name).write_bytes(b"broken" if name in broken else content[number % 20])
+    command = _command("mine", folder, output, nodes.address)
+    with _start(*command) as driver:
+        _wait_for_lines(output, 150, driver)
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        _wait_for_lines(output, 300, driver)
+    assert len(_lines(output)) < 500
+    with _start(*command) as driver:
+        out, err = driver.communicate(timeout=180)
+    assert driver.returncode == 1, err
+    result = json.loads(out)
+    assert (len(result["written"]) + len(result["skipped"]), len(result["failed"])) == (490, 10)
+    assert len(result["skipped"]) >= 290 - 10
+    lines = _lines(output)
+    assert set(Counter(line["input"] for line in lines).values()) == {1}
+    assert {Path(line["input"]).name for line in lines if "error" in line} == broken
+    wanted = {str(output / path.name) for path in folder.iterdir() if path.name not in broken}
+    assert {line["output"] for line in lines if "output" in line} == wanted
+    assert {str(path) for path in output.rglob("*") if path.is_file() and path.suffix != ".jsonl"} == wanted
+    mine = inference.load("mine")
+    for number in (0, 499):
+        made = decode_image((output / f"{number:03}.png").read_bytes()).astype(int)
+        assert np.abs(made - mine.colorize(decode_image(content[number % 20]))).max() <= 1
