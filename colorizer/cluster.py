@@ -25,7 +25,7 @@ from colorizer.storage import delete_folder
 _CHUNK = 8  # files a call: a call costs the driver as much as a small picture costs a worker
 _CALLS = 2  # in flight for each worker, so that it never waits for the driver
 _MAX_TRIES = 3  # of a file at which workers die
-_MAX_DEATHS = 10  # of workers in a row, without a file done
+_MAX_DEATHS = 10  # of each worker and its successors, without a file done anywhere
 _WORKER_BYTES = 2**30  # of memory, with TensorFlow and a large photo
 _SHARD_LINES = 10_000
 _STORE_BYTES = 100 * 2**20  # of Ray's object store on this machine, which holds no more than the model
@@ -160,7 +160,11 @@ def _spread(
         worker = worker_class.remote()
         calls[worker.load.remote(entry.name, model, settings)] = worker, []
 
-    for _ in range(min(room, len(chunks))):
+    def cannot_start(reason: str) -> ClusterError:
+        return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
+
+    workers = min(room, len(chunks))
+    for _ in range(workers):
         hire()
     while left:
         (call,), _ = ray.wait(list(calls))
@@ -168,6 +172,8 @@ def _spread(
         try:
             results = ray.get(call)
         except ray.exceptions.RayActorError as error:  # the worker died, or its node
+            if error.actor_init_failed:
+                raise cannot_start(str(error).strip().splitlines()[-1]) from error
             ray.kill(worker)
             lost = [calls.pop(other)[1] for other in list(calls) if calls[other][0] == worker]
             del ready[worker]
@@ -178,17 +184,16 @@ def _spread(
                     ((given_up,), *lost) = lost
                     left, deaths = left - 1, 0
                     yield replace(given_up, error=f"{_MAX_TRIES} workers died at this file."), 0.0
-            if deaths == _MAX_DEATHS:
-                reason = str(error).strip().splitlines()[-1 if error.actor_init_failed else 0].strip()
-                raise ClusterError(f"{deaths} workers died in a row ({reason}). Look at their node.") from error
+            if deaths == _MAX_DEATHS * workers:
+                reason = str(error).splitlines()[0]
+                raise ClusterError(f"{deaths} workers died in a row ({reason}). Look at their nodes.") from error
             # Each alone from now on, since one of them may be what kills.
             chunks.extend([file] for files in lost for file in files)
             hire()
         except ray.exceptions.RayTaskError as error:  # it cannot begin
             if isinstance(error.cause, ColorizerError):
                 raise error.cause from None
-            message = f"A worker cannot start ({error.cause!r}). Install the project and its packages on every node."
-            raise ClusterError(message) from error
+            raise cannot_start(repr(error.cause)) from error
         else:
             del calls[call]
             ready[worker] -= bool(chunk)

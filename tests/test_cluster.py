@@ -159,8 +159,16 @@ def test_a_picture_that_kills_its_worker_costs_one_line(folder, tmp_path, replac
 
 def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker):
     replace_worker(NeverReady)
-    files = batch.plan_files([folder], tmp_path / "out")
+    files = batch.plan_files([folder / "00.png"], tmp_path / "out")
     with pytest.raises(ClusterError, match=r"10 workers died in a row \(The actor died unexpectedly"):
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
+
+
+def test_a_node_without_the_project_ends_the_job(folder, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason=MISSING)
+    monkeypatch.setattr(cluster, "_Worker", NeverReady)  # of a module that the workers do not find
+    files = batch.plan_files([folder], tmp_path / "out")
+    with pytest.raises(ClusterError, match=r"A worker cannot start \(.*No module named 'test_cluster'"):
         list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
 
 

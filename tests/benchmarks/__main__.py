@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from colorizer.errors import ColorizerError
 
-BENCHMARKS = ("training", "photo")
+BENCHMARKS = ("training", "photo", "archive")
 
 
 def main() -> int:
