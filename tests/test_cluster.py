@@ -207,6 +207,36 @@ def test_what_is_settled_needs_no_ray_and_is_listed_once(folder, tmp_path):
     assert not (output / "manifest").exists()
 
 
+class Stuck(cluster._Worker):
+    """Never ends its second call, the first time."""
+
+    def load(self, *_):
+        return []
+
+    def colorize(self, files):
+        marker = files[0].target.with_name("stuck")
+        if files[0].source.name == "08.png" and not marker.exists():
+            marker.parent.mkdir(exist_ok=True)
+            marker.write_text(os.environ["TMPDIR"])
+            time.sleep(600)
+        return [(None, 0.0) for _ in files]
+
+
+def test_what_a_node_had_in_flight_goes_to_a_worker_that_has_no_more_to_do(nodes, folder, tmp_path, replace_worker):
+    replace_worker(Stuck)
+    files = batch.plan_files([folder], tmp_path / "out")
+    done = cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", nodes.address)
+    with contextlib.closing(done):
+        assert [next(done).source.name for _ in range(8)] == [f"{index:02}.png" for index in range(8)]
+        marker = tmp_path / "out" / "stuck"
+        while not marker.exists() or not (home := marker.read_text()):
+            time.sleep(0.1)
+        (node,) = [node for node in nodes.worker_nodes if node._ray_params.env_vars["TMPDIR"] == home]
+        nodes.remove_node(node, allow_graceful=False)
+        assert sorted(file.source.name for file in done) == [f"{index:02}.png" for index in range(8, 16)]
+    assert len(_lines(tmp_path / "out")) == 16
+
+
 def test_an_archive_outlives_a_node_and_its_driver(nodes, home, save_tiny, samples, tmp_path):
     save_tiny("mine")  # in this home, which the nodes do not see
     folder, output = tmp_path / "in", tmp_path / "out"
