@@ -3,7 +3,8 @@
 import colorizer
 
 image = colorizer.decode_image(open("photo.jpg", "rb").read())
-result = colorizer.load("dense-chroma").colorize(image)
+result = colorizer.load("unet").colorize(image, strength=1.2)
+open("photo.png", "wb").write(colorizer.encode_png(result))
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,21 +12,19 @@ from typing import TYPE_CHECKING, Any
 from colorizer import errors
 
 if TYPE_CHECKING:
-    from colorizer.images import decode_image
+    from colorizer.images import decode_image, encode_png
     from colorizer.inference import Colorizer, load
 
-__all__ = ["Colorizer", "decode_image", "errors", "load"]
+__all__ = ["Colorizer", "decode_image", "encode_png", "errors", "load"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that `import colorizer` stays instant."""
-    if name == "decode_image":
-        from colorizer.images import decode_image
-
-        return decode_image
-    if name in ("Colorizer", "load"):
-        from colorizer import inference
-
-        return getattr(inference, name)
-    raise AttributeError(f"module 'colorizer' has no attribute {name!r}")
+    if name in ("decode_image", "encode_png"):
+        from colorizer import images as module
+    elif name in ("Colorizer", "load"):
+        from colorizer import inference as module
+    else:
+        raise AttributeError(f"module 'colorizer' has no attribute {name!r}")
+    return getattr(module, name)

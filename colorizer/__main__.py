@@ -4,4 +4,5 @@ import sys
 
 from colorizer.cli import main
 
+sys.stdout.reconfigure(errors="surrogateescape")  # for names of files that are no text
 sys.exit(main())

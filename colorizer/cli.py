@@ -8,16 +8,15 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from colorizer import config, data, library
-from colorizer.config import ModelConfig, TrainConfig
-from colorizer.errors import ColorizerError, ConfigError, ImageError
-from colorizer.metrics import METRICS
+from colorizer import config, data, library, sources, tables
+from colorizer.errors import ColorizerError, ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,19 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result, text = options.run(options)
         print(json.dumps(result, indent=2) if options.json else text, flush=True)
+        return int(bool(result.get("failed")))
     except ColorizerError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:  # such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         print(f"error: {error}. Check the disk and the paths given.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 1
-    return int(bool(result.get("failed")))
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("data", _data, "What data is here, where, and how large.")
     command.add_argument("--download", action="store_true", help="download the official CIFAR-10 (170 MB)")
-    statistics = "compute assets/cifar10-statistics.npz from the training images"
-    command.add_argument("--write-statistics", action="store_true", help=statistics)
+    command.add_argument("--write-statistics", action="store_true", help="compute assets/cifar10-statistics.npz")
 
     add("models", _models, "The models in the library, best first.")
 
@@ -74,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--library", type=lambda text: Path(text).absolute(), metavar="DIR", help=shelf)
     command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
     group = command.add_argument_group("settings", "each overrides the preset's value")
-    for setting in (*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)):
+    for setting in (*dataclasses.fields(config.ModelConfig), *dataclasses.fields(config.TrainConfig)):
         option = "--" + setting.name.replace("_", "-")
         if setting.type is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
@@ -89,13 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="every model of the library, and the baselines, in one table")
     command.add_argument("--dataset", default="cifar10", help="as train takes it: cifar10, folder:PATH, ...")
     command.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    photos = "measure on the photos in that folder, at their own resolution"
-    command.add_argument("--photos", type=Path, metavar="DIR", help=photos)
-    figure = "with --all, also draw the metrics (PNG, SVG, PDF)"
-    command.add_argument("--figure", type=Path, metavar="FILE", help=figure)
+    command.add_argument("--photos", type=Path, metavar="DIR", help="measure on the photos in that folder, full size")
+    command.add_argument("--figure", type=Path, metavar="FILE", help="with --all, also draw them (PNG, SVG, PDF)")
 
     command = add("colorize", _colorize, "Colorize pictures; the results are PNG files.", pictures, colours)
-    command.add_argument("files", nargs="+", type=Path)
+    command.add_argument("files", nargs="+", type=Path, help="pictures, or folders with some at any depth")
+    command.add_argument("--size", type=int, metavar="PIXELS", help="shorter side at which a U-Net sees a picture")
+    command.add_argument("--overwrite", action="store_true", help="make results again that are there, not skip them")
 
     add("report", _report, "Draw a model's loss curve and its reconstructions.", pictures)
     return parser
@@ -135,18 +130,17 @@ def _data(options: argparse.Namespace) -> tuple[dict, str]:
     if options.write_statistics:
         data.save_statistics(data.compute_statistics(data.load_dataset("cifar10").train.images))
 
-    def built_in(path: Path, *files: Path) -> dict[str, Any]:
-        return {"state": "built in", "path": str(path), "bytes": sum(file.stat().st_size for file in files)}
-
-    samples = data.ASSETS / "samples"
-    datasets = {
-        "cifar10": data.cifar10_status(),
-        "samples": built_in(samples, *samples.glob("*.png")),
-        "synthetic": built_in(data.STATISTICS_PATH, *data.ASSETS.glob(data.STATISTICS_PATH.name)),
+    datasets = {"cifar10": data.cifar10_status()}
+    built_in = {
+        "samples": (data.ASSETS / "samples", "samples/*.png"),
+        "synthetic": (data.STATISTICS_PATH, "cifar10-*.npz"),
     }
+    for name, (path, files) in built_in.items():
+        size = sum(file.stat().st_size for file in data.ASSETS.glob(files))
+        datasets[name] = {"state": "built in", "path": str(path), "bytes": size}
     home = str(config.home())
     rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in datasets.items()]
-    text = _table(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
+    text = tables.layout(["data set", "state", "size", "where"], rows) + f"\n\nYour models and runs: {home}"
     return {"home": home, "datasets": datasets}, text
 
 
@@ -158,12 +152,11 @@ def _models(options: argparse.Namespace) -> tuple[dict, str]:
             rows.append([entry.name, "damaged", "", "", "", entry.damage])
             result.append(about | {"damage": entry.damage})
             continue
-        errors = [entry.metric(split) for split in ("test", "samples")]
-        errors = ["-" if mse is None else f"{mse:.5f}" for mse in errors]
+        errors = ["-" if mse is None else f"{mse:.5f}" for mse in map(entry.metric, ("test", "samples"))]
         origin = "shipped" if entry.shipped else "yours"
         rows.append([entry.name, entry.card["preset"] or "", str(entry.model_config.latent_dim), *errors, origin])
         result.append(about | {"shipped": entry.shipped, "card": entry.card})
-    return {"models": result}, _table(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
+    return {"models": result}, tables.layout(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
 def _train(options: argparse.Namespace) -> tuple[dict, str]:
@@ -197,21 +190,14 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                     bar.set_postfix(loss=f"{event.loss:.5f}", refresh=False)
                     bar.update(event.step - bar.n)  # a resumed run does not start at 0
                 elif type(event).__name__ == "Epoch":
-                    bar.write(
-                        f"epoch {event.epoch}: loss {event.loss:.5f}, validation {event.val_loss:.5f}, "
-                        f"{event.seconds:.1f} s",
-                        file=sys.stderr,
-                    )
+                    losses = f"loss {event.loss:.5f}, validation {event.val_loss:.5f}"
+                    bar.write(f"epoch {event.epoch}: {losses}, {event.seconds:.1f} s", file=sys.stderr)
 
-            entry = run_training(
-                spec,
-                show,
-                stop.is_set,
-                lambda stage: bar.write(f"{stage} ...", file=sys.stderr),
-                options.library,
-                options.replace,
-                config.home() / "checkpoints" / f"{name}.npz",
-            )
+            def tell(stage: str) -> None:
+                bar.write(f"{stage} ...", file=sys.stderr)
+
+            checkpoint = config.home() / "checkpoints" / f"{name}.npz"
+            entry = run_training(spec, show, stop.is_set, tell, options.library, options.replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
     card = entry.card
@@ -224,123 +210,69 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import inference
+    from colorizer import evaluation, inference, plotting
 
     config.validate_dataset(options.dataset)
     entries = [entry for entry in library.list_models() if not entry.damage]
     if not options.all:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
-    colorizers = [inference.load(entry.path) for entry in entries]
-    vividness = [options.vividness if not options.all or entry.vivid else None for entry in entries]
-    chosen = tqdm(list(zip(colorizers, vividness, strict=True)), unit="model", file=sys.stderr, disable=not options.all)
-    return _evaluate_photos(options, chosen) if options.photos else _evaluate_split(options, chosen)
-
-
-def _evaluate_photos(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
-    from colorizer import evaluation
-    from colorizer.images import SUFFIXES, decode_image
-
-    files = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ConfigError(f"There are no pictures in {options.photos}. Name a folder with some.")
-    photos = []
-    for path in files:
-        try:
-            photos.append(decode_image(path.read_bytes()))
-        except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
-    measured = {
-        colorizer.entry.name: evaluation.measure_photos(colorizer, photos, vividness, options.strength)
-        for colorizer, vividness in chosen
-    }
-    rows = [
-        [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
-        for name, m in measured.items()
-    ]
-    title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}\n\n"
-    return {"models": measured}, title + _table(["model", "delta_e", "gray copy", "ratio", "better"], rows)
-
-
-def _evaluate_split(options: argparse.Namespace, chosen: Iterable) -> tuple[dict, str]:
-    from colorizer import evaluation, plotting
-
-    dataset = data.load_dataset(options.dataset)
-    images = dataset.split(options.split).images
-    if not len(images):
-        raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
-    entries, measured = {}, {}
-    for colorizer, vividness in chosen:
-        name = colorizer.entry.name
-        entries[name] = colorizer.entry
-        measured[name] = evaluation.measure(colorizer, dataset, options.split, vividness, options.strength)
+    if options.photos:
+        photos = sources.load_photos(options.photos)
+        measure = partial(evaluation.measure_photos, photos=photos)
+    else:
+        dataset = data.load_dataset(options.dataset)
+        images = dataset.split(options.split).images
+        if not len(images):
+            raise ConfigError(f"The data set {options.dataset} has no {options.split} images. Choose another split.")
+        measure = partial(evaluation.measure, dataset=dataset, split=options.split)
+    measured = {}
+    for entry in tqdm(entries, unit="model", file=sys.stderr, disable=not options.all):
+        vividness = options.vividness if not options.all or entry.vivid else None
+        measured[entry.name] = measure(inference.load(entry.path), vividness=vividness, strength=options.strength)
+    if options.photos:
+        title = f"Mean CIEDE2000 on {len(photos)} photos in {options.photos}"
+        return {"models": measured}, f"{title}\n\n{tables.photos(measured)}"
     about = {"dataset": options.dataset, "split": options.split, "images": len(images)}
     title = f"on {options.dataset} {options.split}, {len(images):,} images"
-    first = next(iter(measured.values()))
     if not options.all:
-        (name,) = measured
-        columns = first["model"], first["gray_copy"]
-        rows = [
-            [metric, *(format(values[metric], style) for values in columns), f"{better} is better"]
-            for metric, (better, style) in METRICS.items()
-        ]
-        text = f"{name} {title}\n\n" + _table(["metric", name, "gray copy", ""], rows)
-        rows = [
-            [of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"]
-            for (of, mse), gray in zip(first["classes"].items(), first["gray_copy_classes"].values(), strict=True)
-        ]
-        if rows:
-            text += "\n\n" + _table(["mse by class", name, "gray copy", "ratio"], rows)
-        kept = {key: first[key] for key in ("gray_copy", "classes", "gray_copy_classes")}
-        return {"model": name, **about, "metrics": first["model"], **kept}, text
-    baselines = {"gray copy": first["gray_copy"]} | evaluation.measure_baselines(images)
-    table = {name: result["model"] for name, result in measured.items()} | baselines
-    rows = []
-    for name, values in table.items():
-        parameters = f"{entries[name].card['parameters']:,}" if name in entries else "0"
-        rows.append([name, parameters, *(format(values[metric], style) for metric, (_, style) in METRICS.items())])
-    text = f"Models {title}\n\n" + _table(["model", "parameters", *METRICS], rows)
-    if first["classes"]:
-        classes = {name: result["classes"] for name, result in measured.items()}
-        classes["gray copy"] = first["gray_copy_classes"]
-        rows = [[name, *(f"{mse:.5f}" for mse in errors.values())] for name, errors in classes.items()]
-        text += "\n\nmse by class\n\n" + _table(["model", *first["classes"]], rows)
+        ((name, result),) = measured.items()
+        text = f"{name} {title}\n\n{tables.one_model(name, result)}"
+        return {"model": name, **about, "metrics": result.pop("model"), **result}, text
+    gray_copy = next(iter(measured.values()))["gray_copy"]
+    baselines = {"gray copy": gray_copy} | evaluation.measure_baselines(images)
+    metrics = {name: result["model"] for name, result in measured.items()} | baselines
+    parameters = {entry.name: entry.card["parameters"] for entry in entries}
+    text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
     if options.figure:
-        _write_figure(plotting.metrics_chart(table, f"Models {title}"), options.figure)
+        plotting.save_figure(plotting.metrics_chart(metrics, f"Models {title}"), options.figure)
         text += f"\n\n{options.figure}"
     return {**about, "models": measured, "baselines": baselines}, text
 
 
 def _colorize(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import inference
-    from colorizer.images import decode_image, encode_png
+    from colorizer import batch, inference
 
     library.find_model(options.name)
     _import_tensorflow_quietly()
     colorizer = inference.load(options.name)
     colorizer.check_vividness(options.vividness)
+    colorizer.check_size(options.size)
     inference.check_strength(options.strength)
-    written: list[str] = []
-    failed: list[dict[str, str]] = []
-    for path in tqdm(options.files, unit="picture", file=sys.stderr, disable=len(options.files) < 2):
-        try:
-            if not path.is_file():
-                raise ImageError("There is no such file.")
-            target = options.output / f"{path.stem}.png"
-            if target.exists() and target.samefile(path):
-                raise ImageError("The result would overwrite this file. Choose another --output folder.")
-            if str(target) in written:
-                raise ImageError(f"Another file has just become {target}. Rename one of them, or colorize it apart.")
-            options.output.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(
-                encode_png(colorizer.colorize(decode_image(path.read_bytes()), options.vividness, options.strength))
-            )
-            written.append(str(target))
-        except (ColorizerError, OSError) as error:
-            failed.append({"file": str(path), "error": str(error)})
-            tqdm.write(f"{path}: {error}", file=sys.stderr)
-    text = "\n".join(written) or "Nothing was written."
-    return {"model": colorizer.entry.name, "written": written, "failed": failed}, text
+    settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
+    files = batch.plan_files(options.files, options.output, options.overwrite)
+    result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
+    done = batch.colorize_files(colorizer, files, **settings)
+    for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
+        if file.error:
+            result["failed"].append({"file": str(file.source), "error": file.error})
+            tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
+        else:
+            result["skipped" if file.skipped else "written"].append(str(file.target))
+    lines = result["written"] or ["Nothing was written."]
+    if result["skipped"]:
+        lines = [*lines, f"{len(result['skipped'])} skipped, which were there; --overwrite makes them again."]
+    return {"model": colorizer.entry.name, **result}, "\n".join(lines)
 
 
 def _report(options: argparse.Namespace) -> tuple[dict, str]:
@@ -349,54 +281,18 @@ def _report(options: argparse.Namespace) -> tuple[dict, str]:
 
     entry = library.find_model(options.name)
     samples = data.load_samples()
-    predictions = evaluation.stored_predictions(entry, "samples", "test")
-    if predictions is None:
-        predictions = evaluation.predict_split(inference.load(entry.path), samples)
-    predictions = predictions.at()
-
-    def compare(shown: Any, title: str) -> Any:
-        return plotting.comparison(
-            samples.images[shown],
-            to_uint8(gray_copy(samples.images[shown])),
-            predictions.images[shown],
-            [f"mse {mse:.4f}" for mse in predictions.mse[shown]],
-            title,
-        )
-
-    curve = plotting.loss_curve(library.load_history(entry), f"Learning curve of {entry.name}", entry.gray_copy_loss)
-    worst = predictions.mse.argsort()[:-7:-1]
-    figures = {
-        "loss_curve_plot": curve,
-        "results_visualization/original_vs_grayscale_vs_reconstructed": compare(
-            slice(0, 10), f"{entry.name} on the built-in samples"
-        ),
-        "results_visualization/worst": compare(worst, f"Where {entry.name} fails: its worst of the built-in samples"),
-    }
+    stored = evaluation.stored_predictions(entry, "samples", "test")
+    predictions = (stored or evaluation.predict_split(inference.load(entry.path), samples)).at()
+    title = f"Learning curve of {entry.name}"
+    figures = {"loss_curve_plot": plotting.loss_curve(library.load_history(entry), title, entry.gray_copy_loss)}
+    for name, shown, title in (
+        ("original_vs_grayscale_vs_reconstructed", range(10), f"{entry.name} on the built-in samples"),
+        ("worst", predictions.mse.argsort()[:-7:-1], f"Where {entry.name} fails: its worst of the built-in samples"),
+    ):
+        originals, captions = samples.images[shown], [f"mse {mse:.4f}" for mse in predictions.mse[shown]]
+        pictures = originals, to_uint8(gray_copy(originals)), predictions.images[shown]
+        figures[f"results_visualization/{name}"] = plotting.comparison(*pictures, captions, title)
     written = [options.output / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
-        _write_figure(figure, path)
+        plotting.save_figure(figure, path)
     return {"model": entry.name, "written": list(map(str, written))}, "\n".join(map(str, written))
-
-
-def _write_figure(figure: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
-        raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Lay out a plain-text table; columns of numbers are set flush right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(cells, widths, right, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])

@@ -15,6 +15,7 @@ from colorizer.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to
 from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
 from colorizer.data import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
+from colorizer.images import lay_on_white
 from colorizer.inference import Colorizer
 from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
 from colorizer.storage import read_json, replace_folder, write_json
@@ -86,7 +87,7 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
 def measure_photos(
     colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
 ) -> dict[str, Any]:
-    """Measure a model on whole photos, each uint8 (H, W, 3), at their own resolution.
+    """Measure a model on whole photos, each uint8 (H, W, 3) or (H, W, 4), at their own resolution.
 
     Returns:
         dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
@@ -96,6 +97,7 @@ def measure_photos(
 
     errors = []
     for photo in photos:
+        photo = lay_on_white(photo)
         truth = to_lab(photo)
         results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
         errors.append([deltaE_ciede2000(truth, to_lab(result)).mean() for result in results])

@@ -1,30 +1,43 @@
 """Pictures: untrusted bytes to an image and back, resizing, and tiles enlarged for the screen."""
 
+import contextlib
 import io
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from colorizer.config import MAX_PIXELS, MAX_UPLOAD_BYTES
+from colorizer.config import MAX_EXIF_BYTES, MAX_PIXELS, MAX_SCANNED_PIXELS, MAX_UPLOAD_BYTES
 from colorizer.errors import ImageError
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is higher than ours, which decode_image checks before it decodes
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-FORMAT_NAMES = "PNG, JPEG, WebP, BMP, TIFF or GIF"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+FORMAT_NAMES = "PNG, JPEG, WebP, HEIC, BMP, TIFF or GIF"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
+_START_OF_SCAN = b"\xff\xda"
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_OTHER_FILES = (  # what else people try, by what stands in its first bytes in lower case
+    (b"<svg", "an SVG drawing"),
+    (b"%pdf", "a PDF document"),
+    (b"ftyphei", "a damaged HEIC picture"),
+    (b"ftypavif", "an AVIF picture"),
+    (b"ftyp", "a video"),
+    (b"\x1ae\xdf\xa3", "a video"),
+    (b"avi list", "a video"),
+)
 
 
 def decode_image(data: bytes) -> np.ndarray:
     """Decode a picture of any allowed format, recognised by its content.
 
-    The first frame is taken, EXIF orientation applied, 16-bit gray scaled to 8 bits, and transparency
-    laid on white.
+    The first frame or page is taken, EXIF orientation applied, 16-bit gray scaled to 8 bits, and colours converted
+    to sRGB by the embedded ICC profile; a broken profile is ignored.
 
     Args:
         data: the bytes of a file.
 
     Returns:
-        image, uint8 of shape (H, W, 3).
+        image, uint8 of shape (H, W, 3), or (H, W, 4) with alpha if the picture has transparency.
 
     Raises:
         ImageError: the bytes are no such picture, are damaged, or exceed `MAX_UPLOAD_BYTES` or `MAX_PIXELS`.
@@ -36,39 +49,77 @@ def decode_image(data: bytes) -> np.ndarray:
             f"The file has {len(data) / 2**20:.1f} MB; the limit is {MAX_UPLOAD_BYTES / 2**20:.0f} MB. "
             "Save it smaller and try again."
         )
+    # Not by catch_warnings, which two threads would undo for each other. Pillow warns of damage that it can live with.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=_allowed_formats(data)) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise ImageError(
                     f"The picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels. "
                     "Scale it down and try again."
                 )
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+            if picture.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) * width * height > MAX_SCANNED_PIXELS:
+                raise ImageError("The JPEG picture has more scans than any camera writes. Save it again and retry.")
+            if len(picture.info.get("exif") or b"") > MAX_EXIF_BYTES:
+                del picture.info["exif"]
+            ImageOps.exif_transpose(picture, in_place=True)
+            return np.asarray(_to_srgb(picture))
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise ImageError(f"The file is not a picture this app can read. Use {FORMAT_NAMES}.") from None
+        head = data[:1024].lower()
+        kind = next((f", but {kind}" for start, kind in _OTHER_FILES if start in head), "")
+        if not kind and head.isascii() and b"\0" not in head:
+            kind = ", but a text"
+        raise ImageError(f"The file is not a picture this app can read{kind}. Use {FORMAT_NAMES}.") from None
     except Exception as error:  # decoders raise many kinds on damaged input: OSError, SyntaxError, struct.error, ...
-        raise ImageError(f"The picture is damaged and cannot be read ({error}). Save it again and retry.") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"The picture is damaged and cannot be read ({reason}). Save it again and retry.") from error
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _allowed_formats(data: bytes) -> tuple[str, ...]:
+    if data[4:8] != b"ftyp":  # of HEIC, and of videos
+        return FORMATS
+    import pillow_heif  # a decoder of 20 MB, which few need
+
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return ("HEIF",)
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB, or to RGBA if it has transparency."""
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray in one of Pillow's integer modes
-        values = np.nan_to_num(np.asarray(picture, np.float64))
-        peak = values.max(initial=0)
-        full_scale = 65535 if picture.mode.startswith("I;16") or peak > 255 else 255
-        if picture.mode == "F" and peak <= 1:
-            full_scale = 1
-        return Image.fromarray(np.clip(np.rint(values * 255 / full_scale), 0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+        picture = _to_8_bits(picture)
+    if profile:
+        source = picture if picture.mode in ("L", "CMYK") and mode == "RGB" else picture.convert(mode)
+        with contextlib.suppress(ImageCms.PyCMSError):
+            return ImageCms.profileToProfile(source, io.BytesIO(profile), _SRGB, outputMode=mode)
+    return picture.convert(mode)
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(picture, np.float32))
+    peak = values.max(initial=0)
+    full_scale = 65535 if picture.mode.startswith("I;16") or peak > 255 else 255
+    if picture.mode == "F" and peak <= 1:
+        full_scale = 1
+    values *= np.float32(255 / full_scale)
+    return Image.fromarray(np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8))
+
+
+def lay_on_white(image: np.ndarray) -> np.ndarray:
+    """Return an image, uint8 (H, W, 3) or with alpha (H, W, 4), as (H, W, 3): what is transparent becomes white."""
+    if image.shape[-1] == 3:
+        return image
+    picture = Image.fromarray(image)
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode an image, uint8 of shape (H, W, 3) or (H, W), as PNG."""
+    """Encode an image, uint8 of shape (H, W), (H, W, 3) or, with alpha, (H, W, 4), as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()

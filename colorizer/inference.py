@@ -1,5 +1,6 @@
 """Colorizer: a loaded model that colorizes 32x32 batches and whole photos."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,9 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from colorizer import library
-from colorizer.color import merge_luminance, split_luminance, to_luminance, to_uint8
-from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, MAX_STRENGTH, VIVIDNESS_LEVELS
+from colorizer.color import split_luminance, to_luminance, to_uint8
+from colorizer.config import (
+    DEFAULT_VIVIDNESS,
+    MAX_PIXELS,
+    MAX_STRENGTH,
+    MAX_WORKING_SIZE,
+    MIN_WORKING_SIZE,
+    VIVIDNESS_LEVELS,
+)
 from colorizer.errors import ConfigError, ImageError
+from colorizer.guided import apply_chroma
 from colorizer.images import resize_planes
 from colorizer.models import split_at_logits
 
@@ -18,9 +27,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _BATCH = 500
-_STRIP_PIXELS = 2_000_000  # merged at a time, to bound memory on large photos
 _MODEL_SIZE = 32
-_WORKING_SIZES = (32, 64)  # shorter sides at which a U-Net sees a photo, chosen on photos held out of training
+_DEFAULT_SIZES = (32, 64)  # whose mean a U-Net gives unless told, chosen on photos held out of training
+_MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # a panorama longer than this is squeezed, to bound time and memory
 
 
 class Colorizer:
@@ -31,32 +40,36 @@ class Colorizer:
     Attributes:
         entry: the library entry that it was loaded from, or None.
         vivid: whether it chooses among chroma bins, so that `vividness` matters.
+        any_size: whether it is convolutional, so that `size` may be set.
         levels: `VIVIDNESS_LEVELS`, at which its predictions are kept, or None if it is not vivid.
     """
 
     def __init__(self, model: "keras.Model", entry: library.ModelEntry | None) -> None:
+        import keras
         import tensorflow as tf
 
         self.entry = entry
         self.vivid = any(layer.name == "logits" for layer in model.layers)
         self.levels = VIVIDNESS_LEVELS if self.vivid else None
         self._constant = tf.constant
-        self._any_size = model.input_shape[1] is None
+        self.any_size = model.input_shape[1] is None
         read, paint = split_at_logits(model) if self.vivid else (model, None)
 
         def read_both(luminance: "tf.Tensor") -> "tf.Tensor":
             mirrored = read(luminance[:, :, ::-1], training=False)[:, :, ::-1]
             return (read(luminance, training=False) + mirrored) / 2
 
-        self._read = read_both if self._any_size else lambda luminance: read(luminance, training=False)
-        self._paint = lambda luminance, logits, temperature: paint(luminance, logits / temperature)
-        # Traced once, here. Other sizes run without a graph: Keras cannot trace UpSampling2D for a size not known.
-        shape = tf.TensorSpec((None, _MODEL_SIZE, _MODEL_SIZE, 1), tf.float32)
-        self._read_small = tf.function(self._read).get_concrete_function(shape)
+        whole = read_both if self.any_size else lambda luminance: read(luminance, training=False)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.UpSampling2D):  # which Keras traces for a size that it knows only
+                layer.call = functools.partial(_double, method=layer.interpolation)
+        side = None if self.any_size else _MODEL_SIZE
+        shape = tf.TensorSpec((None, side, side, 1), tf.float32)
+        self._read, self._paint = tf.function(whole).get_concrete_function(shape), None
         if self.vivid:
-            logits = tf.TensorSpec((None, *self._read_small.output_shapes[1:]), tf.float32)
-            temperature = tf.TensorSpec((), tf.float32)
-            self._paint_small = tf.function(self._paint).get_concrete_function(shape, logits, temperature)
+            logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
+            soften = tf.function(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
+            self._paint = soften.get_concrete_function(shape, logits, tf.TensorSpec((), tf.float32))
 
     def predict(
         self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, strength: float = 1.0
@@ -79,17 +92,14 @@ class Colorizer:
         """
         check_strength(strength)
         levels = self.check_vividness(vividness)
-        small = luminance.shape[1:3] == (_MODEL_SIZE, _MODEL_SIZE)
-        read = self._read_small if small else self._read
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         for start in range(0, len(luminance), _BATCH):
             part = slice(start, start + _BATCH)
             batch = self._constant(luminance[part])
-            answer = read(batch)
+            answer = self._read(batch)
             for level, place in zip(levels, output, strict=True):
-                if self.vivid:
-                    paint = self._paint_small if small else self._paint
-                    place[part] = paint(batch, answer, self._constant(10.0**-level)).numpy()
+                if self._paint:
+                    place[part] = self._paint(batch, answer, self._constant(10.0**-level)).numpy()
                 else:
                     place[part] = answer.numpy()
         if strength != 1:
@@ -109,26 +119,42 @@ class Colorizer:
                 raise ConfigError(f"vividness must be a number from 0 to 1, received {level!r}.")
         return levels
 
-    def predict_chroma(self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None) -> np.ndarray:
-        """Predict the chroma of a photo at the model's working size.
+    def check_size(self, size: int | None) -> Sequence[int]:
+        """Return the working sizes whose mean is meant, or raise `ConfigError`, as `predict_chroma` does."""
+        if size is None:
+            return _DEFAULT_SIZES if self.any_size else (_MODEL_SIZE,)
+        if not self.any_size:
+            name = self.entry.name if self.entry else "This model"
+            raise ConfigError(f"{name} sees every photo at 32 x 32 pixels. Leave size out, or choose a U-Net.")
+        allowed = range(MIN_WORKING_SIZE, MAX_WORKING_SIZE + 1, 8)
+        if isinstance(size, bool) or not isinstance(size, int) or size not in allowed:
+            raise ConfigError(f"size must be a multiple of 8 from {allowed[0]} to {allowed[-1]}, received {size!r}.")
+        return (size,)
 
-        A U-Net sees the photo at several sizes, and what it makes of them is averaged.
+    def predict_chroma(
+        self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, size: int | None = None
+    ) -> np.ndarray:
+        """Predict the chroma of a photo at the model's working size.
 
         Args:
             luminance: float32 of shape (H, W, 1) in [0, 1].
             vividness: as in `predict`.
+            size: the shorter side in pixels at which a convolutional model sees the photo, a multiple of 8 from
+                `MIN_WORKING_SIZE` to `MAX_WORKING_SIZE`; by default the mean of what it makes of it at 32 and at 64.
 
         Returns:
-            float32 of shape (32, 32, 2); of a U-Net (h, w, 2), the shorter side 64; with several values of vividness
-            one such array for each.
+            float32 of shape (32, 32, 2); of a convolutional model (h, w, 2), the shorter side `size` or 64; with
+            several values of vividness one such array for each.
+
+        Raises:
+            ConfigError: `size` is no such number, or the model is not convolutional; or as in `predict`.
         """
-        sizes = _WORKING_SIZES if self._any_size else (_MODEL_SIZE,)
         planes = []
-        for size in sizes:
-            height = width = size
-            if self._any_size:
-                scale = size / min(luminance.shape[:2])
-                height, width = (min(max(round(side * scale / 8), 1) * 8, 4096) for side in luminance.shape[:2])
+        for working_size in self.check_size(size):
+            height = width = working_size
+            if self.any_size:
+                scale, longest = working_size / min(luminance.shape[:2]), _MAX_WORKING_PIXELS // working_size
+                height, width = (min(max(round(side * scale / 8), 1) * 8, longest) for side in luminance.shape[:2])
             small = np.clip(resize_planes(luminance, height, width), 0, 1)
             chroma = split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
             planes.append(chroma.reshape(-1, height, width, 2))
@@ -138,22 +164,45 @@ class Colorizer:
         ]
         return np.stack(mean) if isinstance(vividness, tuple | list) else mean[0]
 
-    def colorize(self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0) -> np.ndarray:
+    def colorize(
+        self, image: np.ndarray, vividness: float | None = None, strength: float = 1.0, size: int | None = None
+    ) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 
         Args:
-            image: uint8 of shape (H, W, 3), of which only the luminance is used, or gray (H, W).
+            image: uint8 of shape (H, W, 3), of which only the luminance is used, gray (H, W), or (H, W, 4) with alpha.
             vividness, strength: as in `predict`.
+            size: as in `predict_chroma`.
 
         Returns:
-            uint8 of shape (H, W, 3).
+            uint8 of shape (H, W, 3), or (H, W, 4) with the alpha of `image`. Its luminance is that of `image` to
+            within 1 of 255 at every pixel.
 
         Raises:
             ImageError: `image` is no such array.
-            ConfigError: as in `predict`.
+            ConfigError: as in `predict` and `predict_chroma`.
         """
         image, strength = check_image(image), check_strength(strength)
-        return apply_chroma(image, strength * self.predict_chroma(to_luminance(image), vividness))
+        chroma = self.predict_chroma(to_luminance(image[..., :3]), vividness, size)
+        return apply_chroma(image, strength * chroma)
+
+    def reconstruct(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
+        """Return what the network itself makes of a photo shrunk to 32 x 32 pixels.
+
+        Args:
+            image, vividness: as in `colorize`.
+
+        Returns:
+            uint8 of shape (32, 32, 3).
+        """
+        luminance = resize_planes(to_luminance(check_image(image)[..., :3]), _MODEL_SIZE, _MODEL_SIZE)
+        return to_uint8(self.predict(np.clip(luminance, 0, 1)[None], vividness)[0])
+
+
+def _double(planes: "tf.Tensor", method: str) -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.image.resize(planes, 2 * tf.shape(planes)[1:3], method)
 
 
 def load(name_or_path: str | Path) -> Colorizer:
@@ -170,34 +219,14 @@ def check_strength(strength: float) -> float:
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
-    """Return `image` as uint8 (H, W, 3), or raise `ImageError` with what was received."""
+    """Return `image` as uint8 (H, W, 3) or (H, W, 4), or raise `ImageError` with what was received."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         received = f"{image.dtype} array" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"An image must be a uint8 array, received a {received}. Read files with decode_image.")
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=-1)
-    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-        raise ImageError(f"An image must have the shape (H, W, 3) or (H, W), received {image.shape}.")
+    if image.ndim != 3 or image.shape[-1] not in (3, 4) or not image.size:
+        raise ImageError(f"An image must have the shape (H, W, 3), (H, W, 4) or (H, W), received {image.shape}.")
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise ImageError(f"The image has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down first.")
     return image
-
-
-def apply_chroma(image: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Give an image the chroma of a smaller map, at its own luminance and resolution.
-
-    Args:
-        image: uint8 of shape (H, W, 3); only its luminance is used.
-        chroma: float of shape (h, w, 2), enlarged bicubically.
-
-    Returns:
-        uint8 of shape (H, W, 3).
-    """
-    height, width = image.shape[:2]
-    chroma = resize_planes(chroma, height, width)
-    result = np.empty_like(image)
-    rows = max(1, _STRIP_PIXELS // width)
-    for start in range(0, height, rows):
-        strip = slice(start, start + rows)
-        result[strip] = to_uint8(merge_luminance(to_luminance(image[strip]), chroma[strip]))
-    return result

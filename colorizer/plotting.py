@@ -1,9 +1,12 @@
 """Matplotlib figures from arrays and dicts; no pyplot, whose state is shared between threads."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from colorizer.errors import ConfigError
 
 ACCENT, SECOND, MUTED = "#c2410c", "#2563eb", "#6b7280"
 
@@ -67,3 +70,12 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
     for axes in cells[len(metrics) :]:
         axes.set_visible(False)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file name tells; raise `ConfigError` where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
+        raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from colorizer.config import MAX_TRAIN_IMAGES, MAX_UPLOAD_BYTES
 from colorizer.errors import DataError, ImageError
-from colorizer.images import SUFFIXES, decode_image
+from colorizer.images import SUFFIXES, decode_image, lay_on_white
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Training, validation and test images, each uint8 of shape (N, 32, 32, 3)."""
@@ -55,7 +55,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                image = decode_image(file.read(MAX_UPLOAD_BYTES + 1))
+                image = lay_on_white(decode_image(file.read(MAX_UPLOAD_BYTES + 1)))
         except (ImageError, OSError):
             unreadable += 1
             continue
@@ -71,6 +71,23 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
         )
     names = sorted(pictures)
     return np.stack([pictures[name] for name in names]), names
+
+
+def load_photos(folder: Path) -> list[np.ndarray]:
+    """Decode all pictures in a folder and its subfolders, at their own size, as `decode_image` does.
+
+    Raises:
+        ImageError: there is none, or one cannot be read.
+    """
+    photos = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+        try:
+            photos.append(decode_image(path.read_bytes()))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    if not photos:
+        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
+    return photos
 
 
 def _split_folder(folder: Path) -> Splits:

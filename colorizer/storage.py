@@ -2,10 +2,10 @@
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,19 @@ def delete_folder(folder: Path) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step."""
+    staging = path.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+    try:
+        staging.write_bytes(content)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file in one step."""
-    staging = path.with_name(f".{path.name}-{os.getpid()}")
-    staging.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
-    staging.replace(path)
+    write_bytes(path, (json.dumps(value, indent=indent) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

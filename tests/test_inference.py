@@ -8,9 +8,10 @@ import pytest
 
 import colorizer
 from colorizer import data, inference, library
-from colorizer.color import chroma_bins, split_luminance, to_luminance
-from colorizer.config import ModelConfig
+from colorizer.color import chroma_bins, split_luminance, to_luminance, to_uint8
+from colorizer.config import WORKING_SIZES, ModelConfig
 from colorizer.errors import ConfigError, ImageError, ModelError
+from colorizer.images import resize_planes
 from colorizer.models import build_model
 
 GENERATOR = np.random.default_rng(0)
@@ -19,6 +20,18 @@ GENERATOR = np.random.default_rng(0)
 @pytest.fixture(scope="module")
 def linear():
     return inference.load("linear")
+
+
+@pytest.fixture(scope="module")
+def vivid():
+    """A small untrained model with chroma bins whose logits are not all alike."""
+    keras.utils.set_random_seed(0)
+    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=32))
+    centres, _ = chroma_bins(data.load_statistics().shares, 32)
+    model.get_layer("bin_centres").set_weights([centres[None, None]])
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel * 100, bias])
+    return inference.Colorizer(model, None)
 
 
 def _random(*shape):
@@ -52,11 +65,29 @@ def test_only_the_luminance_of_the_input_is_used(linear):
     assert np.abs(difference).max() <= 1
 
 
-def test_large_photos_are_merged_in_strips_without_seams(linear, monkeypatch):
-    image = _random(90, 70, 3)
-    whole = linear.colorize(image)
-    monkeypatch.setattr(inference, "_STRIP_PIXELS", 700)
-    np.testing.assert_array_equal(linear.colorize(image), whole)
+def test_alpha_is_kept_and_changes_nothing_else(linear):
+    image = _random(40, 50, 4)
+    result = linear.colorize(image)
+    np.testing.assert_array_equal(result[..., 3], image[..., 3])
+    np.testing.assert_array_equal(result[..., :3], linear.colorize(image[..., :3]))
+
+
+def test_strength_scales_the_chroma_of_photos(linear):
+    photo = colorizer.images.load_photo("coffee")
+    spread = [np.abs(split_luminance(linear.colorize(photo, strength=s))[1]).mean() for s in (0, 0.5, 1, 1.5)]
+    assert spread[0] < 0.002
+    np.testing.assert_allclose(spread[1:], spread[2] * np.array([0.5, 1, 1.5]), rtol=0.1)
+    with pytest.raises(ConfigError, match=r"strength must be a number from 0 to 1\.5, received 1\.6"):
+        linear.colorize(photo, strength=1.6)
+
+
+def test_a_reconstruction_is_what_the_network_makes_of_the_small_image(linear, samples):
+    expected = to_uint8(linear.predict(to_luminance(samples.images[:1]))[0])
+    np.testing.assert_array_equal(linear.reconstruct(samples.images[0]), expected)
+    large = samples.images[0].repeat(3, axis=0).repeat(5, axis=1)
+    for image in (large, np.dstack([large, large[..., 0]])):
+        np.testing.assert_allclose(linear.reconstruct(image).astype(int), expected, atol=1)
+    assert linear.reconstruct(_random(1, 900)).shape == (32, 32, 3)
 
 
 def test_the_chroma_is_that_of_the_model_on_the_small_image(linear, samples):
@@ -82,6 +113,14 @@ def test_two_threads_give_what_one_gives(linear):
         np.testing.assert_array_equal(result, linear.colorize(image))
 
 
+def test_sizes_first_met_in_several_threads_give_what_one_gives(vivid):
+    photos = [_random(40, 40 + 10 * n, 3) for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(vivid.colorize, photos))
+    for result, photo in zip(together, photos, strict=True):
+        np.testing.assert_array_equal(result, vivid.colorize(photo))
+
+
 def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
     from colorizer.models import build_model
 
@@ -101,7 +140,7 @@ def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
         ([[1, 2]], "received a list"),
         ("photo.jpg", "received a str"),
         (None, "received a NoneType"),
-        (np.zeros((4, 4, 4), np.uint8), r"must have the shape \(H, W, 3\) or \(H, W\), received \(4, 4, 4\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"the shape \(H, W, 3\), \(H, W, 4\) or \(H, W\), received \(4, 4, 2\)"),
         (np.zeros((1, 4, 4, 3), np.uint8), r"received \(1, 4, 4, 3\)"),
         (np.zeros(4, np.uint8), r"received \(4,\)"),
         (np.zeros((0, 4, 3), np.uint8), r"received \(0, 4, 3\)"),
@@ -142,21 +181,44 @@ def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
     assert min(model.predict_chroma(to_luminance(image)).shape[:2]) == 64
 
 
-@pytest.fixture(scope="module")
-def vivid():
-    """A small untrained model with chroma bins whose logits are not all alike."""
-    keras.utils.set_random_seed(0)
-    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=32))
-    centres, _ = chroma_bins(data.load_statistics().shares, 32)
-    model.get_layer("bin_centres").set_weights([centres[None, None]])
-    kernel, bias = model.get_layer("logits").get_weights()
-    model.get_layer("logits").set_weights([kernel * 100, bias])
-    return inference.Colorizer(model, None)
+@pytest.mark.parametrize("size", [*WORKING_SIZES, 256])
+def test_the_working_size_is_the_shorter_side_that_the_network_sees(vivid, size):
+    luminance = to_luminance(_random(90, 200, 3))
+    chroma = vivid.predict_chroma(luminance, size=size)
+    assert chroma.shape == (size, round(size * 200 / 90 / 8) * 8, 2)
+    small = resize_planes(luminance, *chroma.shape[:2]).clip(0, 1)
+    np.testing.assert_array_equal(chroma, split_luminance(vivid.predict(small[None]).clip(0, 1))[1][0])
+
+
+def test_by_default_it_is_the_mean_of_two_sizes(vivid):
+    luminance = to_luminance(_random(90, 200, 3))
+    small, large = (vivid.predict_chroma(luminance, size=size) for size in (32, 64))
+    expected = (resize_planes(small, *large.shape[:2]) + large) / 2
+    np.testing.assert_allclose(vivid.predict_chroma(luminance), expected, atol=1e-6)
+    photo = _random(90, 200, 3)
+    assert (vivid.colorize(photo, size=128) != vivid.colorize(photo)).any()
+
+
+def test_a_long_panorama_is_squeezed_to_bound_the_memory(vivid):
+    assert vivid.predict_chroma(to_luminance(_random(10, 3000, 3)), size=32).shape == (32, 8192, 2)
+    assert vivid.predict_chroma(to_luminance(_random(10, 3000, 3)), size=256).shape == (256, 1024, 2)
+
+
+@pytest.mark.parametrize("size", [0, 24, 33, 264, 64.0, "64", True])
+def test_other_working_sizes_are_refused(vivid, size):
+    with pytest.raises(ConfigError, match="size must be a multiple of 8 from 32 to 256, received"):
+        vivid.colorize(_random(40, 40, 3), size=size)
+
+
+def test_a_model_that_is_not_convolutional_has_no_working_size(linear, vivid):
+    assert (linear.any_size, vivid.any_size) == (False, True)
+    with pytest.raises(ConfigError, match=r"linear sees every photo at 32 x 32 pixels\. Leave size out"):
+        linear.colorize(_random(40, 40, 3), size=64)
 
 
 def test_vividness_goes_from_the_mean_of_the_bins_to_the_likeliest(vivid, samples):
     luminance = to_luminance(samples.images)[:2]
-    logits = vivid._read(luminance).numpy()
+    logits = vivid._read(keras.ops.convert_to_tensor(luminance)).numpy()
     centres, _ = chroma_bins(data.load_statistics().shares, 32)
     for vividness in (0, 0.4, 1):
         heated = logits / 10**-vividness
@@ -174,8 +236,8 @@ def test_several_values_of_vividness_run_the_network_once(vivid, samples, monkey
     luminance = to_luminance(samples.images)
     expected = [vivid.predict(luminance, level) for level in (0, 0.5, 1)]
     calls = []
-    read = vivid._read_small
-    monkeypatch.setattr(vivid, "_read_small", lambda batch: calls.append(1) or read(batch))
+    read = vivid._read
+    monkeypatch.setattr(vivid, "_read", lambda batch: calls.append(1) or read(batch))
     np.testing.assert_array_equal(vivid.predict(luminance, (0, 0.5, 1)), expected)
     assert calls == [1]
     assert np.abs(expected[0] - expected[2]).max() > 0.01

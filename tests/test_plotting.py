@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from colorizer import plotting
+from colorizer.errors import ConfigError
 
 TRAINED = {
     "epoch": [1, 2],
@@ -71,3 +72,11 @@ def test_comparison_refuses_rows_of_different_lengths():
     images = np.zeros((2, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"shorter|longer"):
         plotting.comparison(images, images[:1], images, ["", ""], "")
+
+
+def test_a_figure_is_saved_as_its_name_tells_or_refused_in_a_sentence(tmp_path):
+    figure = plotting.metrics_chart({"gray copy": {"mse": 0.1}, "dense": {"mse": 0.05}}, "title")
+    plotting.save_figure(figure, tmp_path / "new" / "chart.svg")
+    assert b"<svg" in (tmp_path / "new" / "chart.svg").read_bytes()
+    with pytest.raises(ConfigError, match=r"x\.nope cannot be written .* Choose another file name"):
+        plotting.save_figure(figure, tmp_path / "x.nope")

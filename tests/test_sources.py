@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from colorizer import data, sources
-from colorizer.errors import DataError
+from colorizer.errors import DataError, ImageError
+from colorizer.images import encode_png
 
 
 def _images(num_images, seed=0):
@@ -196,3 +197,18 @@ def test_without_a_network_cifar100_fails_in_seconds_with_one_sentence(tmp_path,
     assert time.monotonic() - started < 10
     assert socket.getdefaulttimeout() is None
     assert sources._TIMEOUT < 10
+
+
+def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, samples):
+    with pytest.raises(ImageError, match=r"There are no pictures in .*nope\. Name a folder"):
+        sources.load_photos(tmp_path / "nope")
+    (tmp_path / "deep").mkdir()
+    for name, image in (("deep/a.PNG", samples.images[0]), ("b.png", samples.images[1].repeat(2, axis=0))):
+        (tmp_path / name).write_bytes(encode_png(image))
+    (tmp_path / "notes.txt").write_text("no picture")
+    photos = sources.load_photos(tmp_path)
+    assert [photo.shape for photo in photos] == [(64, 32, 3), (32, 32, 3)]
+    np.testing.assert_array_equal(photos[1], samples.images[0])
+    (tmp_path / "c.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match=r"c\.jpg: The file is not a picture"):
+        sources.load_photos(tmp_path)

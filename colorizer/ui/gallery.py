@@ -8,7 +8,7 @@ from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
-from colorizer.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
+from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
 from colorizer.ui import live, pictures, state
 
 _PAGE_SIZE = 12
@@ -43,7 +43,8 @@ def _show_closely() -> None:
     )
     truth = split.images[index : index + 1]
     numbers.markdown(f"**#{index}, {name}**")
-    numbers.markdown(_metrics_table(compute_metrics(reconstructed[None], truth), gray_copy_metrics(truth)))
+    measured = {"model": compute_metrics(reconstructed[None], truth), "gray copy": gray_copy_metrics(truth)}
+    numbers.markdown(pictures.metrics_table(measured))
     with numbers.container(horizontal=True):
         shown = indices.tolist()
         place = shown.index(index) if index in shown else -1
@@ -51,14 +52,6 @@ def _show_closely() -> None:
             inside = place >= 0 and 0 <= other < len(shown)
             args = (shown[other] if inside else index,)
             st.button(label, icon=f":material/{icon}:", on_click=_open, args=args, disabled=not inside)
-
-
-def _metrics_table(model: dict[str, float], baseline: dict[str, float]) -> str:
-    lines = ["| metric | model | gray copy |", "|:--|--:|--:|"]
-    for name, (better, style) in METRICS.items():
-        arrow = {"lower": "↓", "higher": "↑", "closest": ""}[better]
-        lines.append(f"| `{name}` {arrow} | {model[name]:{style}} | {baseline[name]:{style}} |")
-    return "\n".join(lines)
 
 
 def _download() -> None:
@@ -147,7 +140,7 @@ with side:
     measured, where = entry.reported
     st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
-    st.markdown(_metrics_table(values["model"], values["gray_copy"]))
+    st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
     st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
 
 state.show_damaged_models()

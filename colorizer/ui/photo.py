@@ -1,100 +1,134 @@
 """Your photo: a picture in, its colours back, at its own resolution."""
 
-import hashlib
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
+from colorizer import library
 from colorizer.color import gray_copy, to_uint8
-from colorizer.config import MAX_STRENGTH
+from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
-from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, encode_png
-from colorizer.ui import pictures, state
+from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, tile_rows
+from colorizer.metrics import gray_copy_metrics
+from colorizer.ui import files, pictures, state
+from colorizer.ui.before_after import show_before_after
 
-_OWN, _SAMPLE = "Your own", "Sample photos"
+_OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
 
 
-@st.cache_data(max_entries=3, show_spinner=False)
-def _png(digest: str, _image: np.ndarray) -> bytes:
-    return encode_png(_image)
+def _choose_pictures() -> list[tuple[str, bytes | str]]:
+    """Show the sources; return each picture's title, and its content or name."""
+    sources = (_OWN, _CAMERA, _SAMPLE)
+    source = st.segmented_control("Picture", sources, default=_OWN, required=True, key="source", bind="query-params")
+    if source == _SAMPLE:
+        names = list(PHOTOS)
+        name = st.pills(_SAMPLE, names, default=names[0], required=True, wrap=True, key="photo", bind="query-params")
+        return [(PHOTOS[name], name)]
+    if source == _CAMERA:
+        shot = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+        return [("camera.jpg", shot.getvalue())] if shot else []
+    label = "Drop pictures here, gray or in colour"
+    uploads = st.file_uploader(label, type=SUFFIXES, accept_multiple_files=True, key="upload")
+    if len(uploads) > MAX_FILES:
+        st.warning(f"These are {len(uploads)} files; the first {MAX_FILES} are taken.", icon=":material/warning:")
+    return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
+
+
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
+    """Show what can be set; return the chosen models and the settings."""
+    by_name = {entry.name: entry for entry in entries}
+    about = "Several are shown side by side; several files are colorized by the first of them."
+    names = st.multiselect(
+        "Models", by_name, entries[0].name, key="model", help=about, max_selections=6, wrap=True, bind="query-params"
+    )
+    chosen = [by_name[name] for name in names] or entries[:1]
+    vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
+    about = "Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder."
+    strength = st.slider("Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, key="strength", help=about, bind="query-params")
+    size = "auto"
+    if any(map(state.has_working_size, chosen)):
+        sizes = ["auto", *map(str, WORKING_SIZES)]
+        about = (
+            "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
+            "large for those of small things. Auto is the mean of 32 and 64."
+        )
+        size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
+    return chosen, (vividness, strength, None if size == "auto" else int(size))
+
+
+def _show_picture(
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
+) -> None:
+    """Show one picture by every chosen model, beside its own colours if it has some."""
+    with st.spinner("Reading the picture …"):
+        colours = state.shrink_picture(picture)
+    gray = to_uint8(gray_copy(colours))
+    was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
+    stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
+    grid = st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280)
+    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
+        results = [state.colorize(entry, picture, settings) for entry in chosen]
+    with grid:
+        for entry, result in zip(chosen, results, strict=True):
+            with st.container():
+                show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.caption(f"Colorized by {entry.name}", width="content")
+                    st.download_button(
+                        "Download the result",
+                        partial(state.colorize_fully, entry, picture, settings),
+                        file_name=f"{stem}-{entry.name}.png",
+                        mime="image/png",
+                        icon=":material/download:",
+                        key=f"download-{entry.name}",
+                        on_click="ignore",
+                    )
+                if raw:
+                    made = tile_rows([[state.reconstruct(entry, picture, settings[0])]], 12)
+                    st.image(made, alt=f"{title}, the 32 x 32 pixels that {entry.name} made")
+        if not was_gray:
+            with st.container():
+                st.image(colours, width="stretch", alt=f"{title}, the original colours")
+                st.caption("Original")
+    if raw:
+        st.caption(
+            "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
+            "the colours from the network; light and detail are the photo's own."
+        )
+    height, width = state.open_picture(picture).shape[:2]
+    st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
+    truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
+    if not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
+        with st.spinner("Measuring …"):
+            measured = {entry.name: state.measure(entry, picture, settings) for entry in chosen}
+        measured["gray copy"] = gray_copy_metrics(truth[None])
+        st.markdown(f"**Against the original**, at {state.MEASURED_PIXELS} pixels on the longer side")
+        st.markdown(pictures.metrics_table(measured))
 
 
 st.title("Your photo")
 entries = state.models_for_photos()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    entry = state.pick_model(entries, key="model")
-    source = st.segmented_control(
-        "Picture", (_OWN, _SAMPLE), default=_OWN, required=True, key="source", bind="query-params"
+side, main = st.columns([2, 5], gap="large")
+with side:
+    chosen_pictures = _choose_pictures()
+    chosen, settings = _steer(entries)
+    raw = st.toggle(
+        "Raw network output", key="raw", bind="query-params", help="Show the 32 x 32 pixels that a network made."
     )
-    vividness = state.pick_vividness(entry)
-    strength = st.slider(
-        "Strength",
-        0.0,
-        MAX_STRENGTH,
-        1.0,
-        0.1,
-        key="strength",
-        bind="query-params",
-        help="Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder.",
-        width=240,
-    )
-
-try:
-    if source == _SAMPLE:
-        name = st.pills(
-            "Sample photos",
-            list(PHOTOS),
-            default=next(iter(PHOTOS)),
-            required=True,
-            format_func=str.capitalize,
-            key="photo",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
-        title, stem = PHOTOS[name], name
-        image = state.sample_photo(name)
-        result = state.colorize_sample_photo(entry, name, vividness, strength)
-        digest = name
+with main:
+    if len(chosen_pictures) < 2:
+        st.session_state.pop("results", None)
+    if len(chosen_pictures) > 1:
+        files.show_files(chosen_pictures, chosen[0], settings)
+    elif chosen_pictures:
+        try:
+            _show_picture(*chosen_pictures[0], chosen, settings, raw)
+        except ColorizerError as error:
+            st.error(str(error), icon=":material/broken_image:")
     else:
-        upload = st.file_uploader(
-            "Drop a picture here, gray or in colour", type=[suffix[1:] for suffix in SUFFIXES], key="upload"
+        st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
+        st.caption(
+            f"{FORMAT_NAMES}; up to {MAX_FILES} files of {MAX_UPLOAD_BYTES // 2**20} MB and "
+            f"{MAX_PIXELS // 1_000_000} megapixels each. They stay on the computer that runs this app, in memory only."
         )
-        if upload is None:
-            st.caption(
-                f"{FORMAT_NAMES}, up to 20 MB. The picture stays on the computer that runs this app, in memory only. "
-                "No picture at hand? Choose *Sample photos*."
-            )
-            st.stop()
-        title, stem = upload.name, upload.name.rsplit(".", 1)[0]
-        content = upload.getvalue()
-        digest = hashlib.sha256(content).hexdigest()
-        image, result = state.decode(content), state.colorize_upload(entry, content, vividness, strength)
-except ColorizerError as error:
-    st.error(str(error), icon=":material/broken_image:")
-    st.stop()
-
-height, width = image.shape[:2]
-colours = pictures.fit_page(image)
-gray = to_uint8(gray_copy(colours))
-was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
-columns = st.columns(2 if was_gray else 3)
-columns[0].image(gray, width="stretch", caption="Grayscale", alt=f"{title}, in grayscale")
-columns[1].image(
-    pictures.fit_page(result), width="stretch", caption=f"Colorized by {entry.name}", alt=f"{title}, colorized"
-)
-if not was_gray:
-    columns[2].image(colours, width="stretch", caption="Original", alt=f"{title}, the original colours")
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.download_button(
-        "Download the result",
-        lambda: _png(f"{digest}-{entry.checksum}-{vividness}-{strength}", result),
-        file_name=f"{stem}-{entry.name}.png",
-        mime="image/png",
-        icon=":material/download:",
-        type="primary",
-        on_click="ignore",
-    )
-    st.caption(
-        f"PNG, {width:,} x {height:,} pixels. The luminance is the photo's own; {entry.name} saw a small version of it "
-        "and gave the chroma, so colours are broad and soft."
-    )

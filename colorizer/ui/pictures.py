@@ -2,14 +2,12 @@
 
 import numpy as np
 import streamlit as st
-from PIL import Image
 
 from colorizer.color import gray_copy, to_uint8
 from colorizer.data import CLASS_NAMES, SNAPSHOT_SAMPLES
 from colorizer.images import tile_rows
+from colorizer.metrics import METRICS
 from colorizer.ui import state
-
-_PAGE_PIXELS = 1200  # longest side of a photo on a page
 
 
 def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
@@ -32,21 +30,17 @@ def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
     )
 
 
-def fit_page(image: np.ndarray) -> np.ndarray:
-    """Scale a photo, uint8 (H, W, 3), down to what a page can show."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((_PAGE_PIXELS, _PAGE_PIXELS))
-    return np.asarray(picture)
-
-
-def show_before_and_after(before: np.ndarray, after: np.ndarray, title: str, model: str) -> None:
-    """Show a photo in grayscale and colorized, both uint8 (H, W, 3)."""
-    left, right = st.columns(2)
-    left.image(to_uint8(gray_copy(fit_page(before))), width="stretch", caption="Before", alt=f"{title}, in grayscale")
-    right.image(fit_page(after), width="stretch", caption=f"After, by {model}", alt=f"{title}, colorized by {model}")
-
-
 def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, alt: str) -> None:
     """Show the visitor's own small image: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
     st.image(tile_rows([[to_uint8(gray_copy(original)), reconstructed, original]], 10), width="stretch", alt=alt)
     st.caption("Grayscale, what the network makes of it, and the original, cut to 32 x 32 pixels.")
+
+
+def metrics_table(columns: dict[str, dict[str, float]]) -> str:
+    """Markdown table of every metric of `METRICS`, a column for each name."""
+    lines = ["| metric | " + " | ".join(columns) + " |", "|:--" + "|--:" * len(columns) + "|"]
+    for name, (better, style) in METRICS.items():
+        arrow = {"lower": "↓", "higher": "↑", "closest": ""}[better]
+        values = [f"{values[name]:{style}}" for values in columns.values()]
+        lines.append(f"| `{name}` {arrow} | " + " | ".join(values) + " |")
+    return "\n".join(lines)

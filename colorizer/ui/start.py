@@ -2,35 +2,52 @@
 
 import streamlit as st
 
-from colorizer.config import default_name, get_preset
+from colorizer.color import gray_copy, to_uint8
+from colorizer.config import DEFAULT_VIVIDNESS, default_name, get_preset
 from colorizer.errors import ColorizerError
 from colorizer.images import PHOTOS, SUFFIXES
 from colorizer.ui import live, pictures, state
+from colorizer.ui.before_after import show_before_after
 from colorizer.worker import TrainingSpec
 
-_HERO = "astronaut"
+_HERO = "chelsea"
+_BOLD = 1.4  # its colours; what the network itself answers is paler
+_LINKS = {
+    "gallery": ("Browse test images, best and worst", "grid_view"),
+    "photo": ("Colorize your own pictures", "photo_camera"),
+    "train": ("Train a network yourself", "model_training"),
+    "how": ("See how it works", "school"),
+}
 
 st.title("Gray pictures, back in colour")
 st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
 
 entries = state.usable_models()
 best = state.models_for_photos()[0]
-above, hero = st.container(), st.container()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    upload = st.file_uploader("Drop your own", type=[suffix[1:] for suffix in SUFFIXES], key="start-upload")
+above = st.container()
+hero, side = st.columns([3, 2], gap="large")
+with side:
+    upload = st.file_uploader("Drop your own", type=SUFFIXES, key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
         live.start_run(TrainingSpec(default_name(preset.name), preset.model, train, preset.name))
+    st.space("small")
+    for page, (label, icon) in _LINKS.items():
+        st.page_link(f"colorizer/ui/{page}.py", label=label, icon=f":material/{icon}:")
 with hero:
-    photo, after, title = state.sample_photo(_HERO), state.colorize_sample_photo(best, _HERO), PHOTOS[_HERO]
+    picture, title = _HERO, PHOTOS[_HERO]
     if upload is not None:
         try:
-            content = upload.getvalue()
-            photo, after, title = state.decode(content), state.colorize_upload(best, content), upload.name
+            state.open_picture(upload.getvalue())
+            picture, title = upload.getvalue(), upload.name
         except ColorizerError as error:
             st.error(str(error), icon=":material/broken_image:")
-    pictures.show_before_and_after(photo, after, title, best.name)
+    with side, st.spinner("Colorizing …"):
+        settings = (DEFAULT_VIVIDNESS, _BOLD, None)
+        photo, after = state.shrink_picture(picture), state.colorize(best, picture, settings)
+    show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
+    st.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
 if "run" in st.query_params:
     with above:
         live.show_run()

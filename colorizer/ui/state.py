@@ -5,22 +5,25 @@ import functools
 import gc
 import threading
 import time
+from typing import Literal
 
 import numpy as np
 import streamlit as st
+from PIL import Image
 
-from colorizer import data, evaluation, images, inference, library, linear
+from colorizer import data, evaluation, guided, images, inference, library, linear
 from colorizer.color import gray_copy, to_luminance
 from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
-from colorizer.metrics import image_mse
+from colorizer.metrics import compute_metrics, image_mse
 from colorizer.service import training_service
 
+_PAGE_PIXELS = 1200  # longest side of a photo on a page
+MEASURED_PIXELS = 600  # the same, when it is measured, which takes long on larger ones
+_importing = threading.Lock()
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
 load_samples = st.cache_resource(show_spinner=False)(data.load_samples)
-sample_photo = st.cache_data(max_entries=16, show_spinner=False)(images.load_photo)
-decode = st.cache_data(max_entries=3, show_spinner="Reading the picture …")(images.decode_image)
 
 
 @functools.cache  # once a server
@@ -35,9 +38,15 @@ def warm_up() -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-@functools.cache
 def import_keras() -> None:
-    """Import Keras and TensorFlow, and keep them from slowing down every page.
+    """Import Keras and TensorFlow, one thread at a time: two at once can each find half of them."""
+    with _importing:
+        _import_keras()
+
+
+@functools.cache
+def _import_keras() -> None:
+    """Import Keras, and keep it from slowing down every page.
 
     After each script run Streamlit collects garbage and clears the session of a Keras that is imported: 0.4 s with
     TensorFlow's objects in the heap, and the state of a model that another visitor's thread is just loading.
@@ -93,7 +102,7 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
     return entries[names.index(name) if name in names else 0]
 
 
-def pick_vividness(entry: library.ModelEntry) -> float:
+def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 240) -> float:
     """Show the slider of a model with chroma bins, kept in the URL; of any other the default."""
     if not entry.vivid:
         return DEFAULT_VIVIDNESS
@@ -107,7 +116,7 @@ def pick_vividness(entry: library.ModelEntry) -> float:
         key="vividness",
         bind="query-params",
         help="0 is the safe mean of all colours that it thinks possible, 1 the likeliest one, at its boldest.",
-        width=240,
+        width=width,
     )
 
 
@@ -121,7 +130,9 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Loading the model …", hash_funcs=_BY_CHECKSUM)
+@st.cache_resource(
+    max_entries=8, show_spinner="Loading the model; the first time, TensorFlow too …", hash_funcs=_BY_CHECKSUM
+)
 def load_colorizer(entry: library.ModelEntry) -> inference.Colorizer:
     """Load a model once for all visitors; a new file under the same name is loaded anew."""
     import_keras()
@@ -165,36 +176,73 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
     return linear.solve(statistics.mean, statistics.factors, "rgb")
 
 
+Settings = tuple[float, float, int | None]
+"""Vividness, strength and working size; a model without one of them ignores it."""
+DEFAULT_SETTINGS: Settings = (DEFAULT_VIVIDNESS, 1.0, None)
+
+
+# A picture is the content of a file, or the name of a sample photo; hashed whole, unlike a large array.
+@st.cache_resource(max_entries=2, show_spinner=False)
+def open_picture(picture: bytes | str) -> np.ndarray:
+    """Decode a picture once, uint8 (H, W, 3 or 4); the array is shared and not to be changed."""
+    return images.load_photo(picture) if isinstance(picture, str) else images.decode_image(picture)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def shrink_picture(picture: bytes | str, longest: int = _PAGE_PIXELS) -> np.ndarray:
+    """Scale a picture down to what a page can show, uint8 (H, W, 3); what is transparent becomes white."""
+    small = Image.fromarray(images.lay_on_white(open_picture(picture)))
+    small.thumbnail((longest, longest))
+    return np.asarray(small)
+
+
+def has_working_size(entry: library.ModelEntry) -> bool:
+    """Whether a model is convolutional, so that `size` matters; known without loading it."""
+    return entry.model_config.architecture == "unet"
+
+
+def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> np.ndarray:
+    """Chroma at the working size; of a sample photo as it was saved with the model, if it was: then no TensorFlow."""
+    vividness, strength, size = settings
+    size = size if has_working_size(entry) else None
+    chroma = None
+    if isinstance(picture, str) and size is None:
+        with contextlib.suppress(ModelError, KeyError):
+            chroma = library.load_arrays(entry, "predictions.npz")[f"photo_{picture}"]
+    if chroma is None:
+        chroma = _predict_chroma(entry, picture, size)
+    return strength * (chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma)
+
+
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def colorize_sample_photo(
-    entry: library.ModelEntry, name: str, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
-) -> np.ndarray:
-    """Colorize one of the sample photos, from the chroma saved with the model if it is there: then no TensorFlow."""
-    photo = sample_photo(name)
-    try:
-        chroma = library.load_arrays(entry, "predictions.npz")[f"photo_{name}"]
-    except (ModelError, KeyError):
-        chroma = _predict_chroma(entry, photo)
-    return inference.apply_chroma(photo, strength * _at_level(chroma, vividness))
-
-
-@st.cache_data(
-    max_entries=8, show_spinner="Colorizing; the first time, TensorFlow has to be loaded …", hash_funcs=_BY_CHECKSUM
-)
-def _predict_chroma(entry: library.ModelEntry, image: np.ndarray) -> np.ndarray:
-    """Chroma at the working size, of a vivid model at every level, so that its slider does not run the network."""
+def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int | None) -> np.ndarray:
+    """Chroma, of a vivid model at every level, so that its slider does not run the network."""
     colorizer = load_colorizer(entry)
-    return colorizer.predict_chroma(to_luminance(image), colorizer.levels)
+    return colorizer.predict_chroma(to_luminance(open_picture(picture)[..., :3]), colorizer.levels, size)
 
 
-def _at_level(chroma: np.ndarray, vividness: float) -> np.ndarray:
-    return chroma[nearest_level(vividness)] if chroma.ndim == 4 else chroma
-
-
-@st.cache_data(max_entries=3, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def colorize_upload(
-    entry: library.ModelEntry, content: bytes, vividness: float = DEFAULT_VIVIDNESS, strength: float = 1.0
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def colorize(
+    entry: library.ModelEntry, picture: bytes | str, settings: Settings = DEFAULT_SETTINGS, longest: int = _PAGE_PIXELS
 ) -> np.ndarray:
-    """Colorize an uploaded file at its own resolution, uint8 (H, W, 3)."""
-    image = decode(content)
-    return inference.apply_chroma(image, strength * _at_level(_predict_chroma(entry, image), vividness))
+    """Colorize a picture as `shrink_picture` shows it."""
+    return guided.apply_chroma(shrink_picture(picture, longest), _chroma(entry, picture, settings))
+
+
+def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> bytes:
+    """Colorize a picture at its own resolution, its alpha kept, as PNG."""
+    return images.encode_png(guided.apply_chroma(open_picture(picture), _chroma(entry, picture, settings)))
+
+
+@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: float) -> np.ndarray:
+    """What the network itself makes of a picture, uint8 (32, 32, 3)."""
+    colorizer = load_colorizer(entry)
+    return colorizer.reconstruct(open_picture(picture), vividness if colorizer.vivid else None)
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def measure(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> dict[str, float]:
+    """Metrics of what a model makes of a picture, against its own colours."""
+    result = colorize(entry, picture, settings, MEASURED_PIXELS)
+    return compute_metrics(result[None], shrink_picture(picture, MEASURED_PIXELS)[None])

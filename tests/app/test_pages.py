@@ -1,7 +1,6 @@
 """Each page of the app, in process: what it shows, what its widgets do, and its empty and error states."""
 
 import gc
-import io
 import json
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from colorizer import data, library, service
 from colorizer.config import get_preset
@@ -25,6 +23,8 @@ PAGES = ("start", "gallery", "photo", "train", "how")
 def alt_texts(app):
     """Alt text of every picture and chart on the page."""
     pictures = [image.alt for element in app.image for image in element.proto.imgs]
+    sliders = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    pictures += [data[side]["alt"] for data in sliders for side in ("before", "after")]
     return pictures + [chart.proto.alt for chart in app.get("vega_lite_chart")]
 
 
@@ -150,33 +150,6 @@ def test_gallery_compares_models_whose_history_is_damaged(open_page, monkeypatch
     (tmp_path / "models" / "notebook" / "history.json").write_text("{")
     monkeypatch.setattr(library, "SHIPPED", tmp_path / "models")
     assert len(open_page("gallery", view="Compare models").dataframe[0].value) == 2
-
-
-def picture(mode="RGB", size=(60, 40), form="PNG"):
-    buffer = io.BytesIO()
-    Image.new(mode, size, 120).save(buffer, form)
-    return buffer.getvalue()
-
-
-def test_photo_colorizes_an_upload_at_its_own_resolution(open_page):
-    app = open_page("photo")
-    app.file_uploader(key="upload").upload("mine.png", picture("L", (61, 47))).run()
-    assert not app.exception and not app.error
-    assert "61 x 47 pixels" in texts(app)
-    assert "mine.png, colorized" in alt_texts(app)
-
-
-def test_photo_names_what_is_wrong_with_a_file(open_page):
-    app = open_page("photo")
-    app.file_uploader(key="upload").upload("notes.png", b"just text").run()
-    assert "is not a picture" in app.error[0].value
-    assert not app.exception
-
-
-@pytest.mark.parametrize("name", ["coffee", "retina"])
-def test_photo_shows_sample_photos(open_page, name):
-    app = open_page("photo", source="Sample photos", photo=name)
-    assert len(alt_texts(app)) == 3
 
 
 def test_train_preset_fills_the_sliders(open_page):

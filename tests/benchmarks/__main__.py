@@ -19,6 +19,7 @@ BENCHMARKS = (
     "inference",
     "load",
     "training",
+    "photo",
 )
 PACKAGES = ("tensorflow", "keras", "streamlit", "numpy")
 

@@ -1,7 +1,5 @@
 """The app's first story, in Chromium: look at reconstructions, colorize a picture, train, and use the result."""
 
-import io
-
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -29,27 +27,6 @@ def test_gallery_shows_reconstructions_enlarges_one_and_keeps_it_in_the_url(open
     again.keyboard.press("Escape")
     expect(again.get_by_role("dialog")).to_have_count(0)
     assert not page.errors + again.errors
-
-
-def test_an_uploaded_picture_comes_back_in_colour_and_at_its_own_size(open_page, tmp_path):
-    picture = tmp_path / "mine.jpg"
-    Image.linear_gradient("L").resize((333, 222)).save(picture)
-    page = open_page("/photo?model=dense-chroma")
-    page.locator("input[type=file]").set_input_files(picture)
-    expect(page.get_by_role("img", name="mine.jpg, colorized")).to_be_visible(timeout=60_000)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download the result").click()
-    with Image.open(io.BytesIO(download.value.path().read_bytes())) as result:
-        assert (result.format, result.size, result.mode) == ("PNG", (333, 222), "RGB")
-    assert not page.errors
-
-
-def test_a_file_that_is_no_picture_gets_one_sentence(open_page, tmp_path):
-    notes = tmp_path / "notes.png"
-    notes.write_text("not a picture")
-    page = open_page("/photo")
-    page.locator("input[type=file]").set_input_files(notes)
-    expect(page.get_by_role("alert").get_by_text("is not a picture this app can read")).to_be_visible()
 
 
 def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_page):

@@ -1,0 +1,147 @@
+"""Your photo in Chromium: the slider by mouse and by keys, steering, downloads, several files, a phone."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from playwright.sync_api import expect
+
+from colorizer.color import to_luminance
+
+GRAY = skimage.data.coffee()[::2, ::2] @ np.array([0.299, 0.587, 0.114])
+SENTENCE = "is not a picture this app can read"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Files by name: a gray JPEG, a PNG in colour with alpha, and a text."""
+    Image.fromarray(GRAY.astype(np.uint8)).save(tmp_path / "gray.jpg")
+    rgba = np.dstack([skimage.data.chelsea(), np.full((300, 451), 255, np.uint8)])
+    rgba[:, :100, 3] = 90
+    Image.fromarray(rgba).save(tmp_path / "alpha.png")
+    (tmp_path / "notes.png").write_text("not a picture")
+    return tmp_path
+
+
+def choose(page, *files):
+    page.locator("input[type=file]").first.set_input_files(files)
+
+
+def downloaded(page, button):
+    with page.expect_download(timeout=60_000) as download:
+        page.get_by_role("button", name=button).click()
+    return download.value.path().read_bytes()
+
+
+def line(page):
+    """The slider over the picture, and where its line is, as a share of the picture's width."""
+    slider = page.get_by_role("slider", name="how much of it to show").first
+    frame = page.locator(".frame").first
+    middle, left, width = (
+        page.locator(".line").first.evaluate("line => (line.getBoundingClientRect().left + 1)"),
+        frame.bounding_box()["x"],
+        frame.bounding_box()["width"],
+    )
+    return slider, (middle - left) / width
+
+
+def test_the_line_follows_the_mouse_and_the_keys_and_stays_when_the_picture_changes(open_page, pictures):
+    page = open_page("/photo?model=dense-chroma")
+    choose(page, pictures / "gray.jpg")
+    expect(page.get_by_role("img", name="gray.jpg, colorized by dense-chroma")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("img", name="gray.jpg, in grayscale")).to_be_visible()
+    slider, at = line(page)
+    assert at == pytest.approx(0.5, abs=0.01)
+    box = slider.bounding_box()
+    y = box["y"] + box["height"] / 3
+    page.mouse.move(box["x"] + 0.5 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.2 * box["width"], y, steps=5)
+    page.mouse.up()
+    assert line(page)[1] == pytest.approx(0.2, abs=0.02)
+    before = page.locator("img.before")
+    assert before.evaluate("image => getComputedStyle(image).clipPath").startswith("inset(0")
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    assert line(page)[1] == pytest.approx(0.22, abs=0.02)
+    slider.press("End")
+    assert line(page)[1] == pytest.approx(1, abs=0.01)
+    slider.press("ArrowLeft")
+    expect(slider).to_have_attribute("aria-valuetext", "99% before, 1% after")
+    assert page.locator(".handle").evaluate("handle => getComputedStyle(handle).outlineStyle") == "solid"
+
+    after = page.locator("img.after")
+    source = after.get_attribute("src")
+    height = page.locator(".frame").bounding_box()["height"]
+    page.get_by_role("slider", name="Strength").press("ArrowRight")
+    expect(after).not_to_have_attribute("src", source)
+    assert line(page)[1] == pytest.approx(0.99, abs=0.01)
+    assert page.locator(".frame").bounding_box()["height"] == height
+    assert not page.errors
+
+
+def test_vividness_changes_what_is_right_of_the_line(open_page):
+    page = open_page("/photo?source=Sample+photos&photo=coffee&model=unet-vivid")
+    after, before = page.locator("img.after"), page.locator("img.before")
+    sources = after.get_attribute("src"), before.get_attribute("src")
+    page.get_by_role("slider", name="Vividness").press("End")
+    expect(after).not_to_have_attribute("src", sources[0])
+    expect(before).to_have_attribute("src", sources[1])
+    page.wait_for_url("**vividness=1**")
+
+
+@pytest.mark.parametrize("name", ["gray.jpg", "alpha.png"])
+def test_the_download_has_the_size_the_luminance_and_the_alpha_of_the_upload(open_page, pictures, name):
+    page = open_page("/photo?model=dense-chroma&strength=1.5")
+    choose(page, pictures / name)
+    expect(page.get_by_role("img", name=f"{name}, colorized")).to_be_visible(timeout=60_000)
+    with Image.open(pictures / name) as picture:
+        given = np.asarray(picture.convert("RGBA"))
+    with Image.open(io.BytesIO(downloaded(page, "Download the result"))) as picture:
+        assert (picture.format, picture.mode) == ("PNG", "RGBA" if name == "alpha.png" else "RGB")
+        result = np.asarray(picture.convert("RGBA"))
+    np.testing.assert_array_equal(result[..., 3], given[..., 3])
+    assert np.abs(to_luminance(result[..., :3]) - to_luminance(given[..., :3])).max() <= 1 / 255 + 1e-6
+    assert np.ptp(result[..., :3], axis=-1).max() > 5
+    assert not page.errors
+
+
+def test_a_file_that_is_no_picture_gets_one_sentence_and_nothing_is_lost(open_page, pictures):
+    page = open_page("/photo?model=dense-chroma&strength=0.5")
+    choose(page, pictures / "notes.png")
+    expect(page.get_by_role("alert").get_by_text(SENTENCE)).to_be_visible()
+    choose(page, pictures / "gray.jpg")  # a second file, beside the first
+    expect(page.get_by_text("1 of 2 colorized by dense-chroma")).to_be_visible(timeout=60_000)
+    assert "strength=0.5" in page.url
+
+
+def test_several_files_are_colorized_into_one_zip_and_a_bad_one_has_its_line(open_page, pictures):
+    page = open_page("/photo?model=dense-chroma")
+    choose(page, *(pictures / name for name in ("gray.jpg", "notes.png", "alpha.png")))
+    expect(page.get_by_text("2 of 3 colorized by dense-chroma")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("alert").get_by_text(SENTENCE)).to_have_count(1)
+    with zipfile.ZipFile(io.BytesIO(downloaded(page, "Download all as zip"))) as archive:
+        sizes = {name: Image.open(archive.open(name)).size for name in archive.namelist()}
+    assert sizes == {"gray.png": (GRAY.shape[1], GRAY.shape[0]), "alpha.png": (451, 300)}
+    assert not page.errors
+
+
+@pytest.mark.parametrize("names", [("alpha.png",), ("gray.jpg", "notes.png", "alpha.png")])
+def test_on_a_phone_nothing_scrolls_sideways(open_page, pictures, names):
+    page = open_page("/photo?model=dense-chroma", width=390, color_scheme="dark")
+    choose(page, *(pictures / name for name in names))
+    expect(page.get_by_role("img", name="alpha.png, colorized")).to_be_visible(timeout=60_000)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for box in (image.bounding_box() for image in page.get_by_role("img").all()):
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_start_has_the_slider_too(open_page):
+    page = open_page("/")
+    slider, _ = line(page)
+    slider.press("Home")
+    assert line(page)[1] == pytest.approx(0, abs=0.01)
+    expect(page.get_by_role("img", name="colorized by unet-photo")).to_be_visible()
