@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 Points = list[tuple[float, float]]
 Curve = tuple[Points, Points]
@@ -44,6 +43,8 @@ def loss_chart(
         log: whether the vertical axis is logarithmic.
         dark: whether the page is.
     """
+    import pandas as pd  # not on the way to a page's pictures
+
     others = dict(list((others or {}).items())[:MAX_OTHERS])
     colors = _COLORS | _DARK if dark else _COLORS
     lines = {name: colors[name] for name in ("each batch", "smoothed", "validation") if curve}
