@@ -5,6 +5,8 @@ import streamlit as st
 from colorizer.ui import state
 
 st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
+if st.context.theme.type == "dark":  # whose accent is light, while Streamlit writes on it in white
+    st.html("<style>[data-testid=stBaseButton-primary], [data-tag] { color: #171412 !important }</style>")
 page = st.navigation(
     [
         st.Page("colorizer/ui/start.py", title="Start", icon=":material/home:", default=True),

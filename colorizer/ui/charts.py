@@ -84,7 +84,7 @@ def loss_chart(
         layers = [layer("batches", thin, line="each batch"), layer("batches", thick, "smoothed", "smoothed")]
         layers.append(layer("validation", dots, line="validation"))
     if gray_copy is not None:
-        rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5}
+        rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5, "description": "gray copy"}
         encoding = {"y": height | {"datum": gray_copy}, "color": color | {"datum": "gray copy"}}
         layers.append({"data": {"values": [{}]}, "mark": rule, "encoding": encoding})
     if others:

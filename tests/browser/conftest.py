@@ -59,12 +59,17 @@ def find_chromium() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server_home(tmp_path_factory):
+    """The home of the server's models and runs."""
+    return tmp_path_factory.mktemp("server") / "home"
+
+
+@pytest.fixture(scope="session")
+def server(server_home):
     """Address of the app with an empty home of its own and no CIFAR-10."""
-    folder = tmp_path_factory.mktemp("server")
     environment = {key: value for key, value in os.environ.items() if key != "COLORIZER_CIFAR10"}
-    environment["COLORIZER_HOME"] = str(folder / "home")
-    with serve("streamlit_app.py", environment, folder / "server.log") as (address, _):
+    environment["COLORIZER_HOME"] = str(server_home)
+    with serve("streamlit_app.py", environment, server_home.with_name("server.log")) as (address, _):
         yield address
 
 
@@ -86,23 +91,49 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, server):
-    """A function that opens a path of the app in a new window and waits until it is painted."""
-    contexts = []
+    """A function that opens a path of the app in a new window and waits until it is painted.
+
+    What goes wrong in it is kept in `page.errors`, and fails the test at its end: exceptions, console errors, failed
+    requests, and any to elsewhere, as there may be no network.
+    """
+    contexts, pages = [], []
 
     def opened(path="/", width=1280, color_scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme)
         contexts.append(context)
         page = context.new_page()
+        pages.append(page)
         page.set_default_timeout(30_000)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: _note_message(page, message))
+        page.on("response", lambda response: _note_response(page, response))
+        page.on("request", lambda request: _note_request(page, request, server))
         page.goto(server + path)
         settle(page)
         return page
 
     yield opened
+    errors = [error for page in pages for error in page.errors]
     for context in contexts:
         context.close()
+    assert not errors
+
+
+def _note_message(page, message):
+    if message.type == "error" and not message.text.startswith("Failed to load resource"):  # the response tells more
+        page.errors.append(message.text)
+
+
+def _note_response(page, response):
+    # Streamlit's client looks for its server below each page's path first.
+    if response.status >= 400 and not response.url.endswith(("/_stcore/health", "/_stcore/host-config")):
+        page.errors.append(f"{response.status} {response.url}")
+
+
+def _note_request(page, request, server):
+    if not request.url.startswith((server, server.replace("http", "ws"), "data:", "blob:")):
+        page.errors.append(f"request to {request.url}")
 
 
 def settle(page):
