@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -78,7 +79,7 @@ async def _measure(runs: int, address: str, server: int, photo: Path) -> list[Me
         after = _megabytes(server)
         await chromium.close()
     for error in dict.fromkeys(notes.errors):
-        print(error)
+        print(error, file=sys.stderr)
     parts = [
         [took for at, took in notes.reruns if run == min(runs - 1, int((at - begin) / _SECONDS_A_RUN))]
         for run in range(runs)
