@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,23 +27,24 @@ _CLASSES = ("cat", "ship", "frog", "truck")  # of which there are built-in sampl
 _PATIENCE = 60_000  # milliseconds
 _PAUSE = 0.5  # seconds between what a visitor does
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
-_SEEN = "[...document.images].every(image => image.complete)"
-# Noted in the page, so that no other process has a part in it: when it asked for a rerun, a slider some 0.2 s after the
-# last touch, and when the script had run and the page was drawn.
-_WATCH = """
-    window.asked = window.took = null
-    window.ran = false
+_SEEN = "document.images.length && [...document.images].every(image => image.complete)"
+# Noted in the page, so that no other process has a part in it: when it asked for a rerun (a slider some 0.2 s after the
+# last touch), when the last message of the answer came, and when the state of the script last changed on the page,
+# which a quick rerun on a busy page does not do.
+_WATCH = """() => {
+    window.asked = window.answered = null
+    const answer = () => { answered = performance.now() }
+    const observer = new MutationObserver(answer)
     const send = WebSocket.prototype.send
     WebSocket.prototype.send = function (message) {
+        observer.observe(document, {subtree: true, attributeFilter: ["data-test-script-state"]})
+        this.addEventListener("message", answer)  // a second time does nothing
         if (asked === null) asked = performance.now()
         return send.call(this, message)
     }
-    new MutationObserver(() => {
-        const state = document.querySelector("[data-testid=stApp]")?.dataset.testScriptState
-        if (state !== "notRunning") ran = true
-        else if (asked !== null && ran && took === null) took = performance.now() - asked
-    }).observe(document, {subtree: true, attributes: true, attributeFilter: ["data-test-script-state"]})
-"""
+}"""
+_ANSWERED = """asked !== null && answered > asked && performance.now() - answered > 300
+    && document.querySelector("[data-testid=stApp]").dataset.testScriptState === "notRunning" """
 
 
 @dataclass
@@ -55,7 +57,7 @@ class _Notes:
     def hear(self, said: ConsoleMessage) -> None:
         """Take in what a page says; that Streamlit looks for its server below a page's path first is no error."""
         if said.type == "error" and "/_stcore/" not in said.location["url"]:
-            self.errors.append(f"console: {said.text} {said.location['url']}")
+            self.errors.append(f"console of {said.page.url}: {said.text} {said.location['url']}")
 
 
 def measure(runs: int) -> list[Measurement]:
@@ -77,7 +79,7 @@ async def _measure(runs: int, address: str, server: int, photo: Path) -> list[Me
         after = _megabytes(server)
         await chromium.close()
     for error in dict.fromkeys(notes.errors):
-        print(error)
+        print(error, file=sys.stderr)
     parts = [
         [took for at, took in notes.reruns if run == min(runs - 1, int((at - begin) / _SECONDS_A_RUN))]
         for run in range(runs)
@@ -108,7 +110,6 @@ async def _open_page(chromium: Browser, notes: _Notes) -> AsyncIterator[Page]:
     """A window of its own whose errors are noted; one that the app shows on the page counts too."""
     context = await chromium.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(_PATIENCE)
-    await context.add_init_script(_WATCH)
     page = await context.new_page()
     page.on("pageerror", lambda error: notes.errors.append(f"page: {error}"))
     page.on("console", notes.hear)
@@ -122,17 +123,18 @@ async def _go(page: Page, address: str) -> None:
     await page.goto(address)
     await page.wait_for_selector("h1")  # before the first run begins, nothing runs either
     await page.wait_for_selector(_SETTLED)
+    await page.evaluate(_WATCH)
 
 
 async def _act(page: Page, notes: _Notes, action: Callable[[], Awaitable[None]]) -> None:
     """Do something that reruns the script, and note how long that took."""
     await page.wait_for_selector(_SETTLED)
     await page.wait_for_function(_SEEN)  # Streamlit drops pictures that the next run does not show
-    await page.evaluate("asked = took = null; ran = false")
+    await page.evaluate("asked = null")
     at = time.monotonic()
     await action()
-    await page.wait_for_function("took !== null")
-    notes.reruns.append((at, await page.evaluate("took")))
+    await page.wait_for_function(_ANSWERED)
+    notes.reruns.append((at, await page.evaluate("answered - asked")))
     await _note_exceptions(page, notes)
     await asyncio.sleep(_PAUSE)
 
