@@ -138,5 +138,6 @@ def _note_request(page, request, server):
 
 def settle(page):
     """Wait until the script has run and its pictures have loaded."""
+    page.wait_for_selector("[data-testid=stMain] h1")  # the first run has begun
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function("[...document.images].every(image => image.complete)")
