@@ -1,7 +1,6 @@
 """Colour spaces: luminance and chroma (ITU-R BT.601), sRGB, CIE Lab, and staying inside the gamut."""
 
 import numpy as np
-from skimage.color import rgb2lab
 
 # ITU-R BT.601-7, section 2.5.1: Y = 0.299 R + 0.587 G + 0.114 B on gamma-encoded values,
 # Cb = (B - Y) / 1.772 and Cr = (R - Y) / 1.402, each in [-0.5, 0.5].
@@ -141,4 +140,6 @@ def gray_copy(images: np.ndarray) -> np.ndarray:
 
 def to_lab(images: np.ndarray) -> np.ndarray:
     """Convert sRGB images (..., 3), uint8 or float in [0, 1], to CIE L*a*b* (D65, 2 degrees), float32."""
+    from skimage.color import rgb2lab  # with SciPy: not on the way to the first page
+
     return rgb2lab(as_float(images))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skimage.color import deltaE_ciede2000
 
 from colorizer import config, library, linear
 from colorizer.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
@@ -94,6 +93,8 @@ def measure_photos(
         dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
         `ratio` of the two, and `better` (on how many photos the model beats the gray copy).
     """
+    from skimage.color import deltaE_ciede2000
+
     errors = []
     for photo in photos:
         photo = lay_on_white(photo)

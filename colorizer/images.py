@@ -71,7 +71,7 @@ def decode_image(data: bytes) -> np.ndarray:
         head = data[:1024].lower()
         kind = next((f", but {kind}" for start, kind in _OTHER_FILES if start in head), "")
         if not kind and head.isascii() and b"\0" not in head:
-            kind = ", but a text"
+            kind = ", but a text file"
         raise ImageError(f"The file is not a picture this app can read{kind}. Use {FORMAT_NAMES}.") from None
     except Exception as error:  # decoders raise many kinds on damaged input: OSError, SyntaxError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__

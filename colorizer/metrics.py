@@ -3,8 +3,6 @@
 import math
 
 import numpy as np
-from skimage.color import deltaE_ciede2000
-from skimage.metrics import structural_similarity
 
 from colorizer.color import as_float, gray_copy, to_lab
 
@@ -65,6 +63,9 @@ def compute_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
     Raises:
         ValueError: the shapes differ, or there is no image.
     """
+    from skimage.color import deltaE_ciede2000
+    from skimage.metrics import structural_similarity
+
     if prediction.shape != truth.shape or prediction.ndim != 4 or prediction.shape[-1] != 3 or not len(truth):
         raise ValueError(f"expected two arrays of one shape (N, H, W, 3), received {prediction.shape}, {truth.shape}")
     sums = dict.fromkeys(METRICS, 0.0)

@@ -20,7 +20,7 @@ import filelock
 import numpy as np
 
 from colorizer import config
-from colorizer.errors import TrainingError
+from colorizer.errors import ConfigError, TrainingError
 from colorizer.storage import read_json, replace_folder, write_json
 from colorizer.worker import TrainingSpec
 
@@ -189,7 +189,7 @@ class RunReader:
             return self._view(status, known_alive)
         except FileNotFoundError:
             raise TrainingError(f"There is no training run {name!r} here. It may have been discarded.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(f"The folder of the run {name!r} is damaged ({error}). Delete it.") from error
 
     def _view(self, status: dict[str, Any], known_alive: bool) -> RunView:

@@ -249,7 +249,7 @@ TOO_LARGE = r"The picture has \d+ x \d+ pixels; the limit is 50 megapixels\. Sca
     [
         pytest.param(b"", r"The file is empty\. Choose a picture with some content\.", id="empty"),
         pytest.param(bytes(1000), UNKNOWN, id="zeros"),
-        pytest.param(b"Dear Sir or Madam,\n" * 20, NO_PICTURE.format(", but a text"), id="text"),
+        pytest.param(b"Dear Sir or Madam,\n" * 20, NO_PICTURE.format(", but a text file"), id="text"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_PICTURE.format(", but an SVG drawing"), id="svg"),
         pytest.param(b"%PDF-1.7\n\xe2\xe3", NO_PICTURE.format(", but a PDF document"), id="pdf"),
         pytest.param(b"\0\0\0\x20ftypisom\0\0\2\0mp41", NO_PICTURE.format(", but a video"), id="mp4"),
@@ -259,7 +259,7 @@ TOO_LARGE = r"The picture has \d+ x \d+ pixels; the limit is 50 megapixels\. Sca
         pytest.param(
             b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", NO_PICTURE.format(", but a damaged HEIC picture"), id="heic"
         ),
-        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n", NO_PICTURE.format(", but a text"), id="eps"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n", NO_PICTURE.format(", but a text file"), id="eps"),
         pytest.param(encode(PICTURE, "PPM"), UNKNOWN, id="format not allowed"),
         pytest.param(WHOLE[:60] + bytes(100) + WHOLE[160:], DAMAGED, id="zeros inside"),
         pytest.param(_png_header(8, 8), DAMAGED, id="no pixels"),

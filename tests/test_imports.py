@@ -97,6 +97,14 @@ def test_importing_stays_light(module):
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_a_page_shows_its_pictures_without_what_takes_long_to_import():
+    heavy = ("tensorflow", "keras", "scipy", "pandas", "altair", "matplotlib")
+    rooms = "colorizer.ui.state, colorizer.ui.live, colorizer.ui.pictures"
+    code = f"import sys, {rooms}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_the_errors_are_there_after_importing_the_package_alone():
     code = "import colorizer; print(colorizer.errors.ColorizerError.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -131,6 +131,8 @@ def test_a_writer_goes_on_after_half_a_line_and_joins_batches(run_id, folder):
         {"spec.json": "[]"},
         {"spec.json": "{}"},
         {"spec.json": "\udcff"},
+        {"spec.json": '{"name": "x", "model": {"of_another_version": 1}, "train": {}, "preset": null}'},
+        {"spec.json": '{"name": "../x", "model": {}, "train": {}, "preset": null}'},
         {"status.json": ""},
         {"status.json": "[]"},
         {"status.json": "{}"},

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 Points = list[tuple[float, float]]
 Curve = tuple[Points, Points]
@@ -44,6 +43,8 @@ def loss_chart(
         log: whether the vertical axis is logarithmic.
         dark: whether the page is.
     """
+    import pandas as pd  # not on the way to a page's pictures
+
     others = dict(list((others or {}).items())[:MAX_OTHERS])
     colors = _COLORS | _DARK if dark else _COLORS
     lines = {name: colors[name] for name in ("each batch", "smoothed", "validation") if curve}
@@ -83,7 +84,7 @@ def loss_chart(
         layers = [layer("batches", thin, line="each batch"), layer("batches", thick, "smoothed", "smoothed")]
         layers.append(layer("validation", dots, line="validation"))
     if gray_copy is not None:
-        rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5}
+        rule = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5, "description": "gray copy"}
         encoding = {"y": height | {"datum": gray_copy}, "color": color | {"datum": "gray copy"}}
         layers.append({"data": {"values": [{}]}, "mark": rule, "encoding": encoding})
     if others:

@@ -8,8 +8,8 @@ from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.images import tile_rows
-from colorizer.metrics import compute_metrics, gray_copy_metrics
-from colorizer.ui import compare, live, pictures, state
+from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
+from colorizer.ui import live, pictures, state
 
 _PAGE_SIZE = 12
 
@@ -76,6 +76,8 @@ view = st.segmented_control(
     "View", views, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 if view == "Compare models":
+    from colorizer.ui import compare  # with Altair: not on the way to the first page
+
     compare.show_comparison(entries)
     state.show_damaged_models()
     st.stop()
@@ -100,7 +102,6 @@ if chosen in CLASS_NAMES:
 if sort in ("best", "worst"):
     order = np.argsort(predictions.mse[indices], kind="stable")
     indices = indices[order if sort == "best" else order[::-1]]
-baseline = state.gray_copy_mse(dataset)
 
 main, side = st.columns([5, 2], gap="large")
 with main:
@@ -116,11 +117,13 @@ with main:
         st.info(f"No image of the class {chosen} among these. Choose another class.", icon=":material/search_off:")
     with st.grid(min_column_width=280, gap="medium"):
         for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
+            truth = split.images[index : index + 1]
             with st.container(gap="xxsmall"):
                 name = CLASS_NAMES[split.labels[index]]
-                pictures.show_triptych(split.images[index], predictions.images[index], split.labels[index])
+                pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
                 st.button(
-                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · gray {baseline[index]:.4f}",
+                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
+                    f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",
                     key=f"image-{index}",
                     type="tertiary",
                     icon=":material/zoom_in:",

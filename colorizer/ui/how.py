@@ -97,7 +97,7 @@ with st.grid(min_column_width=150, gap="small"):
                 st.image(tile_rows([[content]], 8), width="stretch", alt=description)
             st.caption(text)
 st.caption(
-    "This page runs the `linear` model: encoder and decoder are one matrix each, known in closed form for every "
+    "This page runs the linear model: encoder and decoder are one matrix each, known in closed form for every "
     "bottleneck, so the slider answers at once. The trained models put hidden layers in their place."
 )
 

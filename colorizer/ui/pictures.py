@@ -1,11 +1,13 @@
 """Crisp pictures of small images: nearest neighbour, enlarged on the server, each with a text for screen readers."""
 
+import base64
+
 import numpy as np
 import streamlit as st
 
 from colorizer.color import gray_copy, to_uint8
 from colorizer.data import CLASS_NAMES, SNAPSHOT_SAMPLES
-from colorizer.images import tile_rows
+from colorizer.images import encode_png, tile_rows
 from colorizer.metrics import METRICS
 from colorizer.ui import state
 
@@ -24,7 +26,7 @@ def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
     """Show the eight fixed images: grayscale, reconstructed (uint8 (8, 32, 32, 3)) and original."""
     originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
     rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
-    st.image(tile_rows([list(row) for row in rows], 4), width="stretch", alt=alt)
+    _show_tiles([list(row) for row in rows], 4, alt)
     st.caption(
         "Top: the network's input. Middle: what it makes of it. Bottom: the original. It never saw these images."
     )
@@ -32,8 +34,14 @@ def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
 
 def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, alt: str) -> None:
     """Show the visitor's own small image: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
-    st.image(tile_rows([[to_uint8(gray_copy(original)), reconstructed, original]], 10), width="stretch", alt=alt)
+    _show_tiles([[to_uint8(gray_copy(original)), reconstructed, original]], 10, alt)
     st.caption("Grayscale, what the network makes of it, and the original, cut to 32 x 32 pixels.")
+
+
+def _show_tiles(rows: list[list[np.ndarray]], scale: int, alt: str) -> None:
+    """Show images as part of the page: a file of a live run may be replaced before a slow browser asks for it."""
+    encoded = base64.b64encode(encode_png(tile_rows(rows, scale))).decode()
+    st.image(f"data:image/png;base64,{encoded}", width="stretch", alt=alt)
 
 
 def metrics_table(columns: dict[str, dict[str, float]]) -> str:

@@ -10,10 +10,19 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
+from importlib import metadata
 
 from colorizer.errors import ColorizerError
 
-BENCHMARKS = ("training", "photo", "archive")
+BENCHMARKS = (
+    "startup",
+    "inference",
+    "load",
+    "training",
+    "photo",
+    "archive",
+)
+PACKAGES = ("tensorflow", "keras", "streamlit", "numpy")
 
 
 def main() -> int:
@@ -22,10 +31,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="times that each thing is measured (default 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    results = {}
+    runs, results = max(1, options.runs), {}
     for name in BENCHMARKS if options.name == "all" else (options.name,):
         try:
-            measured = importlib.import_module(f"tests.benchmarks.{name}").measure(max(1, options.runs))
+            measured = importlib.import_module(f"tests.benchmarks.{name}").measure(runs)
         except ColorizerError as error:
             print(error, file=sys.stderr)
             return 1
@@ -34,7 +43,8 @@ def main() -> int:
             print(measurement, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         machine = {"system": platform.platform(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-        about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version()}
+        versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "versions": versions}
         print(json.dumps(about | {"machine": machine, "benchmarks": results}))
     return 0
 

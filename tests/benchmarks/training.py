@@ -1,14 +1,11 @@
 """Training: from start to first point, the page while it learns, and the cost of an epoch beside Keras `fit`."""
 
-import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from colorizer import config, data
 from colorizer.config import get_preset
 from colorizer.service import TrainingService, training_service
 from colorizer.worker import TrainingSpec
+from tests.benchmarks.home import own_home
 from tests.benchmarks.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,24 +25,8 @@ PATIENCE = 300.0  # seconds
 def measure(runs: int) -> list[Measurement]:
     """Measure all of it; needs CIFAR-10."""
     data.load_dataset("cifar10")
-    with _own_home():
+    with own_home("data"):
         return [_first_point(runs), _page_rerun(runs), *_epoch(runs)]
-
-
-@contextlib.contextmanager
-def _own_home() -> Iterator[None]:
-    """A home that is deleted afterwards, with the prepared data of the real one."""
-    before = os.environ.get("COLORIZER_HOME")
-    prepared = config.home() / "data"
-    with tempfile.TemporaryDirectory(prefix="colorizer-benchmark-") as folder:
-        (Path(folder) / "data").symlink_to(prepared, target_is_directory=True)
-        os.environ["COLORIZER_HOME"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("COLORIZER_HOME")
-            if before is not None:
-                os.environ["COLORIZER_HOME"] = before
 
 
 def _spec(name: str, **changes: Any) -> TrainingSpec:

@@ -1,5 +1,6 @@
-"""A running server and a real Chromium."""
+"""A running server and a real Chromium; the benchmarks use them too."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -7,34 +8,34 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """Address of the app, started as a user would, with an empty home of its own and no CIFAR-10."""
-    folder = tmp_path_factory.mktemp("server")
+@contextlib.contextmanager
+def serve(script: str, environment: dict[str, str], log: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Address and process of a Streamlit server, started as a user would, from when it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if key != "COLORIZER_CIFAR10"}
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
-    with (folder / "server.log").open("w") as log:
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
+    with log.open("w") as file:
         process = subprocess.Popen(
             [*command, f"--server.port={port}", "--server.address=127.0.0.1"],
             cwd=ROOT,
-            env=environment | {"COLORIZER_HOME": str(folder / "home")},
-            stdout=log,
-            stderr=log,
+            env=environment,
+            stdout=file,
+            stderr=file,
         )
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_healthy(f"{address}/_stcore/health", process)
-        yield address
+        yield address, process
     finally:
         process.terminate()
         process.wait(20)
@@ -48,49 +49,95 @@ def _wait_until_healthy(address: str, process: subprocess.Popen) -> None:
                 if answer.status == 200:
                     return
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.02)
     raise RuntimeError("the app's server did not start")
+
+
+def find_chromium() -> str | None:
+    """Path of Chromium, if it is installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def server_home(tmp_path_factory):
+    """The home of the server's models and runs."""
+    return tmp_path_factory.mktemp("server") / "home"
+
+
+@pytest.fixture(scope="session")
+def server(server_home):
+    """Address of the app with an empty home of its own and no CIFAR-10."""
+    environment = {key: value for key, value in os.environ.items() if key != "COLORIZER_CIFAR10"}
+    environment["COLORIZER_HOME"] = str(server_home)
+    with serve("streamlit_app.py", environment, server_home.with_name("server.log")) as (address, _):
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; without it the tests fail in CI and are skipped elsewhere."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    executable = find_chromium()
     if executable is None:
         if os.environ.get("CI"):
             pytest.fail("Chromium is missing; install it, for example with apt-get install chromium")
         pytest.skip("needs Chromium")
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=arguments)
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def open_page(browser, server):
-    """A function that opens a path of the app in a new window and waits until it is painted."""
-    contexts = []
+    """A function that opens a path of the app in a new window and waits until it is painted.
+
+    What goes wrong in it is kept in `page.errors`, and fails the test at its end: exceptions, console errors, failed
+    requests, and any to elsewhere, as there may be no network.
+    """
+    contexts, pages = [], []
 
     def opened(path="/", width=1280, color_scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme)
         contexts.append(context)
         page = context.new_page()
+        pages.append(page)
         page.set_default_timeout(30_000)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: _note_message(page, message))
+        page.on("response", lambda response: _note_response(page, response))
+        page.on("request", lambda request: _note_request(page, request, server))
         page.goto(server + path)
         settle(page)
         return page
 
     yield opened
+    errors = [error for page in pages for error in page.errors]
     for context in contexts:
         context.close()
+    assert not errors
+
+
+def _note_message(page, message):
+    if message.type == "error" and not message.text.startswith("Failed to load resource"):  # the response tells more
+        page.errors.append(message.text)
+
+
+def _note_response(page, response):
+    # Streamlit's client looks for its server below each page's path first.
+    if response.status >= 400 and not response.url.endswith(("/_stcore/health", "/_stcore/host-config")):
+        page.errors.append(f"{response.status} {response.url}")
+
+
+def _note_request(page, request, server):
+    if not request.url.startswith((server, server.replace("http", "ws"), "data:", "blob:")):
+        page.errors.append(f"request to {request.url}")
 
 
 def settle(page):
     """Wait until the script has run and its pictures have loaded."""
+    page.wait_for_selector("[data-testid=stMain] h1")  # the first run has begun
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function("[...document.images].every(image => image.complete)")

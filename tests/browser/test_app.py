@@ -1,11 +1,9 @@
 """The app's first story, in Chromium: look at reconstructions, colorize a picture, train, and use the result."""
 
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 expect.set_options(timeout=30_000)  # a training is under way beside it
-PATHS = ("/", "/gallery", "/photo?source=Sample+photos", "/train", "/how-it-works")
 
 
 def reconstructions(page):
@@ -26,7 +24,6 @@ def test_gallery_shows_reconstructions_enlarges_one_and_keeps_it_in_the_url(open
     expect(again.get_by_role("dialog").get_by_text("#4, frog")).to_be_visible()
     again.keyboard.press("Escape")
     expect(again.get_by_role("dialog")).to_have_count(0)
-    assert not page.errors + again.errors
 
 
 def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_page):
@@ -40,7 +37,6 @@ def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_pag
     page.get_by_role("link", name="See it in the gallery").click()
     expect(page.get_by_role("heading", name="browser-test")).to_be_visible()
     expect(reconstructions(page)).to_have_count(12)
-    assert not page.errors
 
 
 def test_one_visitor_trains_while_another_watches_and_browses(open_page, server, tmp_path):
@@ -79,7 +75,6 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     Image.linear_gradient("L").resize((64, 48)).save(picture)
     owner.locator("input[type=file]").set_input_files(picture)
     expect(owner.get_by_text("Colorized by shared")).to_be_visible(timeout=60_000)
-    assert not owner.errors + watcher.errors
 
 
 def test_two_visitors_who_train_at_once_see_the_queue(open_page):
@@ -97,7 +92,6 @@ def test_two_visitors_who_train_at_once_see_the_queue(open_page):
     second.get_by_role("button", name="Discard").click()
     second.get_by_role("button", name="Yes, delete it").click()
     expect(second.get_by_text("Nothing is being trained")).to_be_visible()
-    assert not first.errors + second.errors
 
 
 def test_the_start_button_trains_from_gray_to_colour_on_the_same_page(open_page):
@@ -105,13 +99,3 @@ def test_the_start_button_trains_from_gray_to_colour_on_the_same_page(open_page)
     page.get_by_role("button", name="Watch one learn").click()
     expect(page.get_by_text("Error (mse)")).to_be_visible(timeout=90_000)
     assert "run=" in page.url
-    assert not page.errors
-
-
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(("width", "color_scheme"), [(390, "dark"), (1440, "light")])
-def test_no_page_scrolls_sideways_and_every_picture_has_a_text(open_page, path, width, color_scheme):
-    page = open_page(path, width, color_scheme)
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.evaluate("[...document.images].every(image => image.alt)")
-    assert not page.errors
