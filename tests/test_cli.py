@@ -306,7 +306,10 @@ def test_ctrl_c_leaves_whole_pictures_only(tmp_path, samples):
     (tmp_path / "in").mkdir()
     for index in range(2000):
         (tmp_path / "in" / f"{index}.png").write_bytes(encode_png(samples.images[index % 20].repeat(4, axis=0)))
-    command = [sys.executable, "-m", "colorizer", "colorize", "linear", tmp_path / "in", "--output", tmp_path / "out"]
+    # A job in the background of a shell, as tests may be, has SIGINT ignored, and so have its children.
+    heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from colorizer import cli"
+    words = ["colorize", "linear", tmp_path / "in", "--output", tmp_path / "out"]
+    command = [sys.executable, "-c", f"{heed}; sys.exit(cli.main())", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 60
         while not list(tmp_path.glob("out/*.png")) and process.poll() is None and time.monotonic() < end:
