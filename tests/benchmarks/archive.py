@@ -1,5 +1,6 @@
 """An archive: pictures a second on Ray with one and two workers, beside the plain command on the same two cores."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 from colorizer import batch, cluster, inference, library
+from colorizer.errors import ClusterError
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.photo import ROOT, make_jpeg
 
@@ -20,7 +22,9 @@ WAYS = ("plain", "1", "2", "missing")
 
 
 def measure(runs: int) -> list[Measurement]:
-    """Measure the ways in turns, each in a process of its own."""
+    """Measure the ways in turns, each in a process of its own; needs Ray."""
+    if importlib.util.find_spec("ray") is None:
+        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.")
     measured: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="colorizer-benchmark-") as folder:
         pictures = Path(folder, "in")
