@@ -55,7 +55,7 @@ def loss_chart(
     height = {
         "type": "quantitative",
         "title": "mean squared error",
-        "scale": {"type": "log" if log else "linear", "zero": False, "nice": False},
+        "scale": {"nice": False} | ({"type": "log"} if log else {"type": "linear", "zero": False}),
         "axis": {"format": "~g", "tickCount": 6},
     }
     width = {"type": "quantitative", "title": "epochs", "scale": {"domain": [0, total_epochs], "nice": False}}

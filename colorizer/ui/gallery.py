@@ -132,9 +132,11 @@ with main:
                 )
 with side:
     st.subheader(entry.name)
+    epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
+    learned = f"{epochs} epochs in {live.duration(seconds)} on" if epochs else "solved from"
     st.caption(
         f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
-        f"{entry.card['epochs_done']} epochs in {entry.card['seconds']:,.0f} s on {entry.train_config.dataset}"
+        f"{learned} {entry.train_config.dataset}"
     )
     live.show_history(entry)
     measured, where = entry.reported

@@ -45,7 +45,9 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
     chosen = [by_name[name] for name in names] or entries[:1]
     vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
     about = "Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder."
-    strength = st.slider("Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, key="strength", help=about, bind="query-params")
+    strength = st.slider(
+        "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
+    )
     size = "auto"
     if any(map(state.has_working_size, chosen)):
         sizes = ["auto", *map(str, WORKING_SIZES)]
@@ -103,7 +105,7 @@ def _show_picture(
         with st.spinner("Measuring …"):
             measured = {entry.name: state.measure(entry, picture, settings) for entry in chosen}
         measured["gray copy"] = gray_copy_metrics(truth[None])
-        st.markdown(f"**Against the original**, at {state.MEASURED_PIXELS} pixels on the longer side")
+        st.markdown(f"**Against the original**, at {max(truth.shape[:2])} pixels on the longer side")
         st.markdown(pictures.metrics_table(measured))
 
 

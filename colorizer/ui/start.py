@@ -59,7 +59,7 @@ if trained:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         entry = state.pick_model(trained, key="history")
         epochs, images = state.load_snapshots(entry)
-        marks = [f"{epoch:.2f}" for epoch in epochs]
+        marks = [f"{epoch:.3g}" for epoch in epochs]
         last = len(marks) - 1
         index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
     pictures.show_snapshot(

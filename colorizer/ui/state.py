@@ -113,6 +113,7 @@ def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 
         high,
         DEFAULT_VIVIDNESS,
         VIVIDNESS_LEVELS[1],
+        "%.1f",
         key="vividness",
         bind="query-params",
         help="0 is the safe mean of all colours that it thinks possible, 1 the likeliest one, at its boldest.",

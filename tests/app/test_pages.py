@@ -76,7 +76,7 @@ def test_start_shows_a_photo_before_and_after_by_the_model_that_learned_from_pho
 def test_start_slider_goes_back_through_the_snapshots_of_a_model(open_page):
     app = open_page(history="notebook")
     app.select_slider(key="snapshot-notebook").set_value(0).run()
-    assert any("notebook colorizes them after 0.00 epochs" in alt for alt in alt_texts(app))
+    assert any("notebook colorizes them after 0 epochs" in alt for alt in alt_texts(app))
     assert not app.exception
 
 

@@ -1,5 +1,6 @@
 """What holds on every page, in Chromium: widths, colours, accessibility, keyboard, reload, a damaged library."""
 
+import re
 import shutil
 
 import pytest
@@ -31,6 +32,8 @@ def test_a_page_fits_every_width_is_described_and_accessible(open_page, path, co
                 element => element.scrollWidth <= element.clientWidth)"""
         )
     assert page.evaluate("[...document.images].every(image => image.alt)")
+    for chart in page.get_by_test_id("stVegaLiteChart").all():
+        expect(chart).to_have_attribute("aria-label", re.compile(".* .* "))  # a sentence, not a name
     violations = serious_violations(page)
     for _ in range(10):  # while colours still fade in
         if not violations:
@@ -75,6 +78,16 @@ def test_the_keyboard_alone_leads_through_the_app(open_page):
     expect(page.get_by_role("dialog").get_by_text("#0, cat")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_the_keyboard_alone_starts_a_training(open_page):
+    page = open_page("/train?preset=quick&epochs=80&train_images=20000")
+    tab_to(page, page.get_by_role("button", name="Start training"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("img", name="Eight test images")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Yes, delete it").click()
+    expect(page.get_by_text("Nothing is being trained")).to_be_visible()
 
 
 def test_gallery_is_filtered_sorted_and_paged_and_a_new_tab_has_the_same(open_page, server):
