@@ -5,12 +5,11 @@ import streamlit as st
 from colorizer.ui import state
 
 st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
-st.html(  # wide tables scroll, not the page; a tablet has no room for columns either
+st.html(  # wide tables scroll, not the page; a tablet has no room for columns either; dark's accent is light
     "<style>[data-testid=stMarkdownContainer]:has(> table) { overflow-x: auto }"
-    "@media (max-width: 900px) { [data-testid=stColumn] { min-width: calc(100% - 1.5rem) } }</style>"
+    "@media (max-width: 900px) { [data-testid=stColumn] { min-width: calc(100% - 1.5rem) } }"
+    "[data-testid=stBaseButton-primary]:enabled, [data-tag] { color: light-dark(white, #171412) !important }</style>"
 )
-if st.context.theme.type == "dark":  # whose accent is light, while Streamlit writes on it in white
-    st.html("<style>[data-testid=stBaseButton-primary], [data-tag] { color: #171412 !important }</style>")
 page = st.navigation(
     [
         st.Page("colorizer/ui/start.py", title="Start", icon=":material/home:", default=True),

@@ -140,4 +140,7 @@ def settle(page):
     """Wait until the script has run and its pictures have loaded."""
     page.wait_for_selector("[data-testid=stMain] h1")  # the first run has begun
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_function(  # the app's own style is painted last, and late on a busy machine
+        "[...document.querySelectorAll('style')].some(style => style.textContent.includes('data-tag'))"
+    )
     page.wait_for_function("[...document.images].every(image => image.complete)")
