@@ -37,7 +37,7 @@ _DENSE_CHOICES = {
     "decoder_widths": ((256,), (512,), (128, 512), (512, 512), (1024, 512), (512, 512, 384)),
 }
 _UNET_CHOICES = {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)}
-_REDUCTION = 3  # of the trials at a rung of ASHA, one goes on
+_REDUCTION = 2  # of so many trials at a rung of ASHA, one goes on
 _MAX_DEATHS = 3  # of a trial's worker or node, before the trial counts as failed
 _MAX_TRIALS_BYTES = 16 * 2**20
 _WORST_LOSS = 1.0  # that the search is told of a trial that failed
@@ -138,19 +138,23 @@ class Sweep:
         return sorted(rows, key=order)
 
     def coordinates(self) -> list["Coordinate"]:
-        """Parallel coordinates of those rows of `table` that have a loss: one for each setting, and the loss."""
+        """Parallel coordinates of those rows of `table` that have a loss: one for each setting, and the loss.
+
+        The axis of the loss ends at the median; what is worse is drawn there.
+        """
         rows = [row for row in self.table() if row["val_loss"]]
         axes = []
         for name in (*self.choices, "val_loss"):
-            values = [row[name] for row in rows]
             if name in ("learning_rate", "val_loss"):
-                low, high = math.log(min(values)), math.log(max(values))
-                heights = [(math.log(value) - low) / (high - low or 1) for value in values]
+                values = sorted(row[name] for row in rows)
+                shown = values if name == "learning_rate" else values[: len(values) // 2 + 1]
+                low, high = math.log(shown[0]), math.log(shown[-1])
+                heights = [min(1.0, (math.log(row[name]) - low) / (high - low or 1)) for row in rows]
                 ticks = {f"{math.exp(low + share * (high - low)):.3g}": share for share in (0, 0.25, 0.5, 0.75, 1)}
             else:
                 choices = sorted(self.choices[name], key=_order)
                 places = {choice: index / max(1, len(choices) - 1) for index, choice in enumerate(choices)}
-                heights = [places[value] for value in values]
+                heights = [places[row[name]] for row in rows]
                 ticks = {str(choice) or "none": place for choice, place in places.items()}
             axes.append(Coordinate(name, heights, ticks))
         return axes
@@ -322,7 +326,7 @@ def _search(
         scheduler = None
         settings = [{"latent_dim": latent_dim} for latent_dim in sweep.choices["latent_dim"]]
     else:
-        scheduler = ASHAScheduler(max_t=epochs, grace_period=max(1, epochs // 5), reduction_factor=_REDUCTION)
+        scheduler = ASHAScheduler(max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=_REDUCTION)
         first = sweep.model.to_dict() | sweep.train.to_dict()
         settings = [{key: _as_choice(first[key]) for key in sweep.choices}]
         if "learning_rate" in distributions:
@@ -419,18 +423,18 @@ def _home() -> Path:
 
 
 def list_sweeps() -> list[Sweep]:
-    """The sweeps with a finished trial, newest first; folders that cannot be read are left out."""
+    """The sweeps with a finished trial, by name; folders that cannot be read are left out."""
     sweeps = []
-    for path in sorted(_home().glob("*/sweep.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in sorted(_home().glob("*/sweep.json")):
         with contextlib.suppress(ConfigError):
             sweeps.append(read_sweep(path.parent.name))
     return [sweep for sweep in sweeps if sweep.finished]
 
 
-def load_presets() -> dict[str, Preset]:
+def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
     """The best configuration of each sweep, by the sweep's name; each has the name of the preset that it began with."""
     presets = {}
-    for sweep in list_sweeps():
+    for sweep in sweeps:
         best, trials = sweep.finished[0], len(sweep.trials)
         summary = f"The best of {trials} trials of a sweep from {sweep.preset}: validation mse {best.val_loss[-1]:.5f}."
         presets[sweep.name] = Preset(sweep.preset, summary, *sweep.configure(best))
