@@ -8,7 +8,6 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from colorizer import cluster, config, data
 from colorizer.config import ModelConfig, Preset, TrainConfig
 from colorizer.errors import ClusterError, ColorizerError, ConfigError, TrainingError
 from colorizer.evaluation import closed_form_losses
-from colorizer.storage import read_json, write_json
+from colorizer.storage import delete_folder, read_json, write_json
 
 LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 _LEARNING_RATES = (1e-4, 1e-2)  # any between, evenly by their logarithm
@@ -343,7 +342,10 @@ def _search(
     for trial in done:
         searcher.add_evaluated_point(trial.settings, _WORST_LOSS if trial.error else trial.val_loss[-1])
     train = tune.with_parameters(_train, model=sweep.model, train=sweep.train, images=images)
-    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = sweep.folder / "scratch"
+        delete_folder(scratch)  # of a sweep that was killed
+        stack.callback(delete_folder, scratch)
         tune.Tuner(
             tune.with_resources(train, {"cpu": 1, "memory": cluster.WORKER_BYTES}),
             tune_config=tune.TuneConfig(
@@ -358,7 +360,7 @@ def _search(
             ),
             run_config=tune.RunConfig(
                 name=sweep.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 failure_config=tune.FailureConfig(max_failures=_MAX_DEATHS - 1),
                 callbacks=[Recorder()],
                 verbose=0,

@@ -24,7 +24,7 @@ LEVELS = (
     {"evaluation"},
     {"worker", "batch"},
     {"runs", "cluster"},
-    {"process"},
+    {"process", "sweep"},
     {"service"},
     {"cli", "ui"},
 )
@@ -88,7 +88,10 @@ def test_nobody_imports_pyplot():
 
 @pytest.mark.parametrize(
     "module",
-    ["colorizer", *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster"))],
+    [
+        "colorizer",
+        *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster", "sweep")),
+    ],
 )
 def test_importing_stays_light(module):
     heavy = ("tensorflow", "keras", "streamlit", "matplotlib.pyplot", "ray")

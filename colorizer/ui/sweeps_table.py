@@ -23,8 +23,8 @@ def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
     name = st.selectbox("Sweep", names, key="sweep", bind="query-params") if len(sweeps) > 1 else names[0]
     sweep = sweeps[names.index(name) if name in names else 0]
     best, rows = sweep.finished[0], sweep.table()
-    stopped = len(sweep.trials) - len(sweep.finished)
-    early = f", {stopped} of them stopped early" if stopped else ""
+    unfinished = len(sweep.trials) - len(sweep.finished)
+    early = f", {unfinished} of them not trained to the end" if unfinished else ""
     st.markdown(
         f"**{len(sweep.trials)}** trials from {sweep.preset}{early}; the best has a validation loss of "
         f"**{best.val_loss[-1]:.5f}**. It is the preset **{sweep.name}** above"
