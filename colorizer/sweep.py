@@ -149,12 +149,17 @@ class Sweep:
                 shown = values if name == "learning_rate" else values[: len(values) // 2 + 1]
                 low, high = math.log(shown[0]), math.log(shown[-1])
                 heights = [min(1.0, (math.log(row[name]) - low) / (high - low or 1)) for row in rows]
-                ticks = {f"{math.exp(low + share * (high - low)):.3g}": share for share in (0, 0.25, 0.5, 0.75, 1)}
+                style = ".2g" if name == "learning_rate" else ".5f"
+                shares = (0, 0.25, 0.5, 0.75, 1)
+                ticks = {format(math.exp(low + share * (high - low)), style): share for share in shares}
             else:
                 choices = sorted(self.choices[name], key=_order)
                 places = {choice: index / max(1, len(choices) - 1) for index, choice in enumerate(choices)}
                 heights = [places[row[name]] for row in rows]
-                ticks = {str(choice) or "none": place for choice, place in places.items()}
+                ticks = {
+                    f"{choice:g}" if isinstance(choice, float) else f"{choice}": place
+                    for choice, place in places.items()
+                }
             axes.append(Coordinate(name, heights, ticks))
         return axes
 
