@@ -117,8 +117,8 @@ class Sweep:
     @property
     def title(self) -> str:
         """What it is, in a line."""
-        tried = "bottlenecks" if "latent_dim" in self.choices else "settings"
-        return f"{self.name}: {len(self.trials)} trials of {tried} from {self.preset}"
+        tried = "bottlenecks" if self.closed_form else "trials"
+        return f"{self.name}: {len(self.trials)} {tried} from the preset {self.preset}"
 
     def table(self) -> list[dict[str, Any]]:
         """The trials as rows: settings, epochs, val_loss, seconds, and with bottlenecks the closed form's loss.
@@ -361,7 +361,7 @@ def _search(
                 num_samples=wanted,
                 max_concurrent_trials=cluster.count_room(ray),
                 time_budget_s=max(0.0, deadline - time.monotonic()) if deadline < math.inf else None,
-                reuse_actors=True,  # each imports TensorFlow once
+                reuse_actors=False,  # TensorFlow does not give back all memory of a graph
             ),
             run_config=tune.RunConfig(
                 name=sweep.name,
@@ -374,14 +374,13 @@ def _search(
 
 
 def _train(settings: dict[str, Any], model: ModelConfig, train: TrainConfig, images: list[np.ndarray]) -> None:
-    """Train one trial in a worker of Ray, and tell Tune of each epoch."""
+    """Train one trial in a worker of its own, and tell Tune of each epoch."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
     from ray import tune
 
-    if tf.config.threading.get_intra_op_parallelism_threads() != 1:  # this worker's first trial
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     from colorizer import training
 
     splits = [data.Split(part, np.zeros(len(part), np.uint8)) for part in images]

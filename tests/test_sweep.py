@@ -66,7 +66,7 @@ def test_six_tiny_trials_give_a_table_a_figure_a_preset_and_a_model(tune, capsys
     assert cli.main([*WORDS, "--trials", "6", "--name", "mine"]) == 1  # a second time
     assert "A model named mine is already here" in capsys.readouterr().err
     assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume"]) == 0  # nothing is left to do
-    assert f"mine: 6 trials of settings from notebook\n\nlearning_rate  {'batch_size'}" in capsys.readouterr().out
+    assert "mine: 6 trials from the preset notebook\n\nlearning_rate  batch_size" in capsys.readouterr().out
     assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume", "--epochs", "3"]) == 1
     assert "The sweep mine has another train: {" in capsys.readouterr().err
 
@@ -110,7 +110,9 @@ def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
 def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, capsys):
     assert cli.main([*WORDS, "--latent-dims", "8,2,4", "--trials", "1"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("notebook-latent-dims: 3 trials of bottlenecks from notebook\n\nlatent_dim  epochs  val_loss")
+    assert out.startswith(
+        "notebook-latent-dims: 3 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
+    )
     rows = sweep.list_sweeps()[0].table()
     assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (4, 2), (8, 2)]
     errors = [row["closed_form"] for row in rows]
