@@ -260,7 +260,7 @@ def _run_training(spec: "TrainingSpec", folder: Path | None, replace: bool) -> l
 
 
 def _sweep(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer import plotting, sweep
+    from colorizer import plotting, search, sweep
     from colorizer.worker import TrainingSpec
 
     model, train, given = _configurations(options)
@@ -283,10 +283,10 @@ def _sweep(options: argparse.Namespace) -> tuple[dict, str]:
             result = trial.error or f"validation {trial.val_loss[-1]:.5f} after {len(trial.val_loss)} epochs"
             bar.write(f"{result}: {tried}", file=sys.stderr)
 
-        done = sweep.run_sweep(plan, options.trials, options.time_budget, options.address, options.resume, show)
+        done = search.run_sweep(plan, options.trials, options.time_budget, options.address, options.resume, show)
     if not done.finished:
-        raise TrainingError(f"None of {len(done.trials)} trials of {name} came to its end. Go on with --resume.")
-    best = done.configure(done.finished[0])
+        raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
+    best = done.configure(done.finished[0].settings)
     entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
     if entry is None or (entry.model_config, entry.train_config) != best:
         entry = _run_training(TrainingSpec(name, *best, options.preset), None, options.resume)

@@ -1,27 +1,20 @@
-"""Searches settings, or tries bottlenecks: many trainings with Ray Tune, each on one core of some node.
+"""A sweep: what is tried, the trials that are done, and the files that both are kept in.
 
-A sweep is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trials.jsonl` has a line for each trial
-that is done, which is all that a resumed sweep reads. Tune's own state is pickled, and never read again.
+It is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trials.jsonl` has a line for each trial.
 """
 
 import contextlib
 import json
 import math
-import os
-import time
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-import numpy as np
-
-from colorizer import cluster, config, data
+from colorizer import config
 from colorizer.config import ModelConfig, Preset, TrainConfig
-from colorizer.errors import ClusterError, ColorizerError, ConfigError, TrainingError
-from colorizer.evaluation import closed_form_losses
-from colorizer.storage import delete_folder, read_json, write_json
+from colorizer.errors import ColorizerError, ConfigError
+from colorizer.storage import read_json
 
 LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 _LEARNING_RATES = (1e-4, 1e-2)  # any between, evenly by their logarithm
@@ -36,10 +29,7 @@ _DENSE_CHOICES = {
     "decoder_widths": ((256,), (512,), (128, 512), (512, 512), (1024, 512), (512, 512, 384)),
 }
 _UNET_CHOICES = {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)}
-_REDUCTION = 2  # of so many trials at a rung of ASHA, one goes on
-_MAX_DEATHS = 3  # of a trial's worker or node, before the trial counts as failed
 _MAX_TRIALS_BYTES = 16 * 2**20
-_WORST_LOSS = 1.0  # that the search is told of a trial that failed
 
 
 @dataclass(frozen=True)
@@ -110,9 +100,26 @@ class Sweep:
             for key, value in settings.items()
         )
 
-    def configure(self, trial: Trial) -> tuple[ModelConfig, TrainConfig]:
-        """The configurations of a trial."""
-        return _apply(self.model, self.train, trial.settings)
+    def configure(self, settings: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
+        """The configurations of a trial with these settings; its learning rate has two digits."""
+        settings = dict(settings)
+        for key in settings:
+            if key.endswith("_widths"):
+                settings[key] = tuple(map(int, filter(None, settings[key].split(","))))
+            elif key == "learning_rate":
+                settings[key] = float(f"{settings[key]:.2g}")
+        of_model = {key: value for key, value in settings.items() if hasattr(self.model, key)}
+        of_train = {key: value for key, value in settings.items() if hasattr(self.train, key)}
+        return self.model.replace(**of_model), self.train.replace(**of_train)
+
+    @property
+    def first_settings(self) -> dict[str, Any]:
+        """Those that it starts from, of all that is tried."""
+        return self._settings(self.model, self.train)
+
+    def _settings(self, model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
+        values = model.to_dict() | train.to_dict()
+        return {key: _as_choice(values[key]) for key in self.choices}
 
     @property
     def title(self) -> str:
@@ -128,8 +135,7 @@ class Sweep:
         losses = dict(zip(self.choices.get("latent_dim", ()), self.closed_form, strict=False))
         rows = []
         for trial in self.trials:
-            values = asdict(self.configure(trial)[0]) | asdict(self.configure(trial)[1])
-            row = {key: _as_choice(values[key]) for key in self.choices}
+            row = self._settings(*self.configure(trial.settings))
             row |= {"epochs": len(trial.val_loss), "val_loss": trial.val_loss[-1] if trial.val_loss else None}
             row |= {"closed_form": losses[row["latent_dim"]]} if losses else {}
             rows.append(row | {"seconds": trial.seconds, "error": trial.error})
@@ -170,7 +176,12 @@ class Sweep:
 
 
 def plan_sweep(
-    name: str, preset: str, model: ModelConfig, train: TrainConfig, fixed: tuple[str, ...] = (), latent_dims: tuple = ()
+    name: str,
+    preset: str,
+    model: ModelConfig,
+    train: TrainConfig,
+    fixed: Collection[str] = (),
+    latent_dims: Collection[int] = (),
 ) -> Sweep:
     """Say what a sweep is to try.
 
@@ -213,191 +224,6 @@ def suitable_latent_dims(model: ModelConfig) -> tuple[int, ...]:
     return tuple(suitable)
 
 
-def run_sweep(
-    sweep: Sweep,
-    trials: int,
-    minutes: float = math.inf,
-    address: str = "local",
-    resume: bool = False,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
-) -> Sweep:
-    """Run trials until there are as many as wanted, or the time is over.
-
-    A search is led by Optuna's tree-structured Parzen estimator, its first trial has the settings that it starts from,
-    and ASHA (Li et al. 2020) stops the trials that fall behind. Of bottlenecks each is trained to the end.
-
-    Args:
-        sweep: of `plan_sweep`.
-        trials: of a search; the number of bottlenecks is given by them.
-        minutes: after which trials under way are given up.
-        address: `local` to start Ray on this machine, or HOST:PORT of a cluster's head.
-        resume: go on with the sweep of that name, if there is one; trials that are done are not repeated.
-        on_trial: told of each trial when it is done, those of before included.
-
-    Returns:
-        the sweep with its trials.
-
-    Raises:
-        ClusterError: Ray is missing, the cluster cannot be reached or has no room.
-        ConfigError: there is a sweep of that name, other than `resume` expects.
-        DataError: the data set cannot be loaded.
-    """
-    ray = cluster.import_ray()
-    try:
-        import optuna  # noqa: F401
-        import ray.tune
-    except ImportError as error:
-        message = f"{error.name} is not installed. Run pip install -r requirements-cluster.txt."
-        raise ClusterError(message) from None
-    dataset = data.load_dataset(sweep.train.dataset)
-    if "latent_dim" in sweep.choices:
-        trials = len(sweep.choices["latent_dim"])
-        losses = closed_form_losses(dataset.validation.images, sweep.model.target, sweep.choices["latent_dim"])
-        sweep = replace(sweep, closed_form=tuple(losses))
-    with contextlib.ExitStack() as stack:
-        sweep.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            stack.enter_context(filelock.FileLock(sweep.folder / "lock", timeout=0))
-        except filelock.Timeout:
-            raise ConfigError(f"The sweep {sweep.name} is under way. Wait for it, or choose another --name.") from None
-        done = _take_up(sweep, resume)
-        for trial in done:
-            on_trial(trial)
-        if len(done) < trials:
-            images = [np.asarray(split.images) for split in (dataset.train, dataset.validation)]
-            stack.enter_context(cluster.connect(ray, address, sum(part.nbytes for part in images)))
-            lines = stack.enter_context((sweep.folder / "trials.jsonl").open("a", encoding="utf-8", buffering=1))
-            lines.write("\n")  # a line that was cut by a kill ends here
-
-            def record(trial: Trial) -> None:
-                lines.write(json.dumps(asdict(trial)) + "\n")
-                on_trial(trial)
-
-            _search(ray, sweep, images, done, trials - len(done), time.monotonic() + 60 * minutes, record)
-        return read_sweep(sweep.name)
-
-
-def _take_up(sweep: Sweep, resume: bool) -> tuple[Trial, ...]:
-    """Begin the folder of a sweep, or return the trials that are in it."""
-    path = sweep.folder / "sweep.json"
-    before = read_sweep(sweep.name) if path.exists() else None
-    if before is None or not before.trials:
-        write_json(path, sweep.to_dict())
-        return ()
-    if not resume:
-        raise ConfigError(f"A sweep named {sweep.name} is here. Go on with --resume, or choose another --name.")
-    for key, value in sweep.to_dict().items():
-        if key != "closed_form" and value != (there := before.to_dict()[key]):
-            raise ConfigError(f"The sweep {sweep.name} has another {key}: {there}. Resume it with the same options.")
-    return before.trials
-
-
-def _search(
-    ray: Any,
-    sweep: Sweep,
-    images: list[np.ndarray],
-    done: tuple[Trial, ...],
-    wanted: int,
-    deadline: float,
-    record: Callable[[Trial], None],
-) -> None:
-    """Run `wanted` trials, knowing those that are `done`, and record each."""
-    import optuna
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    epochs = sweep.train.epochs
-
-    class Recorder(tune.Callback):
-        def __reduce__(self) -> tuple:
-            return tune.Callback, ()  # Tune pickles what it would need to resume
-
-        def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-            result = trial.last_result
-            val_loss, error = tuple(result.get("curve", ())), result.get("error")
-            in_time = time.monotonic() < deadline and scheduler is not None  # so ASHA stopped it
-            if len(val_loss) == epochs or error or in_time:
-                record(Trial(trial.config, val_loss, round(result["time_total_s"], 1), error))
-
-        def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-            record(Trial(trial.config, (), 0.0, f"{_MAX_DEATHS} workers died at this trial."))
-
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {key: optuna.distributions.CategoricalDistribution(values) for key, values in sweep.choices.items()}
-    if "latent_dim" in sweep.choices:
-        scheduler = None
-        settings = [{"latent_dim": latent_dim} for latent_dim in sweep.choices["latent_dim"]]
-    else:
-        scheduler = ASHAScheduler(max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=_REDUCTION)
-        first = sweep.model.to_dict() | sweep.train.to_dict()
-        settings = [{key: _as_choice(first[key]) for key in sweep.choices}]
-        if "learning_rate" in distributions:
-            low, high = sweep.choices["learning_rate"]
-            distributions["learning_rate"] = optuna.distributions.FloatDistribution(low, high, log=True)
-    known = [trial.settings for trial in done]
-    searcher = OptunaSearch(
-        distributions,
-        "val_loss",
-        "min",
-        points_to_evaluate=[values for values in settings if values not in known],
-        sampler=optuna.samplers.TPESampler(seed=sweep.train.seed + len(done), constant_liar=True),
-    )
-    for trial in done:
-        searcher.add_evaluated_point(trial.settings, _WORST_LOSS if trial.error else trial.val_loss[-1])
-    train = tune.with_parameters(_train, model=sweep.model, train=sweep.train, images=images)
-    with contextlib.ExitStack() as stack:
-        scratch = sweep.folder / "scratch"
-        delete_folder(scratch)  # of a sweep that was killed
-        stack.callback(delete_folder, scratch)
-        tune.Tuner(
-            tune.with_resources(train, {"cpu": 1, "memory": cluster.WORKER_BYTES}),
-            tune_config=tune.TuneConfig(
-                metric="val_loss",
-                mode="min",
-                search_alg=searcher,
-                scheduler=scheduler,
-                num_samples=wanted,
-                max_concurrent_trials=cluster.count_room(ray),
-                time_budget_s=max(0.0, deadline - time.monotonic()) if deadline < math.inf else None,
-                reuse_actors=False,  # TensorFlow does not give back all memory of a graph
-            ),
-            run_config=tune.RunConfig(
-                name=sweep.name,
-                storage_path=str(scratch),
-                failure_config=tune.FailureConfig(max_failures=_MAX_DEATHS - 1),
-                callbacks=[Recorder()],
-                verbose=0,
-            ),
-        ).fit()
-
-
-def _train(settings: dict[str, Any], model: ModelConfig, train: TrainConfig, images: list[np.ndarray]) -> None:
-    """Train one trial in a worker of its own, and tell Tune of each epoch."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-    from ray import tune
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    from colorizer import training
-
-    splits = [data.Split(part, np.zeros(len(part), np.uint8)) for part in images]
-    dataset = data.Dataset(train.dataset, *splits, splits[-1])
-    val_loss: list[float] = []
-
-    def report(event: Any) -> None:
-        if isinstance(event, training.Epoch):
-            val_loss.append(event.val_loss)
-            tune.report({"val_loss": event.val_loss, "curve": list(val_loss)})
-
-    try:
-        training.train(*_apply(model, train, settings), dataset, report)
-    except TrainingError as error:  # such as a loss that is no longer finite
-        tune.report({"val_loss": _WORST_LOSS, "curve": list(val_loss), "error": str(error)})
-
-
 def _order(choice: Any) -> Any:
     """Numbers by size, widths by their sum, activations by name."""
     if isinstance(choice, str):
@@ -409,19 +235,6 @@ def _order(choice: Any) -> Any:
 def _as_choice(value: Any) -> Any:
     """A setting's value as Optuna and JSON take it: widths become text."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
-
-
-def _apply(model: ModelConfig, train: TrainConfig, settings: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """Change the settings of a trial; learning rates have two digits."""
-    settings = dict(settings)
-    for key in settings:
-        if key.endswith("_widths"):
-            settings[key] = tuple(map(int, filter(None, settings[key].split(","))))
-        elif key == "learning_rate":
-            settings[key] = float(f"{settings[key]:.2g}")
-    of_model = {key: value for key, value in settings.items() if hasattr(model, key)}
-    of_train = {key: value for key, value in settings.items() if hasattr(train, key)}
-    return model.replace(**of_model), train.replace(**of_train)
 
 
 def _home() -> Path:
@@ -443,7 +256,7 @@ def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
     for sweep in sweeps:
         best, trials = sweep.finished[0], len(sweep.trials)
         summary = f"The best of {trials} trials of a sweep from {sweep.preset}: validation mse {best.val_loss[-1]:.5f}."
-        presets[sweep.name] = Preset(sweep.preset, summary, *sweep.configure(best))
+        presets[sweep.name] = Preset(sweep.preset, summary, *sweep.configure(best.settings))
     return presets
 
 
@@ -456,8 +269,10 @@ def read_sweep(name: str) -> Sweep:
         choices = {key: tuple(values) for key, values in content["choices"].items()}
         closed_form = tuple(map(float, content["closed_form"]))
         sweep = Sweep(name, config.get_preset(content["preset"]).name, model, train, choices, closed_form)
-        if not choices or (closed_form and len(closed_form) != len(choices["latent_dim"])):
+        if not sweep.first_settings or (closed_form and len(closed_form) != len(choices["latent_dim"])):
             raise ConfigError("it has no choices, or not as many losses of the closed form")
+        for key, value in ((key, value) for key, values in choices.items() for value in values):
+            sweep.configure({key: value})
         return replace(sweep, trials=tuple(_read_trials(sweep)))
     except (ColorizerError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"The sweep {name} is damaged ({error}). Delete its folder {path.parent}.") from error
@@ -474,8 +289,7 @@ def _read_trials(sweep: Sweep) -> list[Trial]:
             values = json.loads(line)
             settings, val_loss = values["settings"], tuple(map(float, values["val_loss"]))
             trial = Trial(settings, val_loss, float(values["seconds"]), values["error"] and str(values["error"]))
-            sound = all(map(math.isfinite, (*val_loss, trial.seconds))) and (val_loss or trial.error)
-            if sound and sweep.allows(settings):
-                sweep.configure(trial)
+            numbers = all(0 <= number < math.inf for number in (*val_loss, trial.seconds))
+            if numbers and (val_loss or trial.error) and sweep.allows(settings):
                 trials.append(trial)
     return trials

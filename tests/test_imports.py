@@ -23,8 +23,8 @@ LEVELS = (
     {"training"},
     {"evaluation"},
     {"worker", "batch"},
-    {"runs", "cluster"},
-    {"process", "sweep"},
+    {"runs", "cluster", "sweep"},
+    {"process", "search"},
     {"service"},
     {"cli", "ui"},
 )
@@ -90,7 +90,7 @@ def test_nobody_imports_pyplot():
     "module",
     [
         "colorizer",
-        *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster", "sweep")),
+        *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster", "search")),
     ],
 )
 def test_importing_stays_light(module):

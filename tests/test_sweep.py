@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from colorizer import cli, config, library, sweep
+from colorizer import cli, config, library, search, sweep
 from colorizer.errors import ConfigError
 from tests.conftest import RAY_MISSING, sweep_trial, write_sweep
 
@@ -76,21 +76,21 @@ def test_a_node_that_dies_costs_the_trial_in_flight_and_no_more(tune, nodes, tin
 
     def kill_a_node(trial):
         ended.append(trial)
-        if len(ended) == 2:
+        if len(ended) == 1:
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
-    done = sweep.run_sweep(tiny_sweep, 6, address=nodes.address, on_trial=kill_a_node)
-    assert len(ended) == len(done.trials) == len(set(_keys(_lines("tiny")))) == 6
+    done = search.run_sweep(tiny_sweep, 4, address=nodes.address, on_trial=kill_a_node)
+    assert len(ended) == len(done.trials) == len(set(_keys(_lines("tiny")))) == 4
     assert not any(trial.error for trial in done.trials)
     assert len(done.finished) >= 2
 
 
 def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
     there = set(Path("/tmp").glob("ray-*"))
-    command = [sys.executable, "-m", "colorizer", *WORDS, "--trials", "6", "--name", "mine", "--json"]
+    command = [sys.executable, "-m", "colorizer", *WORDS, "--trials", "4", "--name", "mine", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as driver:
         deadline = time.monotonic() + 120
-        while len(_lines("mine")) < 3:
+        while len(_lines("mine")) < 2:
             assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
             time.sleep(0.02)
         driver.kill()
@@ -100,51 +100,72 @@ def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     after = _lines("mine")
-    assert after[: len(before)] == before and len(after) == 6 == len(set(_keys(after)))
-    assert len(json.loads(done.stdout)["trials"]) == 6
+    assert after[: len(before)] == before and len(after) == 4 == len(set(_keys(after)))
+    assert len(json.loads(done.stdout)["trials"]) == 4
     assert library.find_model("mine").card["preset"] == "notebook"
     for left in set(Path("/tmp").glob("ray-*")) - there:  # of the killed one
         shutil.rmtree(left, ignore_errors=True)
 
 
 def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, capsys):
-    assert cli.main([*WORDS, "--latent-dims", "8,2,4", "--trials", "1"]) == 0
+    assert cli.main([*WORDS, "--latent-dims", "8,2", "--trials", "1"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        "notebook-latent-dims: 3 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
+        "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
     )
     rows = sweep.list_sweeps()[0].table()
-    assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (4, 2), (8, 2)]
+    assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (8, 2)]
     errors = [row["closed_form"] for row in rows]
-    assert errors == sorted(errors, reverse=True) and 0.01 < errors[2] < errors[0] < 0.06
+    assert errors == sorted(errors, reverse=True) and 0.01 < errors[1] < errors[0] < 0.06
 
 
-def test_what_the_time_ends_is_not_recorded_and_can_be_resumed(tune, tiny_sweep):
-    cut = sweep.run_sweep(tiny_sweep, 2, minutes=0.01)
-    assert (cut.trials, cut.finished) == ((), [])
-    assert len(sweep.run_sweep(tiny_sweep, 2).trials) == 2
+def _slow_at_first(settings, sweep, images):
+    """In the place of a trial."""
+    from ray import tune
+
+    there = (config.home() / "quick").exists()
+    time.sleep(0 if there else 4)
+    tune.report({"val_loss": 0.5, "curve": [0.5, 0.5] if there else [0.5]})
 
 
-def _dies_of_small_batches(settings, model, train, images):
+def _fails_often(settings, sweep, images):
     """In the place of a trial."""
     from ray import tune
 
     if settings["batch_size"] == 16:
         os.kill(os.getpid(), signal.SIGKILL)
-    tune.report({"val_loss": 0.5, "curve": [0.5, 0.5]})
+    tune.report({"val_loss": 1.0, "curve": [], "error": "The loss became nan."})
 
 
-def test_a_trial_that_kills_its_workers_is_one_line(tune, tiny_sweep, monkeypatch):
+@pytest.fixture
+def replace_trial(tune, monkeypatch):
+    """A function that puts another in the place of a trial; the workers are sent its code."""
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(sweep, "_train", _dies_of_small_batches)
-    done = sweep.run_sweep(tiny_sweep, 2)
+    yield lambda trial: monkeypatch.setattr(search, "_train", trial)
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    assert [trial.error for trial in done.trials if trial.settings["batch_size"] == 16] == [
-        "3 workers died at this trial."
-    ]
-    assert len(done.trials) == 2
+
+
+def test_what_the_time_ends_is_not_recorded_and_can_be_resumed(replace_trial, tiny_sweep):
+    replace_trial(_slow_at_first)
+    cut = search.run_sweep(tiny_sweep, 2, minutes=0.05)
+    assert (cut.trials, cut.finished) == ((), [])
+    (config.home() / "quick").touch()
+    assert len(search.run_sweep(tiny_sweep, 2).finished) == 2
+
+
+def test_a_trial_that_fails_is_one_line_and_one_that_kills_its_workers_is_tried_again(replace_trial, tiny_sweep, capfd):
+    replace_trial(_fails_often)
+    told = []
+    done = search.run_sweep(tiny_sweep, 2, on_trial=told.append)
+    assert {trial.settings["batch_size"] == 16: trial.error for trial in told} == {
+        True: "3 workers died at this trial.",
+        False: "The loss became nan.",
+    }
+    assert [trial.error for trial in done.trials] == ["The loss became nan."]
+    assert not done.finished
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_without_its_libraries_the_command_says_what_to_install(capsys, monkeypatch):
@@ -198,7 +219,7 @@ def test_trials_come_back_as_they_were_written(tiny_sweep):
     read = sweep.read_sweep("tiny")
     assert read.to_dict() == tiny_sweep.to_dict()
     assert [trial.val_loss for trial in read.finished] == [(0.03, 0.02), (0.03, 0.025)]
-    model, train = read.configure(read.finished[0])
+    model, train = read.configure(read.finished[0].settings)
     assert (train.learning_rate, train.batch_size, model.activation, model.latent_dim) == (0.0012, 64, "gelu", 4)
     assert [row["val_loss"] for row in read.table()] == [0.02, 0.025, 0.01, None]
     *settings, loss = read.coordinates()
@@ -216,6 +237,7 @@ def test_trials_come_back_as_they_were_written(tiny_sweep):
         sweep_trial(settings=sweep_trial()["settings"] | {"learning_rate": "much"}),
         sweep_trial(settings=sweep_trial()["settings"] | {"learning_rate": float("nan")}),
         sweep_trial(val_loss=[float("nan")]),
+        sweep_trial(val_loss=[0.1, -0.1]),
         sweep_trial(val_loss=[]),
         sweep_trial(val_loss=None),
         sweep_trial(seconds=float("inf")),
@@ -240,6 +262,10 @@ def test_a_line_that_is_no_trial_is_left_out(line, tiny_sweep):
         pytest.param({"preset": "nonsense"}, id="preset"),
         pytest.param({"choices": {}}, id="no choices"),
         pytest.param({"choices": 3}, id="choices"),
+        pytest.param({"choices": {"colour": [1, 2]}}, id="an unknown setting"),
+        pytest.param({"choices": {"activation": ["gelu", 7]}}, id="a choice of another kind"),
+        pytest.param({"choices": {"encoder_widths": ["8", "wide"]}}, id="widths"),
+        pytest.param({"choices": {"learning_rate": [0, 1]}}, id="learning rate"),
         pytest.param({"closed_form": [0.1]}, id="closed form"),
         pytest.param({"model": {"latent_dim": 10**6}}, id="model"),
     ],
@@ -260,4 +286,4 @@ def test_a_sweep_that_is_under_way_is_left_alone(tune, tiny_sweep):
 
     tiny_sweep.folder.mkdir(parents=True)
     with filelock.FileLock(tiny_sweep.folder / "lock"), pytest.raises(ConfigError, match=r"tiny is under way\. Wait"):
-        sweep.run_sweep(tiny_sweep, 1)
+        search.run_sweep(tiny_sweep, 1)
