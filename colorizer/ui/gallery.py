@@ -16,8 +16,8 @@ from colorizer.ui import live, pictures, state
 _PAGE_SIZE = 12
 
 
-# Callbacks are none of this page's own functions: Streamlit keeps those of every button that a visitor ever saw, and
-# they all variables of the run that showed it.
+# No callback is a function of this page: Streamlit keeps those of every button that a visitor ever saw, and with such
+# a function all variables of its run.
 @st.dialog("One image, closely", width="large", on_dismiss=partial(st.query_params.pop, "image", None))
 def _show_closely() -> None:
     index = int(st.query_params["image"])  # read here: a rerun of the dialog alone repeats its first arguments
