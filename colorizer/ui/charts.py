@@ -13,6 +13,7 @@ _COLORS = {"each batch": "#9a938c", "smoothed": "#57534e", "validation": "#c2410
 _DARK = {"smoothed": "#d6d3d1"}
 _OTHER_COLORS = ("#0f9488", "#8b5cf6", "#ca8a04", "#db2777", "#0891b2", "#65a30d")
 _SMOOTHING = 0.02  # standard deviation of the average along the curve, as a share of its length
+_PART = 50  # points that are smoothed at a time: all at once take 32 MB, which every page with a curve would ask for
 
 
 def smooth(points: Points) -> list[float]:
@@ -21,8 +22,11 @@ def smooth(points: Points) -> list[float]:
         return []
     epochs, losses = np.array(points, np.float64).T
     width = _SMOOTHING * max(np.ptp(epochs), 1e-9)
-    weights = np.exp(-0.5 * np.square((epochs[:, None] - epochs) / width))
-    return np.exp((weights * np.log(np.maximum(losses, 1e-9))).sum(axis=1) / weights.sum(axis=1)).tolist()
+    logs, smoothed = np.log(np.maximum(losses, 1e-9)), []
+    for start in range(0, len(epochs), _PART):
+        weights = np.exp(-0.5 * np.square((epochs[start : start + _PART, None] - epochs) / width))
+        smoothed += np.exp(weights @ logs / weights.sum(axis=1)).tolist()
+    return smoothed
 
 
 def loss_chart(

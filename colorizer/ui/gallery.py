@@ -1,5 +1,7 @@
 """Gallery: test images as original, grayscale and reconstructed, with each one's error."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -14,15 +16,9 @@ from colorizer.ui import live, pictures, state
 _PAGE_SIZE = 12
 
 
-def _close() -> None:
-    st.query_params.pop("image", None)
-
-
-def _open(index: int) -> None:
-    st.query_params["image"] = str(index)
-
-
-@st.dialog("One image, closely", width="large", on_dismiss=_close)
+# No callback is a function of this page: Streamlit keeps those of every button that a visitor ever saw, and with such
+# a function all variables of its run.
+@st.dialog("One image, closely", width="large", on_dismiss=partial(st.query_params.pop, "image", None))
 def _show_closely() -> None:
     index = int(st.query_params["image"])  # read here: a rerun of the dialog alone repeats its first arguments
     original, reconstructed = split.images[index], predictions.images[index]
@@ -50,8 +46,9 @@ def _show_closely() -> None:
         place = shown.index(index) if index in shown else -1
         for label, icon, other in (("Previous", "arrow_back", place - 1), ("Next", "arrow_forward", place + 1)):
             inside = place >= 0 and 0 <= other < len(shown)
-            args = (shown[other] if inside else index,)
-            st.button(label, icon=f":material/{icon}:", on_click=_open, args=args, disabled=not inside)
+            target = {"image": str(shown[other] if inside else index)}
+            change = st.query_params.update
+            st.button(label, icon=f":material/{icon}:", on_click=change, kwargs=target, disabled=not inside)
 
 
 def _download() -> None:
@@ -127,8 +124,8 @@ with main:
                     key=f"image-{index}",
                     type="tertiary",
                     icon=":material/zoom_in:",
-                    on_click=_open,
-                    args=(index,),
+                    on_click=st.query_params.update,
+                    kwargs={"image": str(index)},
                 )
 with side:
     st.subheader(entry.name)

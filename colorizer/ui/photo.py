@@ -10,7 +10,6 @@ from colorizer.color import gray_copy, to_uint8
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
 from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, tile_rows
-from colorizer.metrics import gray_copy_metrics
 from colorizer.ui import files, pictures, state
 from colorizer.ui.before_after import show_before_after
 
@@ -104,7 +103,7 @@ def _show_picture(
     if not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
         with st.spinner("Measuring …"):
             measured = {entry.name: state.measure(entry, picture, settings) for entry in chosen}
-        measured["gray copy"] = gray_copy_metrics(truth[None])
+        measured["gray copy"] = state.measure_gray_copy(picture)
         st.markdown(f"**Against the original**, at {max(truth.shape[:2])} pixels on the longer side")
         st.markdown(pictures.metrics_table(measured))
 

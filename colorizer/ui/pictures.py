@@ -16,7 +16,7 @@ def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -
     """Show original, grayscale and reconstructed side by side, each uint8 (32, 32, 3)."""
     gray = to_uint8(gray_copy(original))
     st.image(
-        tile_rows([[original, gray, reconstructed]], 6),
+        encode_png(tile_rows([[original, gray, reconstructed]], 6)),
         width="stretch",
         alt=f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed",
     )

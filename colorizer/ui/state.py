@@ -1,8 +1,10 @@
 """What the pages share: cached models, data and predictions, and the warm-up in the background."""
 
 import contextlib
+import ctypes
 import functools
 import gc
+import platform
 import threading
 import time
 from typing import Literal
@@ -15,11 +17,13 @@ from colorizer import data, evaluation, guided, images, inference, library, line
 from colorizer.color import gray_copy, to_luminance
 from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
-from colorizer.metrics import compute_metrics, image_mse
+from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
 from colorizer.service import training_service
 
 _PAGE_PIXELS = 1200  # longest side of a photo on a page
 MEASURED_PIXELS = 600  # the same, when it is measured, which takes long on larger ones
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT_BYTES = 8 * 2**20  # less, and the pages of a photo's arrays are taken from the system again and again
 _importing = threading.Lock()
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
@@ -29,6 +33,7 @@ load_samples = st.cache_resource(show_spinner=False)(data.load_samples)
 @functools.cache  # once a server
 def warm_up() -> None:
     """After the first page is painted, import TensorFlow here and in a worker, in the background."""
+    give_memory_back()
 
     def work() -> None:
         time.sleep(1)  # let the browser fetch the page's pictures first
@@ -36,6 +41,18 @@ def warm_up() -> None:
         import_keras()
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def give_memory_back() -> None:
+    """Have glibc give every freed block of 8 MB or more back to the system at once (mallopt(3), M_MMAP_THRESHOLD).
+
+    By itself it raises that limit to the largest block ever freed, up to 32 MB, and then keeps up to twice as much in
+    each of its arenas, of which threads share eight a core: most of it malloc_trim does not reach.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 def import_keras() -> None:
@@ -247,3 +264,9 @@ def measure(entry: library.ModelEntry, picture: bytes | str, settings: Settings)
     """Metrics of what a model makes of a picture, against its own colours."""
     result = colorize(entry, picture, settings, MEASURED_PIXELS)
     return compute_metrics(result[None], shrink_picture(picture, MEASURED_PIXELS)[None])
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def measure_gray_copy(picture: bytes | str) -> dict[str, float]:
+    """The gray copy's metrics beside those of `measure`."""
+    return gray_copy_metrics(shrink_picture(picture, MEASURED_PIXELS)[None])

@@ -2,10 +2,12 @@
 
 import gc
 import json
+import platform
 import shutil
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -68,6 +70,36 @@ def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_ru
     assert gc.get_freeze_count() > 100_000
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_threads_give_back_what_they_have_freed():
+    code = """
+import re, threading
+from pathlib import Path
+import numpy as np
+from colorizer.ui import state
+
+def megabytes():
+    return int(re.search(r"Anonymous: *([0-9]+)", Path("/proc/self/smaps_rollup").read_text())[1]) / 1000
+
+def work():
+    everybody.wait()
+    np.ones(3 * 2**19)  # 12 MB
+    everybody.wait()
+
+state.give_memory_back()
+np.ones(2**21)  # freed, glibc would by itself keep twice these 16 MB in every arena
+before, everybody = megabytes(), threading.Barrier(8)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(megabytes() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120, stdout=-1)
+    assert float(run.stdout) < 50  # of 100
+
+
 def test_start_shows_a_photo_before_and_after_by_the_model_that_learned_from_photos(open_page):
     best = next(entry.name for entry in library.list_models() if entry.train_config.photos)
     assert any(alt.endswith(f"colorized by {best}") for alt in alt_texts(open_page()))
@@ -111,6 +143,22 @@ def test_gallery_shows_one_image_closely_with_its_metrics(open_page):
     app = open_page("gallery", image="3")
     assert any("where it is wrong" in alt for alt in alt_texts(app))
     assert "#3, airplane" in texts(app)
+
+
+def test_gallery_leaves_nothing_of_an_earlier_run_in_memory(open_page, monkeypatch):
+    predictions, shown = state.predictions, []
+
+    def noted(*arguments):
+        made = predictions(*arguments)
+        shown.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(state, "predictions", noted)
+    app = open_page("gallery", model="notebook")
+    for chosen in ("ship", "frog"):
+        app.selectbox(key="class").set_value(chosen).run()
+    gc.collect()
+    assert len(shown) >= 3 and all(made() is None for made in shown[:-1])
 
 
 @pytest.mark.parametrize("image", ["-1", "99999", "abc", "1e9"])
