@@ -118,9 +118,12 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
 
 
 def load_picture(run_id: str) -> np.ndarray | None:
-    """The visitor's own image that a run colorizes in its snapshots, uint8 (32, 32, 3), or None."""
-    with contextlib.suppress(FileNotFoundError):
-        return np.load(runs_folder() / run_id / "picture.npy")
+    """A visitor's own image that a run shows in its snapshots, uint8 (32, 32, 3), or None if it has none to use."""
+    # A damaged file raises many kinds of errors.
+    with contextlib.suppress(Exception), (runs_folder() / run_id / "picture.npy").open("rb") as file:
+        picture = np.lib.format.read_array(file)
+        if (picture.shape, picture.dtype) == ((32, 32, 3), np.uint8):
+            return picture
     return None
 
 

@@ -119,9 +119,8 @@ class TrainingService:
                 that a page may offer.
             ModelError: the name is taken.
         """
-        if (
-            spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos
-        ):  # visitors do not read this machine's files
+        # Visitors do not read this machine's files.
+        if spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos:
             raise TrainingError(
                 f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.PAGE_DATASETS)}."
