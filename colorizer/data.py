@@ -94,13 +94,12 @@ def load_dataset(name: str) -> Dataset:
     config.validate_dataset(name)
     if name == "cifar10":
         return _load_cifar10()
+    if name not in config.DATASETS:
+        return Dataset(name, *map(_unlabelled, sources.read_splits(name)))
+    samples = load_samples()
     if name == "samples":
-        samples = load_samples()
         return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
-    if name == "synthetic":
-        samples = load_samples()
-        return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
-    return Dataset(name, *map(_unlabelled, sources.read_splits(name)))
+    return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
 
 
 def _unlabelled(images: np.ndarray) -> Split:
@@ -232,8 +231,7 @@ def _cache_folder() -> Path:
 
 def _load_cifar10() -> Dataset:
     folder = _cache_folder()
-    dataset = _open_cache(folder)
-    if dataset is not None:
+    if dataset := _open_cache(folder):
         return dataset
     source = os.environ.get("COLORIZER_CIFAR10")
     if not source:
@@ -244,10 +242,9 @@ def _load_cifar10() -> Dataset:
     with _prepare_lock:
         if _open_cache(folder) is None:  # else another thread has prepared it meanwhile
             _prepare(Path(source).expanduser())
-    dataset = _open_cache(folder)
-    if dataset is None:
-        raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
-    return dataset
+    if dataset := _open_cache(folder):
+        return dataset
+    raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
 
 
 def _open_cache(folder: Path) -> Dataset | None:
