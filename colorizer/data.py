@@ -40,17 +40,11 @@ _prepare_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Statistics:
-    """Second-order statistics of images: covariance = factors.T @ factors.
+    """Second-order statistics of images: covariance = factors.T @ factors. All are float32."""
 
-    Attributes:
-        mean: float32 of shape (3072,), an image flattened from (32, 32, 3), in [0, 1].
-        factors: float32 of shape (512, 3072), principal axes scaled by their standard deviation.
-        shares: float32 of shape (25, 25), how frequent each chroma is, as `color.chroma_shares`.
-    """
-
-    mean: np.ndarray
-    factors: np.ndarray
-    shares: np.ndarray
+    mean: np.ndarray  # (3072,), an image flattened from (32, 32, 3), in [0, 1]
+    factors: np.ndarray  # (512, 3072), principal axes scaled by their standard deviation
+    shares: np.ndarray  # (25, 25), how frequent each chroma is, as color.chroma_shares
 
 
 @dataclass(frozen=True)

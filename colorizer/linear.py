@@ -13,19 +13,12 @@ _RIDGE = 3e-2
 
 @dataclass(frozen=True)
 class LinearAutoencoder:
-    """Reduced-rank regression from luminance to an output; the first k columns are the best of rank k.
+    """Reduced-rank regression from luminance to an output; the first k columns are the best of rank k. All float32."""
 
-    Attributes:
-        input_mean: float32 (1024,).
-        encoder: float32 (1024, 512).
-        decoder: float32 (512, outputs); outputs is 3072 for `rgb`, 2048 for `chroma`, 1024 for `gray`.
-        output_mean: float32 (outputs,).
-    """
-
-    input_mean: np.ndarray
-    encoder: np.ndarray
-    decoder: np.ndarray
-    output_mean: np.ndarray
+    input_mean: np.ndarray  # (1024,)
+    encoder: np.ndarray  # (1024, 512)
+    decoder: np.ndarray  # (512, outputs); outputs is 3072 for `rgb`, 2048 for `chroma`, 1024 for `gray`
+    output_mean: np.ndarray  # (outputs,)
 
     def encode(self, luminance: np.ndarray, latent_dim: int) -> np.ndarray:
         """Return the bottleneck, (N, latent_dim), of luminance (N, 32, 32, 1)."""
