@@ -18,7 +18,7 @@ from PIL import Image
 from colorizer import config, sources
 from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
-from colorizer.color import chroma_shares
+from colorizer.color import chroma_shares, to_uint8
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
 from colorizer.storage import replace_folder
@@ -118,7 +118,7 @@ def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
         part = images[start : start + 2000]
         latent = generator.standard_normal((len(part), len(statistics.factors)), np.float32)
         values = statistics.mean + latent @ statistics.factors
-        part[:] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8).reshape(part.shape)
+        part[:] = to_uint8(values).reshape(part.shape)
     return images
 
 

@@ -257,7 +257,7 @@ class TrainingService:
             job.worker = spare if ready else WorkerProcess(self._command)
             job.worker.send(folder=str(runs.runs_folder() / job.run_id))
         except TrainingError:
-            pass
+            pass  # another server's run has its turn
         except (OSError, ValueError) as error:
             self._end(job, "failed", f"The training could not be started ({error}).")
 
@@ -297,6 +297,7 @@ class TrainingService:
         self._drop(job)
 
     def _drop(self, job: _Job) -> None:
+        """Let go of a job: end its worker, release its locks."""
         self._jobs.remove(job)
         if job.worker is not None:
             job.worker.kill()
