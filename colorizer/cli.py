@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
@@ -12,12 +13,18 @@ import types
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from colorizer import config, data, library, sources, tables
-from colorizer.errors import ColorizerError, ConfigError
+from colorizer.errors import ColorizerError, ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from colorizer.sweep import Sweep
+    from colorizer.worker import TrainingSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,21 +70,39 @@ def _parser() -> argparse.ArgumentParser:
 
     add("models", _models, "The models in the library, best first.")
 
-    command = add("train", _train, "Train a model and put it into the library. Ctrl-C keeps what is learned so far.")
-    command.add_argument("--preset", choices=list(config.PRESETS), default="dense")
-    command.add_argument("--name", help="of the new model (default: preset, date and time)")
-    shelf = "save there instead of into your own library"
-    command.add_argument("--library", type=lambda text: Path(text).absolute(), metavar="DIR", help=shelf)
-    command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
-    group = command.add_argument_group("settings", "each overrides the preset's value")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--preset", choices=list(config.PRESETS), default="dense")
+    group = settings.add_argument_group("settings", "each overrides the preset's value")
     for setting in (*dataclasses.fields(config.ModelConfig), *dataclasses.fields(config.TrainConfig)):
         option = "--" + setting.name.replace("_", "-")
         if setting.type is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
         elif isinstance(setting.type, types.GenericAlias):
-            group.add_argument(option, type=_widths, metavar="N,N,...")
+            group.add_argument(option, type=_whole_numbers, metavar="N,N,...")
         else:
             group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
+
+    summary = "Train a model and put it into the library. Ctrl-C keeps what is learned so far."
+    command = add("train", _train, summary, settings)
+    command.add_argument("--name", help="of the new model (default: preset, date and time)")
+    shelf = "save there instead of into your own library"
+    command.add_argument("--library", type=lambda text: Path(text).absolute(), metavar="DIR", help=shelf)
+    command.add_argument("--replace", action="store_true", help="overwrite a model of that name")
+    summary = "Search settings with Ray Tune, or try bottlenecks; the best goes into the library and to the Train page."
+    command = add("sweep", _sweep, summary, settings)
+    command.add_argument("--name", help="of the sweep and its model (default: preset and what is tried)")
+    dims = "try these bottlenecks instead; without numbers, those of 2 to 512 that suit the preset"
+    command.add_argument("--latent-dims", type=_whole_numbers, nargs="?", const=(), metavar="N,N,...", help=dims)
+    command.add_argument(
+        "--trials", type=partial(_positive, int), default=20, metavar="N", help="of a search; default 20"
+    )
+    budget = "after which trials under way are given up; the best is still trained once more, to be saved"
+    command.add_argument(
+        "--time-budget", type=partial(_positive, float), default=math.inf, metavar="MINUTES", help=budget
+    )
+    where = "`local` for the cores of this machine, or a Ray cluster's HOST:PORT; default local"
+    command.add_argument("--address", default="local", help=where)
+    command.add_argument("--resume", action="store_true", help="go on with a sweep that was ended or killed")
 
     command = add("evaluate", _evaluate, "Measure a model; every metric stands beside the gray copy's.", colours)
     which = command.add_mutually_exclusive_group(required=True)
@@ -114,7 +139,7 @@ def _import_tensorflow_quietly() -> None:
         os.close(nowhere)
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(",") if word.strip())
     except ValueError:
@@ -162,18 +187,47 @@ def _models(options: argparse.Namespace) -> tuple[dict, str]:
     return {"models": result}, tables.layout(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
-def _train(options: argparse.Namespace) -> tuple[dict, str]:
-    from colorizer.worker import TrainingSpec, run_training
+def _positive(kind: type, text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (number := kind(text)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"expected a number above 0, received {text!r}")
 
+
+def _configurations(options: argparse.Namespace) -> tuple[config.ModelConfig, config.TrainConfig, list[str]]:
+    """The preset's two, with the settings that were given, and the names of those."""
     preset = config.get_preset(options.preset)
-    chosen = {key: value for key, value in vars(options).items() if value is not None}
-    model, train = (
-        base.replace(**{f.name: chosen[f.name] for f in dataclasses.fields(base) if f.name in chosen})
-        for base in (preset.model, preset.train)
-    )
+    both, names = [], []
+    for base in (preset.model, preset.train):
+        given = {setting.name: getattr(options, setting.name) for setting in dataclasses.fields(base)}
+        given = {name: value for name, value in given.items() if value is not None}
+        both.append(base.replace(**given))
+        names += given
+    return *both, names
+
+
+def _train(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer.worker import TrainingSpec
+
+    model, train, _ = _configurations(options)
     name = options.name or config.default_name(options.preset)
     spec = TrainingSpec(config.validate_name(name), model, train, options.preset)
-    library.check_name_is_free(name, options.library, options.replace)
+    entry = _run_training(spec, options.library, options.replace)
+    card = entry.card
+    split, where = entry.reported
+    text = (
+        f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
+        f"mse {entry.metric(split):.5f} on the {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
+    )
+    return {"name": entry.name, "path": str(entry.path), "card": card}, text
+
+
+def _run_training(spec: "TrainingSpec", folder: Path | None, replace: bool) -> library.ModelEntry:
+    """Train with progress on stderr; the first Ctrl-C ends it early."""
+    from colorizer.worker import run_training
+
+    name = spec.name
+    library.check_name_is_free(name, folder, replace)
     _import_tensorflow_quietly()
     stop = threading.Event()
 
@@ -200,16 +254,61 @@ def _train(options: argparse.Namespace) -> tuple[dict, str]:
                 bar.write(f"{stage} ...", file=sys.stderr)
 
             checkpoint = config.home() / "checkpoints" / f"{name}.npz"
-            entry = run_training(spec, show, stop.is_set, tell, options.library, options.replace, checkpoint)
+            return run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
-    card = entry.card
-    split, where = entry.reported
-    text = (
-        f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
-        f"mse {entry.metric(split):.5f} on the {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
-    )
-    return {"name": entry.name, "path": str(entry.path), "card": card}, text
+
+
+def _sweep(options: argparse.Namespace) -> tuple[dict, str]:
+    from colorizer import plotting, search, sweep
+    from colorizer.worker import TrainingSpec
+
+    model, train, given = _configurations(options)
+    latent_dims, tried = options.latent_dims, "sweep" if options.latent_dims is None else "latent-dims"
+    if latent_dims == ():
+        latent_dims = sweep.suitable_latent_dims(model)
+    name = options.name or f"{options.preset}-{tried}"
+    plan = sweep.plan_sweep(name, options.preset, model, train, given, latent_dims or ())
+    if not options.resume:
+        library.check_name_is_free(name)
+    total = len(latent_dims) if latent_dims else options.trials
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # where Ray prints that a node died
+        tqdm(desc=name, unit="trial", total=total, file=sys.stderr) as bar,
+    ):
+
+        def show(trial: sweep.Trial) -> None:
+            bar.update()
+            tried = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+            result = trial.error or f"validation {trial.val_loss[-1]:.5f} after {len(trial.val_loss)} epochs"
+            bar.write(f"{result}: {tried}", file=sys.stderr)
+
+        done = search.run_sweep(plan, options.trials, options.time_budget, options.address, options.resume, show)
+    if not done.finished:
+        raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
+    best = done.configure(done.finished[0].settings)
+    entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
+    if entry is None or (entry.model_config, entry.train_config) != best:
+        entry = _run_training(TrainingSpec(name, *best, options.preset), None, options.resume)
+    figure = done.folder / "sweep.png"
+    plotting.save_figure(_sweep_figure(done), figure)
+    text = f"{done.title}\n\n{tables.sweep(done.table())}\n\n{figure}\n"
+    text += f"The best is in the library, and a preset of the Train page, as {name}."
+    return {"name": name, "path": str(done.folder), "trials": done.table(), "model": entry.card}, text
+
+
+def _sweep_figure(sweep: "Sweep") -> "Figure":
+    from colorizer import plotting
+
+    rows = sweep.table()
+    if sweep.closed_form:
+        losses = {"trained": "val_loss", "closed form: the best linear autoencoder": "closed_form"}
+        losses = {label: [row[name] for row in rows] for label, name in losses.items()}
+        return plotting.bottleneck_curve([row["latent_dim"] for row in rows], losses, sweep.title)
+    coordinates = sweep.coordinates()
+    heights, ticks = ({c.name: getattr(c, name) for c in coordinates} for name in ("heights", "ticks"))
+    finished = [row["epochs"] == sweep.train.epochs for row in rows if row["val_loss"]]
+    return plotting.parallel_coordinates(heights, ticks, finished, sweep.title)
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[dict, str]:

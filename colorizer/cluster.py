@@ -26,9 +26,9 @@ _CHUNK = 8  # files a call: a call costs the driver as much as a small picture c
 _CALLS = 2  # in flight for each worker, so that it never waits for the driver
 _MAX_TRIES = 3  # of a file at which workers die
 _MAX_DEATHS = 10  # of each worker and its successors, without a file done anywhere
-_WORKER_BYTES = 2**30  # of memory, with TensorFlow and a large photo
+WORKER_BYTES = 2**30  # of memory, with TensorFlow and a large photo
 _SHARD_LINES = 10_000
-_STORE_BYTES = 100 * 2**20  # of Ray's object store on this machine, which holds no more than the model
+_STORE_BYTES = 100 * 2**20  # of Ray's object store on this machine, beside large arrays
 
 
 def colorize_files(
@@ -57,10 +57,7 @@ def colorize_files(
         ClusterError: Ray is missing, the cluster cannot be reached or has no room, or workers keep dying.
         ColorizerError: the workers cannot load the model, or refuse the settings.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.") from None
+    ray = import_ray()
     folder = output / "manifest"
     if overwrite:
         delete_folder(folder)
@@ -73,7 +70,7 @@ def colorize_files(
             else:
                 to_do.append(file)
         if to_do:
-            with _connect(ray, address):
+            with connect(ray, address):
                 for file, seconds in _spread(ray, entry, to_do, settings):
                     yield manifest.add(file, seconds)
 
@@ -116,17 +113,39 @@ class _Manifest:
             self.shard.close()
 
 
+def import_ray() -> Any:
+    """Import Ray; raise `ClusterError` where it is missing."""
+    try:
+        import ray
+    except ImportError:
+        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.") from None
+    return ray
+
+
+def count_room(ray: Any) -> int:
+    """How many workers the nodes have room for; none raises `ClusterError`."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(min(node.get("CPU", 0), node.get("memory", 0) // WORKER_BYTES)) for node in nodes)
+    if not room:
+        raise ClusterError("No node of the cluster has a core and 1 GB of memory for a worker. Add a node.")
+    return room
+
+
 @contextlib.contextmanager
-def _connect(ray: Any, address: str) -> Iterator[None]:
-    """Start Ray in a temporary folder, or join a cluster."""
+def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[None]:
+    """Start Ray in a temporary folder, with room for arrays of that size, or join a cluster.
+
+    Raises:
+        ClusterError: there is no Ray at that address.
+    """
     quiet = {"logging_level": "error", "log_to_driver": False}
     with contextlib.ExitStack() as stack:
         if address == "local":
             short = "/tmp" if os.name == "posix" else None  # the path of a socket has at most 107 bytes
             folder = tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True)
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-            quiet |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES, "_temp_dir": stack.enter_context(folder)}
-            quiet |= {"include_dashboard": False}
+            quiet |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES + array_bytes}
+            quiet |= {"include_dashboard": False, "_temp_dir": stack.enter_context(folder)}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports home
         try:
             if address != "local":  # ray.init waits many minutes for a cluster that is not there
@@ -146,11 +165,7 @@ def _spread(
 ) -> Iterator[tuple[PictureFile, float]]:
     """Yield each file and its seconds, done by as many workers as there are cores with memory enough."""
     model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.keras")})
-    worker_class = ray.remote(num_cpus=1, memory=_WORKER_BYTES)(_Worker)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(int(min(node.get("CPU", 0), node.get("memory", 0) // _WORKER_BYTES)) for node in nodes)
-    if not room:
-        raise ClusterError("No node of the cluster has a core and 1 GB of memory for a worker. Add a node.")
+    worker_class = ray.remote(num_cpus=1, memory=WORKER_BYTES)(_Worker)
     chunks = deque(files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
     calls: dict[Any, tuple[Any, Sequence[PictureFile]]] = {}  # the oldest of each worker first
     ready: Counter[Any] = Counter()  # calls in flight of each worker that has its model
@@ -163,7 +178,7 @@ def _spread(
     def cannot_start(reason: str) -> ClusterError:
         return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
 
-    workers = min(room, len(chunks))
+    workers = min(count_room(ray), len(chunks))
     for _ in range(workers):
         hire()
     while left:

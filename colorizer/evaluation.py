@@ -84,6 +84,27 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
     }
 
 
+def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[int]) -> list[float]:
+    """Mean squared error, unclipped, of the best linear autoencoder of each `latent_dim`, as `training` reports losses.
+
+    Args:
+        images: uint8 of shape (N, 32, 32, 3).
+        target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
+        latent_dims: of the bottleneck, each up to `MAX_LATENT_DIM`.
+    """
+    statistics, luminance = load_statistics(), to_luminance(images)
+    solution = linear.solve(statistics.mean, statistics.factors, target)
+    truth = luminance if target == "gray" else images.astype(np.float32) / 255
+
+    def loss(latent_dim: int) -> float:
+        output = solution.decode(solution.encode(luminance, latent_dim))
+        if target == "chroma":
+            output = luminance + output @ YCBCR_TO_RGB[1:]
+        return float(np.mean(np.square(output - truth)))
+
+    return [loss(latent_dim) for latent_dim in latent_dims]
+
+
 def measure_photos(
     colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
 ) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from colorizer.errors import ConfigError
 
@@ -71,6 +72,50 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
     cells[0].legend(frameon=False, fontsize=8)
     for axes in cells[len(metrics) :]:
         axes.set_visible(False)
+    return figure
+
+
+def bottleneck_curve(latent_dims: Sequence[int], losses: dict[str, Sequence[float]], title: str) -> Figure:
+    """Plot mean squared errors, by the name of each line, over the width of the bottleneck."""
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, values), color, style in zip(losses.items(), (ACCENT, SECOND), ("o-", "o--"), strict=False):
+        axes.plot(latent_dims, values, style, color=color, label=name)
+    axes.set(title=title, xlabel="latent_dim", ylabel="validation mse", xscale="log", yscale="log")
+    axes.set_xticks(latent_dims, map(str, latent_dims))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def parallel_coordinates(
+    heights: dict[str, Sequence[float]], ticks: dict[str, dict[str, float]], finished: Sequence[bool], title: str
+) -> Figure:
+    """Draw trials as lines across one vertical axis for each setting, the first trial in colour.
+
+    Args:
+        heights: by axis, the height of each trial in 0 to 1.
+        ticks: by axis, the height of each label.
+        finished: whether each trial ran to its end; the others are thin.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(1.4 * len(heights) + 1, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    lines = np.transpose(list(heights.values()))  # (trials, axes)
+    for line, whole in zip(lines[:0:-1], finished[:0:-1], strict=True):
+        axes.plot(line, color=SECOND if whole else MUTED, lw=1.4 if whole else 0.8, alpha=0.55)
+    axes.plot(lines[0], color=ACCENT, lw=3)
+    for place, labels in enumerate(ticks.values()):
+        axes.axvline(place, color=MUTED, lw=1)
+        for label, height in labels.items():
+            axes.annotate(label, (place, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.set(title=title, yticks=[], xlim=(-0.1, len(heights) - 0.5))
+    axes.set_xticks(range(len(heights)), heights)
+    axes.spines[:].set_visible(False)
     return figure
 
 

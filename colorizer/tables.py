@@ -43,6 +43,14 @@ def photos(measured: dict[str, dict]) -> str:
     return layout(["model", "delta_e", "gray copy", "ratio", "better"], rows)
 
 
+def sweep(rows: list[dict]) -> str:
+    """Trials, a row each, as `sweep.Sweep.table` has them."""
+    styles = {"val_loss": ".5f", "closed_form": ".5f", "seconds": ".0f", "learning_rate": "g"}
+    header = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
+    cells = [["-" if row[name] is None else format(row[name], styles.get(name, "")) for name in header] for row in rows]
+    return layout(header, cells)
+
+
 def layout(header: list[str], rows: list[list[str]]) -> str:
     """Lay out a plain-text table; columns of numbers are set flush right."""
     columns = list(zip(header, *rows, strict=True))

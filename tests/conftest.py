@@ -10,18 +10,20 @@ import pickle
 import shutil
 import struct
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from colorizer import archive, cli, data, library
+from colorizer import archive, cli, data, library, sweep
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.service import TrainingService
 from colorizer.worker import TrainingSpec
 from tests.jobs import FAKE_WORKER
 
 CIFAR10_SOURCE = os.environ.get("COLORIZER_CIFAR10")  # as it was before any test hid it
+RAY_MISSING = "needs Ray: pip install -r requirements-cluster.txt"
 BATCHES = (*archive.TRAIN_BATCHES, "test_batch")
 TINY_MODEL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
 TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_size=16)
@@ -125,6 +127,44 @@ def save_tiny(home, samples):
         return library.save_model(name, model, card, history, arrays, **options)
 
     return save
+
+
+@pytest.fixture
+def tiny_sweep():
+    """A plan over four settings of a tiny model."""
+    return sweep.plan_sweep("tiny", "notebook", TINY_MODEL, TINY_TRAIN, ("encoder_widths", "decoder_widths", "shift"))
+
+
+def sweep_trial(**changes) -> dict:
+    """A line of trials.jsonl of `tiny_sweep`."""
+    settings = {"learning_rate": 0.00123, "batch_size": 64, "weight_decay": 0.1, "activation": "gelu"}
+    return {"settings": settings, "val_loss": [0.03, 0.02], "seconds": 1.5, "error": None} | changes
+
+
+def write_sweep(plan: sweep.Sweep, *trials: dict) -> None:
+    """Write the folder of a sweep with these trials."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    (plan.folder / "sweep.json").write_text(json.dumps(plan.to_dict()))
+    (plan.folder / "trials.jsonl").write_text("\n".join(map(json.dumps, trials)))
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A cluster of two nodes, each with one core, a scratch folder and a home of its own; the head computes nothing."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason=RAY_MISSING)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        store = {"object_store_memory": 100 * 2**20}
+        monkeypatch.setenv("RAY_TMPDIR", scratch)
+        head = {"num_cpus": 0, "include_dashboard": False, **store}
+        nodes = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+        for name in "ab":
+            home = Path(scratch, name)
+            home.mkdir()
+            nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(home), "COLORIZER_HOME": str(home)}, **store)
+        yield nodes
+        nodes.shutdown()
+        assert not [path for name in "ab" for path in Path(scratch, name).iterdir() if path.is_dir()]
 
 
 class _Python2Pickler(pickle._Pickler):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,8 +16,7 @@ import pytest
 from colorizer import batch, cli, cluster, inference, library
 from colorizer.errors import ClusterError, ConfigError
 from colorizer.images import decode_image, encode_png
-
-MISSING = "needs Ray: pip install -r requirements-cluster.txt"
+from tests.conftest import RAY_MISSING
 
 
 @pytest.fixture
@@ -29,25 +27,6 @@ def folder(tmp_path, samples):
     for index, image in enumerate(samples.images[:16]):
         (folder / f"{index:02}.png").write_bytes(encode_png(image) if index != 2 else b"broken")
     return folder
-
-
-@pytest.fixture
-def nodes(monkeypatch):
-    """A cluster of two nodes, each with one core, a scratch folder and a home of its own; the head computes nothing."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason=MISSING)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-        store = {"object_store_memory": 100 * 2**20}
-        monkeypatch.setenv("RAY_TMPDIR", scratch)
-        head = {"num_cpus": 0, "include_dashboard": False, **store}
-        nodes = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
-        for name in "ab":
-            home = Path(scratch, name)
-            home.mkdir()
-            nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(home), "COLORIZER_HOME": str(home)}, **store)
-        yield nodes
-        nodes.shutdown()
-        assert not [path for name in "ab" for path in Path(scratch, name).iterdir() if path.is_dir()]
 
 
 def _lines(output):
@@ -88,14 +67,14 @@ def test_without_ray_the_command_says_what_to_install(folder, tmp_path, capsys, 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", ""])
 def test_an_address_without_ray_is_refused_in_a_sentence(address, folder, tmp_path):
-    pytest.importorskip("ray", reason=MISSING)
+    pytest.importorskip("ray", reason=RAY_MISSING)
     files = batch.plan_files([folder], tmp_path / "out")
     with pytest.raises(ClusterError, match=f"There is no Ray at '{address}' .*Give local, or the HOST:PORT"):
         list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address))
 
 
 def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(folder, tmp_path):
-    pytest.importorskip("ray", reason=MISSING)
+    pytest.importorskip("ray", reason=RAY_MISSING)
     before = set(Path("/tmp").glob("ray*"))
     done = subprocess.run(_command("linear", folder, tmp_path / "out", "local"), capture_output=True, text=True)
     result = json.loads(done.stdout)
@@ -113,7 +92,7 @@ def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(fold
 
 
 def test_settings_that_the_model_refuses_end_the_job(folder, tmp_path):
-    pytest.importorskip("ray", reason=MISSING)
+    pytest.importorskip("ray", reason=RAY_MISSING)
     files = batch.plan_files([folder / "00.png"], tmp_path / "out")
     with pytest.raises(ConfigError, match="linear has no vividness to set"):
         list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", vividness=0.5))
@@ -122,7 +101,7 @@ def test_settings_that_the_model_refuses_end_the_job(folder, tmp_path):
 @pytest.fixture
 def replace_worker(monkeypatch):
     """A function that puts another class in the place of the worker's; the workers are sent its code."""
-    cloudpickle = pytest.importorskip("ray", reason=MISSING).cloudpickle
+    cloudpickle = pytest.importorskip("ray", reason=RAY_MISSING).cloudpickle
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield lambda worker: monkeypatch.setattr(cluster, "_Worker", worker)
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -165,7 +144,7 @@ def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker):
 
 
 def test_a_node_without_the_project_ends_the_job(folder, tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason=MISSING)
+    pytest.importorskip("ray", reason=RAY_MISSING)
     monkeypatch.setattr(cluster, "_Worker", NeverReady)  # of a module that the workers do not find
     files = batch.plan_files([folder], tmp_path / "out")
     with pytest.raises(ClusterError, match=r"A worker cannot start \(.*No module named 'test_cluster'"):
@@ -188,7 +167,7 @@ def test_a_manifest_is_read_whatever_is_in_it(tmp_path, monkeypatch):
 
 
 def test_what_is_settled_needs_no_ray_and_is_listed_once(folder, tmp_path):
-    pytest.importorskip("ray", reason=MISSING)
+    pytest.importorskip("ray", reason=RAY_MISSING)
     output = tmp_path / "out"
     (output / "manifest").mkdir(parents=True)
     for name in folder.iterdir():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000
 
-from colorizer import data, evaluation, inference, library
+from colorizer import data, evaluation, inference, library, training
 from colorizer.color import gray_copy, to_lab, to_luminance, to_uint8
-from colorizer.config import get_preset
+from colorizer.config import ModelConfig, TrainConfig, get_preset
 from colorizer.images import load_photo
 from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
 from colorizer.worker import TrainingSpec, run_training
@@ -163,3 +163,12 @@ def test_photos_are_measured_at_their_own_resolution(linear):
     assert measured["gray_copy"] == pytest.approx(np.mean(gray))
     assert measured["ratio"] == pytest.approx(np.mean(errors) / np.mean(gray))
     assert measured["better"] == np.sum(np.less(errors, gray))
+
+
+@pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
+def test_the_closed_forms_loss_is_that_of_the_network_it_is_the_start_of(target, samples, tiny):
+    config = ModelConfig(latent_dim=16, target=target, encoder_widths=(), decoder_widths=(), linear_path=True)
+    network = training.train(config, TrainConfig(epochs=0), tiny)
+    fewer, sixteen = evaluation.closed_form_losses(samples.images, target, (8, 16))
+    assert sixteen == pytest.approx(network.history["val_loss"][-1], rel=1e-4)
+    assert fewer > sixteen

@@ -23,8 +23,8 @@ LEVELS = (
     {"training"},
     {"evaluation"},
     {"worker", "batch"},
-    {"runs", "cluster"},
-    {"process"},
+    {"runs", "cluster", "sweep"},
+    {"process", "search"},
     {"service"},
     {"cli", "ui"},
 )
@@ -88,7 +88,10 @@ def test_nobody_imports_pyplot():
 
 @pytest.mark.parametrize(
     "module",
-    ["colorizer", *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster"))],
+    [
+        "colorizer",
+        *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster", "search")),
+    ],
 )
 def test_importing_stays_light(module):
     heavy = ("tensorflow", "keras", "streamlit", "matplotlib.pyplot", "ray")

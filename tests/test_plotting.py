@@ -94,3 +94,24 @@ def test_a_training_is_animated_a_frame_for_each_snapshot(tmp_path):
     assert brightness[0] < brightness[1] < brightness[2]
     with pytest.raises(ConfigError, match=r"x\.nope cannot be written"):
         plotting.save_training_animation(tmp_path / "x.nope", history, [0], snapshots[:1], [snapshots[0]] * 2)
+
+
+def test_losses_are_drawn_over_the_bottleneck():
+    figure = plotting.bottleneck_curve([2, 4, 8], {"trained": [3, 2, 1], "closed form": [4, 3, 2]}, "Bottlenecks")
+    assert {name: (line.x, line.y) for name, line in _lines(figure).items()} == {
+        "trained": ([2, 4, 8], [3, 2, 1]),
+        "closed form": ([2, 4, 8], [4, 3, 2]),
+    }
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "4", "8"]
+    assert len(_png(figure)) > 10_000
+
+
+def test_parallel_coordinates_have_a_line_for_each_trial_the_best_on_top():
+    heights, ticks = {"a": [0, 1, 0.5], "b": [1, 0, 0.5]}, {"a": {"low": 0, "high": 1}, "b": {"128": 0.5}}
+    figure = plotting.parallel_coordinates(heights, ticks, [True, True, False], "Trials")
+    (axes,) = figure.axes
+    lines = [list(line.get_ydata()) for line in axes.lines[:3]]
+    assert lines == [[0.5, 0.5], [1, 0], [0, 1]]
+    assert axes.lines[2].get_color() == plotting.ACCENT
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("low", (0, 0)), ("high", (0, 1)), ("128", (1, 0.5))]
+    assert len(_png(figure)) > 10_000

@@ -4,12 +4,13 @@ import numpy as np
 import streamlit as st
 
 from colorizer import config, data, library, transfer
-from colorizer.config import PRESETS, ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ConfigError
 from colorizer.images import SUFFIXES, cut_small
 from colorizer.runs import RunView
 from colorizer.service import training_service
-from colorizer.ui import estimate, live, pictures, runs_table, state
+from colorizer.sweep import best_presets, list_sweeps
+from colorizer.ui import estimate, live, pictures, runs_table, state, sweeps_table
 from colorizer.worker import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
@@ -30,26 +31,23 @@ _SLIDERS = {
     "train_images": ("Training images", _TRAIN_IMAGES, "{}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
-# `unet-photo` learns from a folder of photos, which a page cannot name.
-_presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 
 
 def _slider_values(preset: config.Preset) -> dict[str, float]:
-    """The slider positions nearest to a preset; 0 training images mean all of them."""
+    """The slider positions of a preset; 0 training images mean all of them."""
     values = preset.model.to_dict() | preset.train.to_dict()
-    wanted = {key: values[key] or options[-1] for key, (_, options, _, _) in _SLIDERS.items()}
-    return {key: min(_SLIDERS[key][1], key=lambda option: abs(option - value)) for key, value in wanted.items()}
+    return {key: values[key] or options[-1] for key, (_, options, _, _) in _SLIDERS.items()}
 
 
 def _fill_sliders() -> None:
     """Set every slider to the chosen preset."""
-    preset = PRESETS[st.session_state.preset]
+    preset = presets[st.session_state.preset]
     st.session_state.update(_slider_values(preset), init_from=preset.train.init_from, freeze_encoder=False)
 
 
 def _plan(sources: dict[str, library.ModelEntry]) -> tuple[str, ModelConfig, TrainConfig]:
     """Preset, model and training as the widgets say; a source with another encoder brings its whole architecture."""
-    chosen, preset = st.session_state, PRESETS[st.session_state.preset]
+    chosen, preset = st.session_state, presets[st.session_state.preset]
     source = sources.get(chosen.init_from)
     name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
     if source is not None:
@@ -57,19 +55,20 @@ def _plan(sources: dict[str, library.ModelEntry]) -> tuple[str, ModelConfig, Tra
             transfer.check_encoders(model, source.model_config, source.name)
         except ConfigError:
             name, model = source.card.get("preset"), source.model_config
-            name = name if name in PRESETS else preset.name
+            name = name if name in config.PRESETS else preset.name
     values = {key: chosen[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
     frozen = source is not None and chosen.freeze_encoder
     return name, model, preset.train.replace(**values, init_from=chosen.init_from, freeze_encoder=frozen)
 
 
 def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier: list[RunView]) -> None:
-    top, preset = st.container(), PRESETS[chosen]
+    top, preset = st.container(), presets[chosen]
     defaults = _slider_values(preset)
     for key, (label, options, style, explanation) in _SLIDERS.items():
         if key == "latent_dim":  # a convolutional model needs room for its channels, a U-Net's grow by their square
             limits = {"dense": (1, 512), "conv": (16, 512), "unet": (16, 256)}[preset.model.architecture]
             options = [dim for dim in options if limits[0] <= dim <= limits[1]]
+        options = sorted({*options, defaults[key]})
         with st.container(gap=None):
             st.select_slider(label, options, defaults[key], style.format, key=key, bind="query-params")
             st.caption(explanation)
@@ -115,7 +114,7 @@ def _show_start(chosen: str, name: str, model: ModelConfig, train: TrainConfig, 
     seconds, source = estimate.seconds(model, train, earlier)
     st.markdown(f"**{parameters:,}** parameters, about **{live.duration(max(1, seconds))}** here")
     st.caption(f"Time to learn, {source}; a few more seconds to save and measure it.")
-    if name != chosen or model.latent_dim != st.session_state.latent_dim:
+    if name != presets[chosen].name or model.latent_dim != st.session_state.latent_dim:
         st.caption(f"The encoder of {train.init_from} differs from that of {chosen}: its whole architecture is taken.")
     if seconds > config.MAX_TRAINING_SECONDS:
         st.caption(f"It will be stopped and kept after {live.duration(config.MAX_TRAINING_SECONDS)}.")
@@ -145,12 +144,12 @@ def _show_queue() -> None:
 
 
 def _show_example(entry: library.ModelEntry | None) -> None:
-    """Say that nothing is being trained, and show how the shipped model of that preset learned."""
+    """Say that nothing is being trained, and show how the model with the preset's name learned."""
     st.info("Nothing is being trained. Choose a preset and press *Start training*.", icon=":material/monitoring:")
     images = state.load_snapshots(entry)[1] if entry else ()
     if len(images):
         with st.container(border=True):
-            st.markdown(f"So learned the **{entry.name}** that this app ships:")
+            st.markdown(f"So learned **{entry.name}**{', which this app ships' * entry.shipped}:")
             pictures.show_snapshot(images[-1], f"Eight test images as {entry.name} colorizes them")
             live.show_history(entry)
 
@@ -158,10 +157,14 @@ def _show_example(entry: library.ModelEntry | None) -> None:
 st.title("Train")
 st.markdown("Choose a preset, change what you like, and watch it learn. The result is on the other pages at once.")
 sources = {entry.name: entry for entry in library.list_models() if not entry.damage}
+sweeps = list_sweeps()
+# `unet-photo` learns from a folder of photos, which a page cannot name.
+presets = {name: preset for name, preset in config.PRESETS.items() if preset.train.epochs and name != "unet-photo"}
+presets |= best_presets(sweeps)
 trainings = training_service().list_runs()
 chosen = st.pills(
     "Preset",
-    list(_presets),
+    list(presets),
     default=_DEFAULT_PRESET,
     required=True,
     key="preset",
@@ -169,7 +172,7 @@ chosen = st.pills(
     on_change=_fill_sliders,
     wrap=True,
 )
-st.caption(PRESETS[chosen].summary)
+st.caption(presets[chosen].summary)
 view, settings = st.columns([2, 1], gap="large")  # on a phone what is going on comes first
 with settings:
     _show_settings(chosen, sources, [run for run in trainings if not run.active])
@@ -184,3 +187,4 @@ with view:
     else:
         _show_example(sources.get(chosen))
 runs_table.show_runs(trainings)
+sweeps_table.show_sweeps(sweeps, sources)

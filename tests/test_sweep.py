@@ -1,0 +1,289 @@
+"""sweep: with real Ray Tune and Optuna, trials are searched, stopped, killed, resumed, and each is recorded once."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from colorizer import cli, config, library, search, sweep
+from colorizer.errors import ConfigError
+from tests.conftest import RAY_MISSING, sweep_trial, write_sweep
+
+WORDS = ["sweep", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--epochs", "2"]
+WORDS += ["--encoder-widths", "8", "--decoder-widths", "8", "--latent-dim", "4"]
+EVERY_SETTING = ["--learning-rate", "1e-3", "--batch-size", "8", "--weight-decay", "0", "--shift", "0"]
+EVERY_SETTING += ["--activation", "relu"]
+
+
+@pytest.fixture
+def tune():
+    """Skip without Ray Tune and Optuna."""
+    pytest.importorskip("ray.tune", reason=RAY_MISSING)
+    pytest.importorskip("optuna", reason=RAY_MISSING)
+
+
+def _lines(name):
+    path = config.home() / "sweeps" / name / "trials.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
+
+
+def _keys(lines):
+    return [json.dumps(line["settings"], sort_keys=True) for line in lines]
+
+
+def test_six_tiny_trials_give_a_table_a_figure_a_preset_and_a_model(tune, capsys):
+    assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "Warning" not in captured.err and "Traceback" not in captured.err
+    result = json.loads(captured.out)
+    folder = config.home() / "sweeps" / "mine"
+    assert (result["name"], result["path"], len(result["trials"])) == ("mine", str(folder), 6)
+    assert set(result["trials"][0]) == {
+        *("learning_rate", "batch_size", "weight_decay", "shift", "activation"),
+        *("epochs", "val_loss", "seconds", "error"),
+    }
+    preset = {"learning_rate": 1e-3, "batch_size": 256, "weight_decay": 0.0, "shift": 0, "activation": "relu"}
+    assert preset in [line["settings"] for line in _lines("mine")]
+    best = result["trials"][0]
+    assert best["val_loss"] == min(trial["val_loss"] for trial in result["trials"] if trial["epochs"] == 2)
+    card = library.find_model("mine").card
+    assert {key: (card["model"] | card["train"])[key] for key in preset} == {key: best[key] for key in preset}
+    assert (card["preset"], card["model"]["latent_dim"], card["train"]["epochs"]) == ("notebook", 4, 2)
+    assert card["best_val_loss"] == pytest.approx(best["val_loss"], rel=1e-3)  # the same training, with more threads
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    (offered,) = sweep.best_presets(sweep.list_sweeps()).items()
+    assert offered[0] == "mine" and offered[1].name == "notebook"
+    assert (offered[1].model.to_dict(), offered[1].train.to_dict()) == (
+        library.find_model("mine").model_config.to_dict(),
+        library.find_model("mine").train_config.to_dict(),
+    )
+    assert cli.main([*WORDS, "--trials", "6", "--name", "mine"]) == 1  # a second time
+    assert "A model named mine is already here" in capsys.readouterr().err
+    assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume"]) == 0  # nothing is left to do
+    assert "mine: 6 trials from the preset notebook\n\nlearning_rate  batch_size" in capsys.readouterr().out
+    assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume", "--epochs", "3"]) == 1
+    assert "The sweep mine has another train: {" in capsys.readouterr().err
+
+
+def test_a_node_that_dies_costs_the_trial_in_flight_and_no_more(tune, nodes, tiny_sweep):
+    ended = []
+
+    def kill_a_node(trial):
+        ended.append(trial)
+        if len(ended) == 1:
+            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+
+    done = search.run_sweep(tiny_sweep, 4, address=nodes.address, on_trial=kill_a_node)
+    assert len(ended) == len(done.trials) == len(set(_keys(_lines("tiny")))) == 4
+    assert not any(trial.error for trial in done.trials)
+    assert len(done.finished) >= 2
+
+
+def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
+    there = set(Path("/tmp").glob("ray-*"))
+    command = [sys.executable, "-m", "colorizer", *WORDS, "--trials", "4", "--name", "mine", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as driver:
+        deadline = time.monotonic() + 120
+        while len(_lines("mine")) < 2:
+            assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+            time.sleep(0.02)
+        driver.kill()
+    before = _lines("mine")
+    with (config.home() / "sweeps" / "mine" / "trials.jsonl").open("a") as lines:
+        lines.write('{"settings": {"learning_rate": 0.00')  # cut
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    after = _lines("mine")
+    assert after[: len(before)] == before and len(after) == 4 == len(set(_keys(after)))
+    assert len(json.loads(done.stdout)["trials"]) == 4
+    assert library.find_model("mine").card["preset"] == "notebook"
+    for left in set(Path("/tmp").glob("ray-*")) - there:  # of the killed one
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, capsys):
+    assert cli.main([*WORDS, "--latent-dims", "8,2", "--trials", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
+    )
+    rows = sweep.list_sweeps()[0].table()
+    assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (8, 2)]
+    errors = [row["closed_form"] for row in rows]
+    assert errors == sorted(errors, reverse=True) and 0.01 < errors[1] < errors[0] < 0.06
+
+
+def _slow_at_first(settings, sweep, images):
+    """In the place of a trial."""
+    from ray import tune
+
+    there = (config.home() / "quick").exists()
+    time.sleep(0 if there else 4)
+    tune.report({"val_loss": 0.5, "curve": [0.5, 0.5] if there else [0.5]})
+
+
+def _fails_often(settings, sweep, images):
+    """In the place of a trial."""
+    from ray import tune
+
+    if settings["batch_size"] == 16:
+        os.kill(os.getpid(), signal.SIGKILL)
+    tune.report({"val_loss": 1.0, "curve": [], "error": "The loss became nan."})
+
+
+@pytest.fixture
+def replace_trial(tune, monkeypatch):
+    """A function that puts another in the place of a trial; the workers are sent its code."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield lambda trial: monkeypatch.setattr(search, "_train", trial)
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def test_what_the_time_ends_is_not_recorded_and_can_be_resumed(replace_trial, tiny_sweep):
+    replace_trial(_slow_at_first)
+    cut = search.run_sweep(tiny_sweep, 2, minutes=0.05)
+    assert (cut.trials, cut.finished) == ((), [])
+    (config.home() / "quick").touch()
+    assert len(search.run_sweep(tiny_sweep, 2).finished) == 2
+
+
+def test_a_trial_that_fails_is_one_line_and_one_that_kills_its_workers_is_tried_again(replace_trial, tiny_sweep, capfd):
+    replace_trial(_fails_often)
+    told = []
+    done = search.run_sweep(tiny_sweep, 2, on_trial=told.append)
+    assert {trial.settings["batch_size"] == 16: trial.error for trial in told} == {
+        True: "3 workers died at this trial.",
+        False: "The loss became nan.",
+    }
+    assert [trial.error for trial in done.trials] == ["The loss became nan."]
+    assert not done.finished
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_without_its_libraries_the_command_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["sweep", "--preset", "quick", "--dataset", "synthetic"]) == 1
+    message = "error: Ray is not installed. Run pip install -r requirements-cluster.txt.\n"
+    assert capsys.readouterr().err.endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "linear"], "linear is not trained: it has 0 epochs. Choose another preset, or set --epochs"),
+        (["--preset", "unet-vivid"], "A sweep begins with new weights; unet-vivid starts from unet"),
+        (["--preset", "conv", "--latent-dims", "16,24"], "conv needs the target rgb and a latent_dim divisible by 16"),
+        (
+            ["--preset", "dense", "--latent-dims", "600"],
+            "latent_dim must be a whole number from 1 to 512, received 600",
+        ),
+        (["--name", "../x"], "'../x' is not a valid name"),
+        (["--name", "unet"], "A model named unet is already here"),
+        (
+            ["--preset", "conv", *EVERY_SETTING],
+            "Every setting is given, so there is nothing to search",
+        ),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_in_a_sentence(words, message, capsys):
+    assert cli.main(["sweep", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not (config.home() / "sweeps").exists()
+
+
+@pytest.mark.parametrize("words", [["--trials", "0"], ["--trials", "2.5"], ["--time-budget", "-1"], ["--trials", "x"]])
+def test_numbers_that_are_none_are_wrong_usage(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["sweep", *words])
+    assert "expected a number above 0" in capsys.readouterr().err
+
+
+def test_bottlenecks_that_do_not_suit_the_architecture_are_left_out():
+    suits = {name: sweep.suitable_latent_dims(config.PRESETS[name].model) for name in ("dense", "conv", "unet")}
+    assert suits["dense"] == (2, 4, 8, 16, 32, 64, 128, 256, 512)
+    assert (suits["conv"], suits["unet"]) == ((16, 32, 64, 128, 256, 512), (4, 8, 16, 32, 64, 128, 256, 512))
+
+
+def test_trials_come_back_as_they_were_written(tiny_sweep):
+    worse = sweep_trial(val_loss=[0.03, 0.025], settings=sweep_trial()["settings"] | {"activation": "relu"})
+    stopped, failed = sweep_trial(val_loss=[0.01]), sweep_trial(val_loss=[], error="3 workers died at this trial.")
+    write_sweep(tiny_sweep, worse, stopped, failed, sweep_trial())
+    read = sweep.read_sweep("tiny")
+    assert read.to_dict() == tiny_sweep.to_dict()
+    assert [trial.val_loss for trial in read.finished] == [(0.03, 0.02), (0.03, 0.025)]
+    model, train = read.configure(read.finished[0].settings)
+    assert (train.learning_rate, train.batch_size, model.activation, model.latent_dim) == (0.0012, 64, "gelu", 4)
+    assert [row["val_loss"] for row in read.table()] == [0.02, 0.025, 0.01, None]
+    *settings, loss = read.coordinates()
+    assert [axis.name for axis in settings] == ["learning_rate", "batch_size", "weight_decay", "activation"]
+    assert settings[-1].heights == [0, 1 / 3, 0] and settings[-1].ticks["tanh"] == 1
+    assert loss.heights == pytest.approx([1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        sweep_trial(settings={}),
+        sweep_trial(settings=sweep_trial()["settings"] | {"latent_dim": 512}),
+        sweep_trial(settings=sweep_trial()["settings"] | {"batch_size": 10**9}),
+        sweep_trial(settings=sweep_trial()["settings"] | {"learning_rate": "much"}),
+        sweep_trial(settings=sweep_trial()["settings"] | {"learning_rate": float("nan")}),
+        sweep_trial(val_loss=[float("nan")]),
+        sweep_trial(val_loss=[0.1, -0.1]),
+        sweep_trial(val_loss=[]),
+        sweep_trial(val_loss=None),
+        sweep_trial(seconds=float("inf")),
+        [],
+        7,
+    ],
+)
+def test_a_line_that_is_no_trial_is_left_out(line, tiny_sweep):
+    write_sweep(tiny_sweep, line, sweep_trial())
+    assert len(sweep.read_sweep("tiny").trials) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"preset": "nonsense"}',
+        "\xff",
+        pytest.param({"preset": "nonsense"}, id="preset"),
+        pytest.param({"choices": {}}, id="no choices"),
+        pytest.param({"choices": 3}, id="choices"),
+        pytest.param({"choices": {"colour": [1, 2]}}, id="an unknown setting"),
+        pytest.param({"choices": {"activation": ["gelu", 7]}}, id="a choice of another kind"),
+        pytest.param({"choices": {"encoder_widths": ["8", "wide"]}}, id="widths"),
+        pytest.param({"choices": {"learning_rate": [0, 1]}}, id="learning rate"),
+        pytest.param({"closed_form": [0.1]}, id="closed form"),
+        pytest.param({"model": {"latent_dim": 10**6}}, id="model"),
+    ],
+)
+def test_a_damaged_sweep_is_left_out_and_named_when_asked_for(content, tiny_sweep):
+    write_sweep(tiny_sweep, sweep_trial())
+    assert [one.name for one in sweep.list_sweeps()] == ["tiny"]
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(json.dumps(tiny_sweep.to_dict())) | content)
+    (tiny_sweep.folder / "sweep.json").write_text(content, encoding="latin-1")
+    assert sweep.list_sweeps() == []
+    with pytest.raises(ConfigError, match=r"The sweep tiny is damaged \(.*\). Delete its folder .*tiny\."):
+        sweep.read_sweep("tiny")
+
+
+def test_a_sweep_that_is_under_way_is_left_alone(tune, tiny_sweep):
+    import filelock
+
+    tiny_sweep.folder.mkdir(parents=True)
+    with filelock.FileLock(tiny_sweep.folder / "lock"), pytest.raises(ConfigError, match=r"tiny is under way\. Wait"):
+        search.run_sweep(tiny_sweep, 1)
