@@ -110,9 +110,8 @@ def _unpickle(raw: bytes, name: str) -> dict:
                 raise pickle.UnpicklingError("its memo is out of range")
         content = _BatchUnpickler(io.BytesIO(raw), encoding="bytes").load()
     except Exception as error:  # a hostile pickle can raise nearly anything
-        raise DataError(
-            f"{name} is damaged or not from CIFAR-10: {str(error)[:200]}. Get the archive again."
-        ) from error
+        reason = str(error)[:200]
+        raise DataError(f"{name} is damaged or not from CIFAR-10: {reason}. Get the archive again.") from error
     if not isinstance(content, dict):
         raise DataError(f"{name} holds a {type(content).__name__}, expected a dict. Get the archive again.")
     return content
@@ -130,10 +129,7 @@ def _check_batch(batch: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
         planes = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran_order else "C")
     except (AttributeError, IndexError, TypeError, ValueError):
         raise DataError(f"{name} does not hold {shape} bytes of images. Get the archive again.") from None
-    if (
-        not isinstance(labels, list)
-        or len(labels) != _BATCH_IMAGES
-        or not all(type(label) is int and 0 <= label < 10 for label in labels)
-    ):
+    whole = isinstance(labels, list) and len(labels) == _BATCH_IMAGES
+    if not whole or not all(type(label) is int and 0 <= label < 10 for label in labels):
         raise DataError(f"{name} does not hold {_BATCH_IMAGES:,} labels from 0 to 9. Get the archive again.")
     return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels, np.uint8)

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from colorizer.config import MAX_UPLOAD_BYTES
 from colorizer.errors import ColorizerError, ImageError
-from colorizer.images import SUFFIXES, decode_image, encode_png
+from colorizer.images import SUFFIXES, decode_file, encode_png
 from colorizer.inference import Colorizer
 from colorizer.storage import write_bytes
 
@@ -84,19 +83,12 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
     try:
         if not file.source.is_file():
             raise ImageError("There is no such file.")
-        with file.source.open("rb") as stream:
-            content = stream.read(MAX_UPLOAD_BYTES + 1)  # enough for decode_image to see that it is too much
-        result = colorize_bytes(colorizer, content, **settings)
+        result = colorizer.colorize(decode_file(file.source), **settings)
         file.target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file.target, result)
+        write_bytes(file.target, encode_png(result))
     except (ColorizerError, OSError) as error:
         return replace(file, error=str(error))
     return file
-
-
-def colorize_bytes(colorizer: Colorizer, content: bytes, **settings: Any) -> bytes:
-    """Turn the bytes of a picture into those of a PNG; settings and errors as of `decode_image` and `colorize`."""
-    return encode_png(colorizer.colorize(decode_image(content), **settings))
 
 
 def _find(path: Path, output: Path) -> Iterable[PictureFile]:
@@ -107,14 +99,12 @@ def _find(path: Path, output: Path) -> Iterable[PictureFile]:
     if _identity(path) == results:
         return [PictureFile(path, output, "This is the output folder. Choose another one for the results.")]
     files: list[PictureFile] = []
-
-    def miss(error: OSError) -> None:
-        files.append(PictureFile(Path(error.filename), output, str(error)))
-
-    for folder, folders, names in os.walk(path, onerror=miss):
+    errors: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=errors.append):
         folders[:] = [name for name in folders if name[0] != "." and _identity(Path(folder, name)) != results]
         chosen = [Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)]
         files += [PictureFile(source, output / source.relative_to(path)) for source in chosen]
+    files += [PictureFile(Path(error.filename), output, str(error)) for error in errors]
     nothing = [PictureFile(path, output, "There are no pictures in this folder.")]
     return sorted(files, key=lambda file: file.source) or nothing
 

@@ -11,12 +11,7 @@ RGB_TO_CHROMA = np.array(
 )
 # Columns: R, G, B as sums of Y, Cb, Cr; the inverse of the three equations above.
 YCBCR_TO_RGB = np.array(
-    [
-        [1.0, 1.0, 1.0],
-        [0.0, -0.114 * 1.772 / 0.587, 1.772],
-        [1.402, -0.299 * 1.402 / 0.587, 0.0],
-    ],
-    np.float32,
+    [[1.0, 1.0, 1.0], [0.0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0.0]], np.float32
 )
 
 _TINY = np.float32(1e-9)  # in place of a divisor of zero
@@ -24,11 +19,7 @@ CHROMA_STEP, CHROMA_CELLS = 0.04, 25  # the grid of chroma bins: 25 x 25 cells c
 
 
 def as_float(images: np.ndarray) -> np.ndarray:
-    """Return uint8 images divided by 255, or float images unchanged, as float32.
-
-    Args:
-        images: uint8 array of any shape, or float in [0, 1].
-    """
+    """Return images of any shape, uint8 divided by 255 or float in [0, 1] unchanged, as float32."""
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     return images.astype(np.float32, copy=False)
@@ -62,15 +53,11 @@ def to_luminance(images: np.ndarray) -> np.ndarray:
 def split_luminance(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split sRGB images into luminance and chroma (ITU-R BT.601).
 
-    Args:
-        images: uint8 array of shape (..., 3), or float in [0, 1].
+    Takes and raises what `to_luminance` does.
 
     Returns:
         luminance, float32 of shape (..., 1) in [0, 1], and
         chroma (Cb, Cr), float32 of shape (..., 2) in [-0.5, 0.5].
-
-    Raises:
-        ValueError: `images` does not end in 3 channels.
     """
     return to_luminance(images), as_float(images) @ RGB_TO_CHROMA
 

@@ -31,6 +31,7 @@ MAX_QUEUED_RUNS = 4
 LEARNING_RATE_FACTORS = (0.01, 10.0)  # range of the live multiplier
 MAX_CURVE_POINTS = 400  # drawn, whatever the length of the run
 MAX_CHROMA_BINS = 256
+CONV_WIDTHS = (48, 96, 160)  # channels of the architecture `conv` at 16, 8 and 4 pixels
 MAX_STRENGTH = 1.5
 WORKING_SIZES = (32, 48, 64, 96, 128)  # stops that the page offers, out of the multiples of 8 in this range:
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256

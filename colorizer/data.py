@@ -18,7 +18,7 @@ from PIL import Image
 from colorizer import config, sources
 from colorizer.archive import CLASS_NAMES as CLASS_NAMES
 from colorizer.archive import TRAIN_BATCHES, read_batches
-from colorizer.color import chroma_shares
+from colorizer.color import chroma_shares, to_uint8
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.errors import ConfigError, DataError
 from colorizer.storage import replace_folder
@@ -40,17 +40,11 @@ _prepare_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Statistics:
-    """Second-order statistics of images: covariance = factors.T @ factors.
+    """Second-order statistics of images: covariance = factors.T @ factors. All are float32."""
 
-    Attributes:
-        mean: float32 of shape (3072,), an image flattened from (32, 32, 3), in [0, 1].
-        factors: float32 of shape (512, 3072), principal axes scaled by their standard deviation.
-        shares: float32 of shape (25, 25), how frequent each chroma is, as `color.chroma_shares`.
-    """
-
-    mean: np.ndarray
-    factors: np.ndarray
-    shares: np.ndarray
+    mean: np.ndarray  # (3072,), an image flattened from (32, 32, 3), in [0, 1]
+    factors: np.ndarray  # (512, 3072), principal axes scaled by their standard deviation
+    shares: np.ndarray  # (25, 25), how frequent each chroma is, as color.chroma_shares
 
 
 @dataclass(frozen=True)
@@ -94,13 +88,12 @@ def load_dataset(name: str) -> Dataset:
     config.validate_dataset(name)
     if name == "cifar10":
         return _load_cifar10()
+    if name not in config.DATASETS:
+        return Dataset(name, *map(_unlabelled, sources.read_splits(name)))
+    samples = load_samples()
     if name == "samples":
-        samples = load_samples()
         return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
-    if name == "synthetic":
-        samples = load_samples()
-        return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
-    return Dataset(name, *map(_unlabelled, sources.read_splits(name)))
+    return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
 
 
 def _unlabelled(images: np.ndarray) -> Split:
@@ -125,7 +118,7 @@ def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
         part = images[start : start + 2000]
         latent = generator.standard_normal((len(part), len(statistics.factors)), np.float32)
         values = statistics.mean + latent @ statistics.factors
-        part[:] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8).reshape(part.shape)
+        part[:] = to_uint8(values).reshape(part.shape)
     return images
 
 
@@ -232,8 +225,7 @@ def _cache_folder() -> Path:
 
 def _load_cifar10() -> Dataset:
     folder = _cache_folder()
-    dataset = _open_cache(folder)
-    if dataset is not None:
+    if dataset := _open_cache(folder):
         return dataset
     source = os.environ.get("COLORIZER_CIFAR10")
     if not source:
@@ -244,10 +236,9 @@ def _load_cifar10() -> Dataset:
     with _prepare_lock:
         if _open_cache(folder) is None:  # else another thread has prepared it meanwhile
             _prepare(Path(source).expanduser())
-    dataset = _open_cache(folder)
-    if dataset is None:
-        raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
-    return dataset
+    if dataset := _open_cache(folder):
+        return dataset
+    raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
 
 
 def _open_cache(folder: Path) -> Dataset | None:

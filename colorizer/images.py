@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -78,6 +79,12 @@ def decode_image(data: bytes) -> np.ndarray:
         raise ImageError(f"The picture is damaged and cannot be read ({reason}). Save it again and retry.") from error
 
 
+def decode_file(path: Path) -> np.ndarray:
+    """Decode a picture's file as `decode_image` does; one that cannot be read raises `OSError`."""
+    with path.open("rb") as file:
+        return decode_image(file.read(MAX_UPLOAD_BYTES + 1))  # enough to see that it is too much
+
+
 def _allowed_formats(data: bytes) -> tuple[str, ...]:
     if data[4:8] != b"ftyp":  # of HEIC, and of videos
         return FORMATS
@@ -147,25 +154,21 @@ def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
 
 
 def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndarray:
-    """Lay images in rows and columns on a transparent ground, each enlarged `scale` times without smoothing.
+    """Lay images in rows and columns, `gap` pixels apart, each enlarged `scale` times without smoothing.
 
     Args:
         rows: for each row its images, uint8 (H, W, 3), all of one size.
-        scale: whole factor.
-        gap: pixels between two images.
 
     Returns:
-        uint8 array (total height, total width, 4).
+        uint8 array (total height, total width, 4), transparent between the images.
     """
-    height, width = (side * scale for side in rows[0][0].shape[:2])
-    canvas = np.zeros((len(rows) * (height + gap) - gap, len(rows[0]) * (width + gap) - gap, 4), np.uint8)
-    for row, images in enumerate(rows):
-        for column, image in enumerate(images):
-            top, left = row * (height + gap), column * (width + gap)
-            cell = canvas[top : top + height, left : left + width]
-            cell[..., :3] = image.repeat(scale, axis=0).repeat(scale, axis=1)
-            cell[..., 3] = 255
-    return canvas
+
+    def enlarge(image: np.ndarray) -> np.ndarray:
+        opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+        return np.pad(opaque.repeat(scale, axis=0).repeat(scale, axis=1), ((0, gap), (0, gap), (0, 0)))
+
+    canvas = np.vstack([np.hstack([enlarge(image) for image in row]) for row in rows])
+    return canvas[: len(canvas) - gap, : canvas.shape[1] - gap]
 
 
 PHOTOS = {

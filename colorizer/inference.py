@@ -20,7 +20,6 @@ from colorizer.config import (
 from colorizer.errors import ConfigError, ImageError
 from colorizer.guided import apply_chroma
 from colorizer.images import resize_planes
-from colorizer.models import split_at_logits
 
 if TYPE_CHECKING:
     import keras
@@ -47,6 +46,8 @@ class Colorizer:
     def __init__(self, model: "keras.Model", entry: library.ModelEntry | None) -> None:
         import keras
         import tensorflow as tf
+
+        from colorizer.models import split_at_logits
 
         self.entry = entry
         self.vivid = any(layer.name == "logits" for layer in model.layers)

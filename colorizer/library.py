@@ -28,19 +28,12 @@ _MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model folder as it was found.
-
-    Attributes:
-        name: folder name.
-        path: folder.
-        card: content of card.json; empty if the folder is damaged.
-        damage: why it cannot be used, or None.
-    """
+    """A model folder as it was found."""
 
     name: str
     path: Path
-    card: dict[str, Any]
-    damage: str | None = None
+    card: dict[str, Any]  # content of card.json; empty if the folder is damaged
+    damage: str | None = None  # why it cannot be used
 
     @property
     def shipped(self) -> bool:
@@ -208,8 +201,8 @@ def save_model(
     check_name_is_free(name, folder, replace)
     try:
         with replace_folder(target) as staging:
-            model.save(staging / "model.keras")
             file = staging / "model.keras"
+            model.save(file)
             write_json(staging / "card.json", card | {"sha256": _sha256(file), "bytes": file.stat().st_size})
             write_json(staging / "history.json", history, indent=None)
             for file_name, content in arrays.items():

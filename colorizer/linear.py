@@ -4,28 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from colorizer.color import LUMINANCE_WEIGHTS, split_luminance
+from colorizer.color import LUMINANCE_WEIGHTS, RGB_TO_CHROMA
 
 # Ridge, as a share of the mean variance of a luminance value. It stands in for the variance outside the 512 factors,
 # so it is larger than full statistics would need; best of 0.001 to 1 on the validation images.
 _RIDGE = 3e-2
+# The columns of each target as sums of R, G and B.
+_FROM_RGB = {"rgb": np.eye(3, dtype=np.float32), "chroma": RGB_TO_CHROMA, "gray": LUMINANCE_WEIGHTS[:, None]}
 
 
 @dataclass(frozen=True)
 class LinearAutoencoder:
-    """Reduced-rank regression from luminance to an output; the first k columns are the best of rank k.
+    """Reduced-rank regression from luminance to an output; the first k columns are the best of rank k. All float32."""
 
-    Attributes:
-        input_mean: float32 (1024,).
-        encoder: float32 (1024, 512).
-        decoder: float32 (512, outputs); outputs is 3072 for `rgb`, 2048 for `chroma`, 1024 for `gray`.
-        output_mean: float32 (outputs,).
-    """
-
-    input_mean: np.ndarray
-    encoder: np.ndarray
-    decoder: np.ndarray
-    output_mean: np.ndarray
+    input_mean: np.ndarray  # (1024,)
+    encoder: np.ndarray  # (1024, 512)
+    decoder: np.ndarray  # (512, outputs); outputs is 3072 for `rgb`, 2048 for `chroma`, 1024 for `gray`
+    output_mean: np.ndarray  # (outputs,)
 
     def encode(self, luminance: np.ndarray, latent_dim: int) -> np.ndarray:
         """Return the bottleneck, (N, latent_dim), of luminance (N, 32, 32, 1)."""
@@ -49,20 +44,13 @@ def solve(mean: np.ndarray, factors: np.ndarray, target: str = "rgb") -> LinearA
         factors: float32 (F, 3072), with factors.T @ factors the covariance.
         target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
     """
-    pixels = factors.reshape(-1, 1024, 3).astype(np.float64)
-    mean = mean.reshape(1024, 3)
-    input_factors = pixels @ LUMINANCE_WEIGHTS.astype(np.float64)  # (512, 1024)
-    input_mean = mean @ LUMINANCE_WEIGHTS
-    if target == "rgb":
-        output_factors, output_mean = pixels.reshape(len(pixels), -1), mean.reshape(-1)
-    elif target == "chroma":
-        # Splitting is linear, so it applies to the factors as to images.
-        output_factors = split_luminance(pixels)[1].reshape(len(pixels), -1).astype(np.float64)
-        output_mean = split_luminance(mean)[1].reshape(-1)
-    elif target == "gray":
-        output_factors, output_mean = input_factors, input_mean
-    else:
+    if target not in _FROM_RGB:
         raise ValueError(f"expected target rgb, chroma or gray, received {target!r}")
+    # Splitting is linear, so it applies to the factors as to images.
+    pixels, mean = factors.reshape(-1, 1024, 3).astype(np.float64), mean.reshape(1024, 3)
+    input_factors, input_mean = pixels @ LUMINANCE_WEIGHTS, mean @ LUMINANCE_WEIGHTS  # (512, 1024) and (1024,)
+    output_factors = (pixels @ _FROM_RGB[target]).reshape(len(pixels), -1)
+    output_mean = (mean @ _FROM_RGB[target]).reshape(-1)
     gram = input_factors @ input_factors.T  # (512, 512)
     ridge = _RIDGE * np.trace(gram) / 1024
     variances, axes = np.linalg.eigh(gram)

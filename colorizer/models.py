@@ -6,27 +6,23 @@ model loads anywhere.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import keras
+from keras import Input, Model, initializers, layers, ops
 
 from colorizer.color import YCBCR_TO_RGB
-from colorizer.config import ModelConfig
+from colorizer.config import CONV_WIDTHS, ModelConfig
 
-if TYPE_CHECKING:
-    import keras
-
-CONV_WIDTHS = (48, 96, 160)  # channels of `conv` at 16, 8 and 4 pixels
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
 
 
-def build_model(config: ModelConfig, precision: str = "float32") -> "keras.Model":
+def build_model(config: ModelConfig, precision: str = "float32") -> Model:
     """Build an untrained model; set `keras.utils.set_random_seed` before for repeatable weights.
 
     Args:
         config: what to build.
         precision: `bfloat16` computes the hidden layers of a `unet` in it; weights and outputs stay float32.
     """
-    import keras
-
     before = keras.config.dtype_policy()
     reduced = precision == "bfloat16" and config.architecture == "unet"
     keras.config.set_dtype_policy("mixed_bfloat16" if reduced else "float32")
@@ -36,14 +32,12 @@ def build_model(config: ModelConfig, precision: str = "float32") -> "keras.Model
         keras.config.set_dtype_policy(before)
 
 
-def build_dense(config: ModelConfig) -> "keras.Model":
+def build_dense(config: ModelConfig) -> Model:
     """Fully connected autoencoder: 1,024 luminance values, `latent_dim` numbers, an image.
 
     With `linear_path`, encoder and decoder are each the sum of a linear layer and of hidden layers, if there are any,
     so that training can start from the best linear autoencoder.
     """
-    from keras import Input, Model, layers
-
     luminance = Input((32, 32, 1), name="luminance")
     pixels = layers.Flatten()(luminance)
     if config.linear_path or config.input_components:  # centred: the mean is 0.48, the standard deviation 0.24
@@ -70,8 +64,6 @@ def build_dense(config: ModelConfig) -> "keras.Model":
 
 def _linear_and_hidden(config: ModelConfig, start, hidden, widths, width: int, activation: str, name: str):
     """Map to `width` numbers by hidden layers, by a linear layer from `start`, or by the sum of both."""
-    from keras import layers
-
     paths = []
     if config.linear_path:
         paths.append(layers.Dense(width, name=f"linear_{name}")(start))
@@ -84,18 +76,14 @@ def _linear_and_hidden(config: ModelConfig, start, hidden, widths, width: int, a
 
 def _pass_luminance_through(luminance, chroma):
     """Join the input's luminance and the predicted chroma (Cb, Cr), and turn them into RGB by a fixed matrix."""
-    from keras import layers
-
     to_rgb = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="ycbcr_to_rgb", dtype="float32")
     rgb = to_rgb(layers.Concatenate(dtype="float32")([luminance, chroma]))
     to_rgb.set_weights([YCBCR_TO_RGB[None, None]])
     return rgb
 
 
-def build_conv(config: ModelConfig) -> "keras.Model":
+def build_conv(config: ModelConfig) -> Model:
     """Convolutional autoencoder without skip connections: 32 x 32 pixels, `latent_dim` numbers at 4 x 4, RGB."""
-    from keras import Input, Model, initializers, layers
-
     luminance = Input((32, 32, 1), name="luminance")
     features = _encode(config, luminance)[-1]
     latent = layers.Conv2D(config.latent_dim // 16, 1, name="bottleneck")(_activate(config, features))
@@ -109,15 +97,13 @@ def build_conv(config: ModelConfig) -> "keras.Model":
     return Model(luminance, output, name="conv")
 
 
-def build_unet(config: ModelConfig) -> "keras.Model":
+def build_unet(config: ModelConfig) -> Model:
     """U-Net of residual blocks with the luminance passed through; takes images of any size divisible by 8.
 
     Its levels have 1/2, 1/4 and 1/8 of the input's size and `latent_dim` / 4, / 2 and / 1 channels. Chroma is
     predicted at half resolution, which costs almost nothing (true chroma halved and brought up again has an mse of
     0.00015) and divides the arithmetic by four. With `chroma_bins` it is the mean of the bins' centres under a softmax.
     """
-    from keras import Input, Model, initializers, layers
-
     luminance = Input((None, None, 1), name="luminance")
     *skips, features = _encode(config, luminance)
     features = layers.Identity(name="bottleneck")(features)
@@ -136,15 +122,13 @@ def build_unet(config: ModelConfig) -> "keras.Model":
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
 
 
-def split_at_logits(model: "keras.Model") -> tuple["keras.Model", Callable]:
+def split_at_logits(model: Model) -> tuple[Model, Callable]:
     """Cut a model with chroma bins in two, which share its weights.
 
     Returns:
         a model from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
         a function from luminance and logits to the image.
     """
-    from keras import Model, ops
-
     centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
 
     def paint(luminance, logits):
@@ -155,11 +139,8 @@ def split_at_logits(model: "keras.Model") -> tuple["keras.Model", Callable]:
 
 def _encode(config: ModelConfig, luminance):
     """Return features at 1/2, 1/4 and 1/8 of the input's size."""
-    from keras import layers
-
-    widths = CONV_WIDTHS
-    if config.architecture == "unet":
-        widths = (config.latent_dim // 4, config.latent_dim // 2, config.latent_dim)
+    unet_widths = (config.latent_dim // 4, config.latent_dim // 2, config.latent_dim)
+    widths = unet_widths if config.architecture == "unet" else CONV_WIDTHS
     centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)
     levels = [_residual_block(config, layers.Conv2D(widths[0], 4, strides=2, padding="same")(centred))]
     for width, num_blocks in zip(widths[1:], (1, 2), strict=True):
@@ -172,8 +153,6 @@ def _encode(config: ModelConfig, luminance):
 
 def _residual_block(config: ModelConfig, features):
     """Two 3x3 convolutions whose sum with the input starts as the input; dropout below a U-Net's top level."""
-    from keras import layers
-
     channels = features.shape[-1]
     change = layers.Conv2D(channels, 3, padding="same")(_activate(config, features))
     if config.dropout and channels > config.latent_dim // 4:
@@ -183,13 +162,7 @@ def _residual_block(config: ModelConfig, features):
 
 
 def _activate(config: ModelConfig, features):
-    from keras import layers
-
     return layers.Activation(config.activation)(features)
 
 
-MODELS: dict[str, Callable[[ModelConfig], "keras.Model"]] = {
-    "dense": build_dense,
-    "conv": build_conv,
-    "unet": build_unet,
-}
+MODELS: dict[str, Callable[[ModelConfig], Model]] = {"dense": build_dense, "conv": build_conv, "unet": build_unet}

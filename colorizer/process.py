@@ -27,15 +27,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class WorkerProcess:
-    """The server's end: sends wishes, and remembers what is reported.
-
-    Attributes:
-        ready: set when TensorFlow is imported.
-        obeyed: set when it has left, or is leaving, the training.
-        ended: set when it is gone.
-        forced: whether it had to be terminated.
-        status: the last one it reported.
-    """
+    """The server's end: sends wishes, and remembers what is reported."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         logs = config.home() / "logs"
@@ -51,9 +43,11 @@ class WorkerProcess:
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
                 process_group=0,  # Ctrl-C in the server's terminal is not meant for it
             )
-        self.ready, self.obeyed, self.ended = threading.Event(), threading.Event(), threading.Event()
-        self.forced = False
-        self.status: dict[str, Any] = {}
+        self.ready = threading.Event()  # set when TensorFlow is imported
+        self.obeyed = threading.Event()  # set when it has left, or is leaving, the training
+        self.ended = threading.Event()  # set when it is gone
+        self.forced = False  # whether it had to be terminated
+        self.status: dict[str, Any] = {}  # the last one it reported
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -135,11 +129,7 @@ class _Wishes:
 
 
 def main(train: Callable[..., Any] | None = None) -> None:
-    """Run as a process: see the module's docstring.
-
-    Args:
-        train: does the work in place of `worker.run_training`, called in the same way.
-    """
+    """Run as a process, see the module's docstring; `train`, called alike, takes the place of `worker.run_training`."""
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no report
     if hasattr(os, "nice"):  # not on Windows

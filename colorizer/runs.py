@@ -35,36 +35,22 @@ _LOCK_PATIENCE = 10.0  # seconds that a worker waits for the last one to let go 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder shows it now.
+    """A run as its folder shows it now."""
 
-    Attributes:
-        run_id: folder name.
-        spec: what is trained.
-        created: when it was asked for, ISO 8601, UTC.
-        state: one of `ACTIVE_STATES` or `ENDED_STATES`.
-        stage: of a running one: `starting`, `training`, `stopping`, `saving` or `measuring`.
-        message: why it ended as it did.
-        position: place in the queue, from 1, or 0.
-        learning_rate_factor: what the schedule is multiplied by.
-        step, steps: batches done, and of the whole run.
-        curve: (epochs, loss), at most `config.MAX_CURVE_POINTS`, each the mean of neighbouring batches.
-        epochs: the `Epoch` events, as dicts.
-        snapshots: epochs and file of each snapshot.
-    """
-
-    run_id: str
+    run_id: str  # its folder's name
     spec: TrainingSpec
-    created: str
-    state: str
-    stage: str = ""
-    message: str = ""
-    position: int = 0
-    learning_rate_factor: float = 1.0
-    step: int = 0
-    steps: int = 0
+    created: str  # when it was asked for, ISO 8601, UTC
+    state: str  # one of ACTIVE_STATES or ENDED_STATES
+    stage: str = ""  # of a running one: `starting`, `training`, `stopping`, `saving` or `measuring`
+    message: str = ""  # why it ended as it did
+    position: int = 0  # in the queue, from 1
+    learning_rate_factor: float = 1.0  # what the schedule is multiplied by
+    step: int = 0  # batches done
+    steps: int = 0  # of the whole run
+    # Epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
     curve: list[tuple[float, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    snapshots: list[tuple[float, Path]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)  # the `training.Epoch` events
+    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # epochs and file of each
 
     @property
     def active(self) -> bool:
@@ -118,9 +104,12 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
 
 
 def load_picture(run_id: str) -> np.ndarray | None:
-    """The visitor's own image that a run colorizes in its snapshots, uint8 (32, 32, 3), or None."""
-    with contextlib.suppress(FileNotFoundError):
-        return np.load(runs_folder() / run_id / "picture.npy")
+    """A visitor's own image that a run shows in its snapshots, uint8 (32, 32, 3), or None if it has none to use."""
+    # A damaged file raises many kinds of errors.
+    with contextlib.suppress(Exception), (runs_folder() / run_id / "picture.npy").open("rb") as file:
+        picture = np.lib.format.read_array(file)
+        if (picture.shape, picture.dtype) == ((32, 32, 3), np.uint8):
+            return picture
     return None
 
 
@@ -162,10 +151,8 @@ class RunReader:
         self._about: dict[str, Any] = {}
         self._offset = 0
         self._step = self._steps = 0
-        # Each begins with the time of its event, in epochs.
-        self._curve: list[tuple[float, float]] = []
-        self._epochs: list[tuple[float, dict[str, float]]] = []
-        self._snapshots: list[tuple[float, Path]] = []
+        # Of each kind, the time in epochs, and what belongs to it: a batch's loss, an epoch's event, a snapshot's file.
+        self._events: dict[str, list[tuple[float, Any]]] = {"batch": [], "epoch": [], "snapshot": []}
 
     def owned_by(self, key: str) -> bool:
         """Whether `key` is the one the run was created with; it must have been read."""
@@ -209,9 +196,9 @@ class RunReader:
             learning_rate_factor=float(status.get("learning_rate_factor", 1)),
             step=self._step,
             steps=self._steps,
-            curve=self._curve.copy(),
-            epochs=[epoch for _, epoch in self._epochs],
-            snapshots=self._snapshots.copy(),
+            curve=self._events["batch"].copy(),
+            epochs=[epoch for _, epoch in self._events["epoch"]],
+            snapshots=self._events["snapshot"].copy(),
         )
 
     def _read_events(self) -> None:
@@ -225,26 +212,24 @@ class RunReader:
     def _add(self, event: dict[str, Any]) -> None:
         """Add an event; what was to come after it is forgotten: a run that was resumed does it again."""
         kind, now = event["event"], event["epoch" if event["event"] == "epoch" else "epochs"]
-        kept = {"batch": self._curve, "epoch": self._epochs, "snapshot": self._snapshots}
-        for events in kept.values() if kind == "batch" else (kept[kind],):
+        for events in self._events.values() if kind == "batch" else (self._events[kind],):
             while events and events[-1][0] >= now:
                 events.pop()
         if kind == "batch":
             self._step, self._steps = event["step"], event["steps"]
-            self._curve.append((now, event["loss"]))
-            if len(self._curve) > config.MAX_CURVE_POINTS:
-                pairs = np.array(self._curve[:-1]).reshape(-1, 2, 2).mean(axis=1)
-                self._curve = [*map(tuple, pairs.tolist()), self._curve[-1]]
+            curve = self._events["batch"]
+            curve.append((now, event["loss"]))
+            if len(curve) > config.MAX_CURVE_POINTS:
+                pairs = np.array(curve[:-1]).reshape(-1, 2, 2).mean(axis=1)
+                curve[:] = [*map(tuple, pairs.tolist()), curve[-1]]
         else:
-            kept[kind].append((now, event if kind == "epoch" else self._folder / event["images"]))
+            self._events[kind].append((now, event if kind == "epoch" else self._folder / event["images"]))
 
 
 class RunWriter:
-    """Writes a run's folder, and holds the worker's lock on it.
+    """Writes the folder of a run that `create` made, and holds the worker's lock on it; what is there already, stays.
 
-    Args:
-        folder: of a run that `create` made; what it has already, stays.
-        report: told every status as well, for the disk may be full.
+    `report` is told every status as well, for the disk may be full.
     """
 
     def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:

@@ -37,10 +37,7 @@ class _Job:
 class TrainingService:
     """Queues, starts, controls and watches training runs; one object serves all visitors of a server.
 
-    Anybody may watch a run; only who has the key that started it controls it.
-
-    Args:
-        command: starts a worker process.
+    Anybody may watch a run; only who has the key that started it controls it. `command` starts a worker process.
     """
 
     def __init__(self, command: tuple[str, ...] = process.COMMAND) -> None:
@@ -119,16 +116,15 @@ class TrainingService:
                 that a page may offer.
             ModelError: the name is taken.
         """
-        if (
-            spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos
-        ):  # visitors do not read this machine's files
+        # Visitors do not read this machine's files.
+        if spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos:
             raise TrainingError(
                 f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.PAGE_DATASETS)}."
             )
         key = key or secrets.token_urlsafe(12)
         with self._lock:
-            self._check_room(spec.name, runs.hash_key(key))
+            self._check_room(spec.name, key)
             try:
                 run_id = runs.create(spec, key, picture)
             except OSError as error:
@@ -144,7 +140,7 @@ class TrainingService:
             run = self.view(run_id)
             if not run.resumable:
                 raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
-            self._check_room(run.spec.name, runs.hash_key(key))
+            self._check_room(run.spec.name, key)
             try:
                 runs.change_status(run_id, state="queued", message="")
             except OSError as error:
@@ -216,11 +212,12 @@ class TrainingService:
                 job.worker.send(**wishes)
             return job is not None
 
-    def _check_room(self, name: str, owner: str) -> None:
+    def _check_room(self, name: str, key: str) -> None:
+        """Raise the error that says why no training of that name may be queued for `key`, if there is one."""
         library.check_name_is_free(name)
         if any(job.name == name for job in self._jobs):
             raise TrainingError(f"A training named {name} is under way. Choose another name.")
-        if mine := [job.name for job in self._jobs if job.owner == owner]:
+        if mine := [job.name for job in self._jobs if job.owner == runs.hash_key(key)]:
             raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
         if len(self._jobs) > config.MAX_QUEUED_RUNS:
             raise TrainingError(f"The queue is full: {len(self._jobs) - 1} trainings wait already. Try again later.")
@@ -260,7 +257,7 @@ class TrainingService:
             job.worker = spare if ready else WorkerProcess(self._command)
             job.worker.send(folder=str(runs.runs_folder() / job.run_id))
         except TrainingError:
-            pass
+            pass  # another server's run has its turn
         except (OSError, ValueError) as error:
             self._end(job, "failed", f"The training could not be started ({error}).")
 
@@ -300,6 +297,7 @@ class TrainingService:
         self._drop(job)
 
     def _drop(self, job: _Job) -> None:
+        """Let go of a job: end its worker, release its locks."""
         self._jobs.remove(job)
         if job.worker is not None:
             job.worker.kill()
@@ -308,14 +306,9 @@ class TrainingService:
                 lock.release()
 
 
-_service: TrainingService | None = None
-_service_lock = threading.Lock()
+_service = TrainingService()  # a module's own object, which no visitor's 'clear cache' can drop
 
 
 def training_service() -> TrainingService:
-    """The server's one service; a module's own object, which no visitor's 'clear cache' can drop."""
-    global _service
-    with _service_lock:
-        if _service is None:
-            _service = TrainingService()
+    """The server's one service."""
     return _service

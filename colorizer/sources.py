@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from colorizer.config import MAX_TRAIN_IMAGES, MAX_UPLOAD_BYTES
+from colorizer.config import MAX_TRAIN_IMAGES
 from colorizer.errors import DataError, ImageError
-from colorizer.images import SUFFIXES, decode_image, lay_on_white
+from colorizer.images import SUFFIXES, decode_file, lay_on_white
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Training, validation and test images, each uint8 of shape (N, 32, 32, 3)."""
@@ -54,8 +54,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     pictures, unreadable = {}, 0
     for path in paths:
         try:
-            with path.open("rb") as file:
-                image = lay_on_white(decode_image(file.read(MAX_UPLOAD_BYTES + 1)))
+            image = lay_on_white(decode_file(path))
         except (ImageError, OSError):
             unreadable += 1
             continue
@@ -82,7 +81,7 @@ def load_photos(folder: Path) -> list[np.ndarray]:
     photos = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
         try:
-            photos.append(decode_image(path.read_bytes()))
+            photos.append(decode_file(path))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
     if not photos:

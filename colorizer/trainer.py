@@ -31,12 +31,12 @@ class Trainer:
         self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
     ) -> None:
         self._model, self._config, self._target = model, train_config, model_config.target
-        num_images = min(len(dataset.train.images), train_config.train_images or len(dataset.train.images))
-        if train_config.epochs and not num_images:
+        images = dataset.train.images[: train_config.train_images or None]
+        if train_config.epochs and not len(images):
             raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
-        self._num_images = num_images
-        self._batch_size = max(1, min(train_config.batch_size, num_images))
-        self.steps_per_epoch = max(1, num_images // self._batch_size)
+        self._num_images = len(images)
+        self._batch_size = max(1, min(train_config.batch_size, len(images)))
+        self.steps_per_epoch = max(1, len(images) // self._batch_size)
         self._validation = dataset.validation.images
         self._bins = None
         if model_config.chroma_bins:
@@ -49,7 +49,7 @@ class Trainer:
         self._variables = list(model.variables)
         if not train_config.epochs:
             return
-        self._images = tf.constant(dataset.train.images[:num_images])
+        self._images = tf.constant(images)
         self._photos = None
         if train_config.photos:
             if model_config.architecture != "unet" or model_config.chroma_bins:

@@ -54,22 +54,15 @@ Event = Batch | Epoch | Snapshot
 
 @dataclass
 class TrainResult:
-    """What `train` returns.
-
-    Attributes:
-        model: the trained Keras model.
-        history: dict of lists: `epoch`, `loss`, `val_loss`, `seconds`, and the curve `batch_epochs`, `batch_loss`
-            (at most 1,000 points, each the mean of neighbouring batches).
-        snapshots: the `Snapshot` events.
-        stopped: whether the run was stopped early.
-        seconds: wall time of the run.
-    """
+    """What `train` returns."""
 
     model: keras.Model
+    # `epoch`, `loss`, `val_loss`, `seconds`, and the curve `batch_epochs`, `batch_loss` (at most 1,000 points, each the
+    # mean of neighbouring batches).
     history: dict[str, list[float]]
     snapshots: list[Snapshot] = field(default_factory=list)
-    stopped: bool = False
-    seconds: float = 0.0
+    stopped: bool = False  # whether the run was stopped early
+    seconds: float = 0.0  # wall time of the run
 
 
 def train(
@@ -85,10 +78,8 @@ def train(
 ) -> TrainResult:
     """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
 
-    Losses are reported as the mean squared error in either case.
-
-    The images stay uint8; rows are gathered, mirrored, shifted and turned into luminance and float inside the graph.
-    The same configurations on the same machine give the same history. Sets Keras's global seed.
+    Losses are reported as the mean squared error in either case. The same configurations on the same machine give the
+    same history. Sets Keras's global seed.
 
     Args:
         model_config: what to build.

@@ -1,5 +1,6 @@
 """Transfer: a model starts from the weights of another, and may keep that one's encoder as it is."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 from colorizer.config import ModelConfig
@@ -41,8 +42,7 @@ def copy_weights(model: "keras.Model", source: "keras.Model") -> None:
     """
     encoder = find_encoder(model)
     layers, others = ([layer for layer in network.layers if layer.weights] for network in (model, source))
-    others += [None] * (len(layers) - len(others))
-    for layer, other in zip(layers, others, strict=False):
+    for layer, other in itertools.zip_longest(layers, others[: len(layers)]):
         wanted, received = ([tuple(w.shape) for w in one.weights] if one else "none" for one in (layer, other))
         if wanted == received:
             layer.set_weights(other.get_weights())

@@ -16,7 +16,6 @@ import numpy as np
 from colorizer import config, data, evaluation, library, transfer
 from colorizer.color import to_luminance
 from colorizer.config import ModelConfig, TrainConfig
-from colorizer.errors import DataError
 from colorizer.images import PHOTOS, load_photo
 from colorizer.inference import Colorizer
 
@@ -73,12 +72,9 @@ def run_training(
     `own_validation`, the validation images of any other data set that it was trained on.
 
     Args:
-        spec: what to train.
-        on_event, should_stop: as in `training.train`.
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder, replace: as in `library.save_model`.
-        checkpoint: as in `training.train`; deleted when the model is saved.
-        learning_rate_factor, picture: as in `training.train`.
+        checkpoint: as in `training.train`, as are the others; deleted when the model is saved.
     """
     library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
@@ -127,22 +123,13 @@ def run_training(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
-    if (cifar10 := _prepared_cifar10(dataset)) is not None:
-        to_measure |= {split: (cifar10, split) for split in ("validation", "test")}
+    if data.cifar10_status()["state"] == "prepared":
+        to_measure |= {split: (data.load_dataset("cifar10"), split) for split in ("validation", "test")}
     if to_measure:
         on_stage("measuring")
         measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
         entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
     return entry
-
-
-def _prepared_cifar10(dataset: data.Dataset) -> data.Dataset | None:
-    if dataset.name == "cifar10":
-        return dataset
-    try:
-        return data.load_dataset("cifar10") if data.cifar10_status()["state"] == "prepared" else None
-    except DataError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -1,4 +1,6 @@
-"""Fixtures shared by all tests: a home of their own, CIFAR-10 real and fake, a tiny data set and a tiny saved model."""
+"""Fixtures shared by all tests: a home of their own, CIFAR-10 real and fake, a tiny data set and saved model, the
+command line, and a training service with a fake worker.
+"""
 
 import io
 import json
@@ -14,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer import archive, data, library, sweep
+from colorizer import archive, cli, data, library, sweep
 from colorizer.config import ModelConfig, TrainConfig
+from colorizer.service import TrainingService
+from colorizer.worker import TrainingSpec
+from tests.jobs import FAKE_WORKER
 
 CIFAR10_SOURCE = os.environ.get("COLORIZER_CIFAR10")  # as it was before any test hid it
 RAY_MISSING = "needs Ray: pip install -r requirements-cluster.txt"
@@ -239,3 +244,54 @@ def fake_archives(fake_folder):
         with tarfile.open(paths[suffix], f"w:{suffix}", **options) as tar:
             tar.add(fake_folder, fake_folder.name)
     return paths
+
+
+@pytest.fixture
+def run(capsys):
+    """A function that runs a `colorizer` command in this process and returns its exit code, stdout and stderr."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def run_json(run):
+    """The same with --json; stdout must be one JSON object and nothing else."""
+
+    def run_json(*words):
+        code, out, _ = run(*words, "--json")
+        result = json.loads(out)
+        assert isinstance(result, dict)
+        return code, result
+
+    return run_json
+
+
+@pytest.fixture
+def open_server(home):
+    """A function that opens a service with the fake worker; all are closed afterwards."""
+    opened = []
+
+    def open_server(command=FAKE_WORKER):
+        opened.append(TrainingService(command))
+        return opened[-1]
+
+    yield open_server
+    for trainings in opened:
+        trainings.close()
+
+
+@pytest.fixture
+def trainings(open_server):
+    """A service with the fake worker."""
+    return open_server()
+
+
+@pytest.fixture
+def spec(tiny_model):
+    """A function that makes a specification under a name, which tells the fake worker how to behave."""
+    return lambda name: TrainingSpec(name, tiny_model, TrainConfig(dataset="synthetic"))

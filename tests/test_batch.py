@@ -8,7 +8,6 @@ import pytest
 
 from colorizer import batch, inference
 from colorizer.batch import colorize_files, plan_files
-from colorizer.errors import ConfigError, ImageError
 from colorizer.images import decode_image, encode_png
 
 
@@ -183,12 +182,12 @@ def test_an_abandoned_batch_leaves_only_whole_files(make, tmp_path, dense):
     assert all(decode_image(path.read_bytes()).shape == (32, 32, 3) for path in made)
 
 
-def test_bytes_become_a_png(samples, dense):
-    content = encode_png(samples.images[0])
-    result = batch.colorize_bytes(dense, content, strength=0.0)
-    assert result.startswith(b"\x89PNG")
-    assert np.ptp(decode_image(result), axis=-1).max() == 0
-    with pytest.raises(ImageError, match="The file is empty"):
-        batch.colorize_bytes(dense, b"")
-    with pytest.raises(ConfigError, match="dense has no vividness"):
-        batch.colorize_bytes(dense, content, vividness=0.5)
+def test_a_file_becomes_a_png_with_these_settings(samples, dense, tmp_path):
+    file = batch.PictureFile(tmp_path / "in.jpg", tmp_path / "out.png")
+    file.source.write_bytes(encode_png(samples.images[0]))
+    assert batch.colorize_file(dense, file, strength=0.0) == file
+    assert file.target.read_bytes().startswith(b"\x89PNG")
+    assert np.ptp(decode_image(file.target.read_bytes()), axis=-1).max() == 0
+    assert "dense has no vividness" in batch.colorize_file(dense, file, vividness=0.5).error
+    file.source.write_bytes(b"")
+    assert batch.colorize_file(dense, file).error.startswith("The file is empty")

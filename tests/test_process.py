@@ -15,8 +15,8 @@ from colorizer import config, library, service
 from colorizer.config import TrainConfig
 from colorizer.service import TrainingService
 from colorizer.worker import TrainingSpec
+from tests.jobs import SECONDS, finish, wait
 
-SECONDS = 120  # patience, far beyond what is needed
 FULL_DISK = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # room for events, not for a model
@@ -59,19 +59,6 @@ def trainings(small_disk):
         trainings.close()
 
 
-def _wait(condition):
-    end = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.01)
-    return value
-
-
-def _finish(trainings, run_id):
-    _wait(lambda: not trainings.view(run_id).active and not trainings._jobs)
-    return trainings.view(run_id)
-
-
 def _spec(name, model, **changes):
     return TrainingSpec(
         name, model, TrainConfig(**{"dataset": "synthetic", "train_images": 256, "batch_size": 32} | changes)
@@ -81,7 +68,7 @@ def _spec(name, model, **changes):
 def test_a_run_reaches_the_library(trainings, tiny_model):
     spec = _spec("first", tiny_model, epochs=2)
     run_id, key = trainings.start(spec)
-    run = _finish(trainings, run_id)
+    run = finish(trainings, run_id)
     assert (run.state, run.message, run.progress, run.step) == ("done", "", 1.0, 16)
     assert [epoch["epoch"] for epoch in run.epochs] == [1, 2]
     assert [epochs for epochs, _ in run.snapshots][:: len(run.snapshots) - 1] == [0, 2]
@@ -96,32 +83,32 @@ def test_a_run_reaches_the_library(trainings, tiny_model):
 def test_a_run_stops_within_two_seconds_and_is_kept(trainings, tiny_model):
     spec = _spec("stopped", tiny_model, train_images=0, epochs=config.MAX_EPOCHS)
     run_id, key = trainings.start(spec)
-    _wait(lambda: trainings.view(run_id).step > 10)
+    wait(lambda: trainings.view(run_id).step > 10)
     trainings.pause(run_id, key)
-    _wait(lambda: trainings.view(run_id).state == "paused")
+    wait(lambda: trainings.view(run_id).state == "paused")
     trainings.set_learning_rate_factor(run_id, key, 0.1)
     trainings.resume(run_id, key)
-    _wait(lambda: trainings.view(run_id).learning_rate_factor == 0.1)
+    wait(lambda: trainings.view(run_id).learning_rate_factor == 0.1)
     asked = time.monotonic()
     trainings.stop(run_id, key)
-    _wait(lambda: trainings.view(run_id).stage not in ("training", "stopping"))
+    wait(lambda: trainings.view(run_id).stage not in ("training", "stopping"))
     assert time.monotonic() - asked < 2
-    assert _finish(trainings, run_id).state == "stopped"
+    assert finish(trainings, run_id).state == "stopped"
     assert library.find_model("stopped").card["stopped"]
 
 
 def test_a_killed_run_that_is_resumed_equals_one_that_was_not(trainings, tiny_model):
     spec = _spec("resumed", tiny_model, epochs=40, flips=True, schedule="cosine")
     run_id, key = trainings.start(spec)
-    _wait(lambda: len(trainings.view(run_id).epochs) > 2)
+    wait(lambda: len(trainings.view(run_id).epochs) > 2)
     os.kill(trainings._job(run_id).worker.process.pid, signal.SIGKILL)
-    run = _finish(trainings, run_id)
+    run = finish(trainings, run_id)
     assert run.state == "failed"
     assert len(run.epochs) < 40
     trainings.resume(run_id, key)
-    resumed = _finish(trainings, run_id)
+    resumed = finish(trainings, run_id)
     assert resumed.state == "done"
-    whole = _finish(trainings, trainings.start(_spec("whole", tiny_model, **spec.train.to_dict()))[0])
+    whole = finish(trainings, trainings.start(_spec("whole", tiny_model, **spec.train.to_dict()))[0])
     one, other = (library.load_history(library.find_model(name)) for name in ("resumed", "whole"))
     for key in ("epoch", "loss", "val_loss", "batch_epochs", "batch_loss"):
         assert one[key] == other[key]
@@ -130,11 +117,11 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not(trainings, tiny_mo
 
 def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, tiny_model):
     missing, _ = trainings.start(TrainingSpec("no-data", tiny_model, TrainConfig(dataset="cifar10")))
-    run = _finish(trainings, missing)
+    run = finish(trainings, missing)
     assert run.state == "failed"
     assert run.message.startswith("CIFAR-10 is not on this machine.")
     run_id, _ = small_disk.start(_spec("no-room", tiny_model, epochs=1))
-    run = _finish(small_disk, run_id)
+    run = finish(small_disk, run_id)
     assert (run.state, run.message.split(" (")[-1]) == ("failed", "File too large).")
     assert run.message.startswith("The model no-room could not be saved")
     assert not any(entry.name == "no-room" for entry in library.list_models())

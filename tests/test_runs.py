@@ -1,5 +1,6 @@
 """runs: folders written by hand, read once and a little at a time, with all that can be wrong with them."""
 
+import io
 import json
 from types import SimpleNamespace
 
@@ -161,6 +162,37 @@ def test_a_damaged_folder_gives_a_sentence_and_harms_no_other(run_id, folder, fi
         with pytest.raises(ColorizerError, match="is damaged"):
             trainings.view(run_id)
     assert [run.run_id for run in TrainingService().list_runs()] == [other]
+
+
+def _npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+PICTURE = np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nonsense",
+        b"PK\3\4 nonsense",
+        b"\x93NUMPY",
+        _npy(PICTURE)[:-1],
+        _npy(PICTURE).replace(b"(32, 32, 3)", b"(((((((((((", 1),
+        _npy(PICTURE[:16]),
+        _npy(PICTURE.astype(np.float32)),
+        _npy(np.array([PICTURE, None], object), allow_pickle=True),
+    ],
+    ids=["empty", "text", "zip", "magic", "short", "header", "shape", "dtype", "pickle"],
+)
+def test_a_damaged_picture_is_none(tiny_model, home, content):
+    run_id = runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key", PICTURE)
+    np.testing.assert_array_equal(runs.load_picture(run_id), PICTURE)
+    (home / "runs" / run_id / "picture.npy").write_bytes(content)
+    assert runs.load_picture(run_id) is None
 
 
 def test_only_the_key_of_its_creation_owns_a_run(run_id, folder):

@@ -1,22 +1,16 @@
 """training: repeatable, honest losses, events in order, stopping, snapshots, warm start, errors."""
 
-import itertools
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from PIL import Image
 
 from colorizer import data, linear
-from colorizer.color import LUMINANCE_WEIGHTS, chroma_bins, split_luminance, to_luminance, to_uint8
+from colorizer.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig
-from colorizer.errors import ConfigError, TrainingError
+from colorizer.errors import TrainingError
 from colorizer.models import build_model
-from colorizer.sources import load_pictures
-from colorizer.trainer import Trainer
 from colorizer.training import Batch, Epoch, Snapshot, train
 
 
@@ -106,30 +100,6 @@ def test_every_setting_has_an_effect(tiny, tiny_model, tiny_train, base_history,
     changed = train(tiny_model, tiny_train.replace(**change), tiny).history
     assert np.isfinite(changed["val_loss"]).all()
     assert changed["val_loss"][-1] != base_history["val_loss"][-1]
-
-
-@pytest.mark.parametrize(("flips", "shift"), [(False, 0), (True, 0), (False, 2), (True, 2)])
-def test_augmentation_moves_and_mirrors_each_image_by_itself(tiny, tiny_model, tiny_train, flips, shift):
-    config = tiny_train.replace(flips=flips, shift=shift, batch_size=64)
-    trainer = Trainer(build_model(tiny_model), tiny_model, config, tiny)
-    images = tiny.train.images
-    padded = np.pad(images, [(0, 0), (shift, shift), (shift, shift), (0, 0)], "reflect")
-    found = []
-    for step in (1, 2):
-        augmented = np.asarray(trainer._augment(tf.constant(images), tf.constant(step)))
-        for before, after in zip(padded, augmented, strict=True):
-            places = itertools.product(range(2 * shift + 1), range(2 * shift + 1), (1, -1))
-            matches = [
-                (top, left, mirror)
-                for top, left, mirror in places
-                if (before[top : top + 32, left : left + 32][:, ::mirror] == after).all()
-            ]
-            assert len(matches) == 1
-            found += matches
-    assert {mirror for _, _, mirror in found} == ({1, -1} if flips else {1})
-    for axis in (0, 1):
-        assert {match[axis] for match in found} == set(range(2 * shift + 1))
-    assert (found[:64] != found[64:]) == (flips or shift > 0)  # each step draws anew
 
 
 def test_a_stop_is_honoured_within_a_batch_and_keeps_a_model(tiny, tiny_model, tiny_train):
@@ -330,8 +300,7 @@ def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
     assert result.history["val_loss"][-1] < gray_copy
 
 
-UNET = ModelConfig("unet", latent_dim=16, target="chroma")
-VIVID = UNET.replace(chroma_bins=16)
+VIVID = ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16)
 
 
 def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(tiny, tiny_train):
@@ -339,22 +308,6 @@ def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(ti
     result = train(VIVID, config, tiny)
     assert result.history["loss"][-1] < result.history["loss"][0]
     assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
-
-
-def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
-    trainer = Trainer(build_model(VIVID), VIVID, tiny_train, tiny)
-    truth = tiny.validation.images[:2] / np.float32(255)
-    logits = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
-    centres, shares = chroma_bins(data.load_statistics().shares, 16)
-    chroma = split_luminance(truth)[1].reshape(2, 16, 2, 16, 2, 2).mean(axis=(2, 4))
-    distance = np.linalg.norm(chroma[..., None, :] - centres, axis=-1)
-    targets = np.exp(-0.5 * (distance / 0.02) ** 2)
-    targets /= targets.sum(axis=-1, keepdims=True)
-    weights = np.exp(10 * np.linalg.norm(centres, axis=-1))
-    weights /= (weights * shares).sum()
-    chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    expected = -(weights * targets * np.log(chances)).sum(axis=-1).mean()
-    assert float(trainer._cross_entropy(tf.constant(logits), tf.constant(truth))) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("bins", [0, 16])
@@ -365,39 +318,3 @@ def test_bfloat16_gives_a_float32_model_that_learned_about_the_same(bins, tiny, 
     assert half.history["val_loss"][-1] == pytest.approx(full.history["val_loss"][-1], rel=0.02)
     assert half.history["val_loss"][-1] == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
     assert keras.config.dtype_policy().name == "float32"
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder with twelve smooth colour pictures of several sizes."""
-    generator = np.random.default_rng(0)
-    for number in range(12):
-        small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))
-        small.resize((150 + 10 * number, 140), Image.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
-    return str(tmp_path)
-
-
-def test_photos_join_every_batch_at_64_pixels_in_their_own_colours(tiny, tiny_train, photos):
-    trainer = Trainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
-    rows = tf.range(32)
-    larger = trainer._larger_images(rows, tf.constant(1)).numpy()
-    assert larger.shape == (4, 64, 64, 3)
-    assert (larger[:2] != trainer._larger_images(rows, tf.constant(2)).numpy()[:2]).any()
-    enlarged = np.asarray(tf.image.resize(tiny.train.images[:2], (64, 64), "bicubic")).clip(0, 255)
-    np.testing.assert_allclose(larger[2:], enlarged, atol=1e-3)
-    pictures, _ = load_pictures(Path(photos), 128)
-    for crop in larger[:2]:  # its colours are all colours of one photo, or lie between them
-        spans = [(picture.min(axis=(0, 1)) <= crop.min(axis=(0, 1)) + 1).all() for picture in pictures]
-        assert any(spans)
-
-
-def test_photos_change_what_is_learned_but_not_the_loss_reported_first(tiny, tiny_train, photos):
-    plain, mixed = (train(UNET, tiny_train.replace(photos=folder), tiny) for folder in ("", photos))
-    assert mixed.history["batch_loss"][0] == pytest.approx(plain.history["batch_loss"][0], rel=1e-5)
-    assert mixed.history["batch_loss"][-1] != pytest.approx(plain.history["batch_loss"][-1], rel=1e-5)
-
-
-@pytest.mark.parametrize("config", [ModelConfig(), VIVID])
-def test_photos_need_a_unet(config, tiny, tiny_train, photos):
-    with pytest.raises(ConfigError, match="photos needs a unet"):
-        train(config, tiny_train.replace(photos=photos), tiny)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import streamlit as st
 
-from colorizer.config import ModelConfig, TrainConfig
-from colorizer.models import CONV_WIDTHS
+from colorizer.config import CONV_WIDTHS, ModelConfig, TrainConfig
 from colorizer.runs import RunView
 
 _PASSES = 3  # forward, and backward to the weights and to the layer below

@@ -18,7 +18,7 @@ def open_page(home, monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     monkeypatch.setattr(state, "warm_up", lambda: None)
-    monkeypatch.setattr(service, "_service", None)
+    monkeypatch.setattr(service, "_service", service.TrainingService())
 
     def opened(page="start", /, **query):
         app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
@@ -32,5 +32,4 @@ def open_page(home, monkeypatch):
         return app
 
     yield opened
-    if service._service is not None:
-        service._service.close()
+    service._service.close()
