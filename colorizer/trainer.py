@@ -116,16 +116,18 @@ class Trainer:
     def step(self, rows: np.ndarray, step: int, rate_factor: float) -> float:
         """Take one optimizer step on those rows and return the batch's loss."""
         self._rate_factor.assign(rate_factor)
-        return self._compiled_step(tf.constant(rows), tf.constant(step, tf.int32)).numpy()
+        return self._compiled_step(self._images, tf.constant(rows), tf.constant(step, tf.int32)).numpy()
 
-    def _step(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        luminance, truth = self._to_float(self._augment(tf.gather(self._images, rows), step))
+    def _step(self, images: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        # The images are no part of the graph, which TensorFlow never frees if an activation has its own gradient.
+        luminance, truth = self._to_float(self._augment(tf.gather(images, rows), step))
         with tf.GradientTape() as tape:
             if self._bins is None:
                 loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
                 objective = loss
                 if self._photos is not None:
-                    luminance, larger = self._to_float(self._larger_images(rows, step))
+                    some = tf.gather(images, rows[: max(1, self._batch_size // 16)])
+                    luminance, larger = self._to_float(self._larger_images(some, step))
                     objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
                 logits = self._read(luminance, training=True)
@@ -135,9 +137,9 @@ class Trainer:
         self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
 
-    def _larger_images(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Random crops of photos, and as many images of the batch enlarged, (batch_size / 8, 64, 64, 3)."""
-        count = max(1, self._batch_size // 16)
+    def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """As many random crops of photos as there are images, and these enlarged, float32 (2 N, 64, 64, 3)."""
+        count = len(images)
         seed = tf.stack([tf.constant(self._config.seed + 1), step])
         chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
         side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
@@ -147,7 +149,7 @@ class Trainer:
         left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
         boxes = tf.stack([top, left, top + side, right], axis=1)
         crops = tf.image.crop_and_resize(tf.gather(self._photos, chosen), boxes, tf.range(count), (64, 64))
-        enlarged = tf.image.resize(tf.gather(self._images, rows[:count]), (64, 64), "bicubic")
+        enlarged = tf.image.resize(images, (64, 64), "bicubic")
         return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
