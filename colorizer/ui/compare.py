@@ -1,6 +1,5 @@
 """The gallery's second view: every model beside the others, in a table, in curves, and on the same images."""
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -12,11 +11,27 @@ from colorizer.images import tile_rows
 from colorizer.metrics import METRICS
 from colorizer.ui import state
 
+_CURVES = {
+    "mark": {"type": "line", "clip": True},
+    "encoding": {
+        "x": {"field": "epoch", "type": "quantitative", "title": "epochs"},
+        "y": {
+            "field": "val_loss",
+            "type": "quantitative",
+            "title": "mean squared error",
+            "scale": {"type": "log", "nice": False, "domain": [0.0042, 0.03]},
+            "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]},
+        },
+        "color": {"field": "model", "type": "nominal", "legend": {"title": None, "orient": "bottom", "columns": 4}},
+        "tooltip": [{"field": "model"}, {"field": "epoch"}, {"field": "val_loss", "format": ".5f"}],
+    },
+}
+
 
 def show_comparison(entries: list[library.ModelEntry]) -> None:
     """Show all models, best first."""
     split = "test" if all("test" in entry.card["metrics"] for entry in entries) else "samples"
-    st.subheader(f"Measured on {'10,000 test images' if split == 'test' else 'the 20 built-in samples'}")
+    st.header(f"Measured on {'10,000 test images' if split == 'test' else 'the 20 built-in samples'}")
     histories = {entry.name: _history(entry) for entry in entries}
     rows = [
         {
@@ -50,22 +65,11 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     colorizing = [entry.name for entry in entries if entry.model_config.target != "gray"]
     curves = [histories[name].assign(model=name) for name in colorizing if len(histories[name]) > 1]
     if curves:
-        st.subheader("Validation loss")
-        chart = alt.Chart(pd.concat(curves)).mark_line()
-        chart = chart.encode(
-            x=alt.X("epoch:Q", title="epochs"),
-            y=alt.Y(
-                "val_loss:Q",
-                title="mean squared error",
-                scale=alt.Scale(type="log", nice=False, domain=[0.0042, 0.03], clamp=True),
-                axis=alt.Axis(format="~g", values=[0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]),
-            ),
-            color=alt.Color("model:N", legend=alt.Legend(title=None, orient="bottom", columns=4)),
-            tooltip=["model:N", "epoch:Q", alt.Tooltip("val_loss:Q", format=".5f")],
-        )
-        st.altair_chart(chart.properties(height=400), alt="Validation loss of each model over its epochs")
+        st.header("Validation loss")
+        losses = pd.concat(curves)
+        st.vega_lite_chart(losses, _CURVES, height=400, alt="Validation loss of each model over its epochs")
 
-    st.subheader("The same images through every model")
+    st.header("The same images through every model")
     samples = state.load_samples()
     labels = [f"{index} {CLASS_NAMES[label]}" for index, label in enumerate(samples.labels)]
     chosen = st.selectbox("Image", labels, key="compared", bind="query-params")

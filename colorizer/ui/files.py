@@ -34,17 +34,16 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: stat
         try:
             small = Image.fromarray(state.colorize(entry, content, settings, 2 * max(_THUMBNAIL)))
             height, width = state.open_picture(content).shape[:2]
-            shown = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
-            results[key] = (*shown, state.colorize_fully(entry, content, settings))
+            results[key] = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
         except ColorizerError as error:
-            results[key] = str(error), None, None
+            results[key] = str(error), None
         _show_row(row, name, content, results[key])
 
-    done = [(name, results[key][2]) for (name, _), key in zip(files, keys, strict=True) if results[key][2]]
+    done = [file for file, key in zip(files, keys, strict=True) if results[key][1] is not None]
     with head.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download all as zip",
-            partial(pack_zip, done),
+            partial(pack_zip, done, entry, settings),
             file_name=f"colorized-{entry.name}.zip",
             mime="application/zip",
             icon=":material/download:",
@@ -55,11 +54,9 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: stat
         st.caption(f"{len(done)} of {len(files)} colorized by {entry.name}", width="content")
 
 
-def _show_row(
-    row: DeltaGenerator, name: str, content: bytes, result: tuple[str, np.ndarray | None, bytes | None] | None
-) -> None:
-    """Show a file's thumbnail, name, size and state; `result` is its size or what is wrong, thumbnail and PNG."""
-    text, thumbnail, _ = result or ("Waiting …", None, None)
+def _show_row(row: DeltaGenerator, name: str, content: bytes, result: tuple[str, np.ndarray | None] | None) -> None:
+    """Show a file's thumbnail, name, size and state; `result` is its size and thumbnail, or what is wrong and None."""
+    text, thumbnail = result or ("Waiting …", None)
     alt = "" if thumbnail is None else f"{name}, colorized"
     if thumbnail is None:
         thumbnail = np.full((*_THUMBNAIL[::-1], 4), (128, 128, 128, 40), np.uint8)
@@ -67,7 +64,7 @@ def _show_row(
         st.image(thumbnail, width=_THUMBNAIL[0] // 2, alt=alt)
         with st.container(width="stretch", gap=None):
             st.text(name)
-            if result and result[2] is None:
+            if result and result[1] is None:
                 st.error(text, icon=":material/broken_image:")
             else:
                 st.caption(f"{len(content) / 1024:,.0f} KB · {text}{' · :material/check: Done' if result else ''}")
@@ -86,10 +83,14 @@ def safe_names(names: list[str]) -> list[str]:
     return taken
 
 
-def pack_zip(files: list[tuple[str, bytes]]) -> bytes:
-    """A zip of PNG files, each given as a name and its content; stored, as they are compressed already."""
+def pack_zip(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> bytes:
+    """Colorize files, each a name and its content, at their own resolution, into a zip of PNG files.
+
+    Made only when it is asked for: full PNG files of every visitor would fill the memory. They are stored in it, as
+    they are compressed already.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for stem, (_, png) in zip(safe_names([name for name, _ in files]), files, strict=True):
-            archive.writestr(f"{stem}.png", png)
+        for stem, (_, content) in zip(safe_names([name for name, _ in files]), files, strict=True):
+            archive.writestr(f"{stem}.png", state.colorize_fully(entry, content, settings))
     return buffer.getvalue()

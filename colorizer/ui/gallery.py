@@ -73,7 +73,7 @@ view = st.segmented_control(
     "View", views, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 if view == "Compare models":
-    from colorizer.ui import compare  # with Altair: not on the way to the first page
+    from colorizer.ui import compare  # with pandas: not on the way to the first page
 
     compare.show_comparison(entries)
     state.show_damaged_models()
@@ -128,7 +128,7 @@ with main:
                     kwargs={"image": str(index)},
                 )
 with side:
-    st.subheader(entry.name)
+    st.header(entry.name)
     epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
     learned = f"{epochs} epochs in {live.duration(seconds)} on" if epochs else "solved from"
     st.caption(

@@ -1,8 +1,6 @@
 """How it works: one image on its way through the network, and from the notebook to here."""
 
-import altair as alt
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from colorizer import library
@@ -57,19 +55,14 @@ def _values(values: np.ndarray) -> str:
 
 def _bars(values: np.ndarray, description: str) -> None:
     """Draw numbers as bars from zero."""
-    domain = [min(0.0, float(values.min())), max(0.0, float(values.max()))]
-    chart = (
-        alt.Chart(pd.DataFrame({"number": np.arange(1, len(values) + 1), "value": values}))
-        .mark_bar(color="#c2410c", binSpacing=0)
-        .encode(
-            x=alt.X("number:Q", axis=None, scale=alt.Scale(domain=[0, len(values) + 1], nice=False)),
-            y=alt.Y("value:Q", axis=None, scale=alt.Scale(domain=domain, nice=False)),
-            size=alt.value(max(1, 120 / len(values))),
-            tooltip=["number", alt.Tooltip("value", format=".3f")],
-        )
-        .properties(height=150)
-    )
-    st.altair_chart(chart, alt=description)
+    bar = {"type": "bar", "color": "#c2410c", "binSpacing": 0, "size": max(1, 120 / len(values)), "tooltip": True}
+    domains = {"number": [0, len(values) + 1], "value": [min(0.0, float(values.min())), max(0.0, float(values.max()))]}
+    axes = {
+        channel: {"field": field, "type": "quantitative", "axis": None, "scale": {"domain": domain, "nice": False}}
+        for channel, (field, domain) in zip("xy", domains.items(), strict=True)
+    }
+    numbers = {"number": np.arange(1, len(values) + 1), "value": values.round(3)}
+    st.vega_lite_chart(numbers, {"mark": bar, "encoding": axes}, height=150, alt=description)
 
 
 numbers_in, numbers_out = luminance.reshape(-1), output.reshape(-1)

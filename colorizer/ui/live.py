@@ -121,7 +121,7 @@ def describe_state(run: RunView) -> tuple[str, str, str]:
 def _show_status(run: RunView) -> None:
     words, icon, color = describe_state(run)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(run.spec.name, anchor=False, width="content")
+        st.header(run.spec.name, anchor=False, width="content")
         st.badge(words, icon=f":material/{icon}:", color=color)
         st.space("stretch")
         with st.popover("Share", icon=":material/share:"):

@@ -58,6 +58,34 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
     return chosen, (vividness, strength, None if size == "auto" else int(size))
 
 
+def _show_result(
+    title: str,
+    stem: str,
+    picture: bytes | str,
+    gray: np.ndarray,
+    entry: library.ModelEntry,
+    settings: state.Settings,
+    raw: bool,
+) -> None:
+    """Show what one model makes of a picture, its download, and with `raw` what its network made."""
+    result = state.colorize(entry, picture, settings)
+    show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Colorized by {entry.name}", width="content")
+        st.download_button(
+            "Download the result",
+            partial(state.colorize_fully, entry, picture, settings),
+            file_name=f"{stem}-{entry.name}.png",
+            mime="image/png",
+            icon=":material/download:",
+            key=f"download-{entry.name}",
+            on_click="ignore",
+        )
+    if raw:
+        made = tile_rows([[state.reconstruct(entry, picture, settings[0])]], 12)
+        st.image(made, alt=f"{title}, the 32 x 32 pixels that {entry.name} made")
+
+
 def _show_picture(
     title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
 ) -> None:
@@ -67,31 +95,21 @@ def _show_picture(
     gray = to_uint8(gray_copy(colours))
     was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
     stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
-    grid = st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280)
-    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
-        results = [state.colorize(entry, picture, settings) for entry in chosen]
-    with grid:
-        for entry, result in zip(chosen, results, strict=True):
-            with st.container():
-                show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
-                with st.container(horizontal=True, vertical_alignment="center"):
-                    st.caption(f"Colorized by {entry.name}", width="content")
-                    st.download_button(
-                        "Download the result",
-                        partial(state.colorize_fully, entry, picture, settings),
-                        file_name=f"{stem}-{entry.name}.png",
-                        mime="image/png",
-                        icon=":material/download:",
-                        key=f"download-{entry.name}",
-                        on_click="ignore",
-                    )
-                if raw:
-                    made = tile_rows([[state.reconstruct(entry, picture, settings[0])]], 12)
-                    st.image(made, alt=f"{title}, the 32 x 32 pixels that {entry.name} made")
+    with st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280):
+        cells = [st.container() for _ in chosen]
         if not was_gray:
             with st.container():
                 st.image(colours, width="stretch", alt=f"{title}, the original colours")
                 st.caption("Original")
+    worked = []
+    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
+        for entry, cell in zip(chosen, cells, strict=True):
+            try:
+                with cell:
+                    _show_result(title, stem, picture, gray, entry, settings, raw)
+                worked.append(entry)
+            except ColorizerError as error:
+                cell.error(str(error), icon=":material/error:")
     if raw:
         st.caption(
             "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
@@ -100,9 +118,9 @@ def _show_picture(
     height, width = state.open_picture(picture).shape[:2]
     st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
     truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
-    if not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
+    if worked and not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
         with st.spinner("Measuring …"):
-            measured = {entry.name: state.measure(entry, picture, settings) for entry in chosen}
+            measured = {entry.name: state.measure(entry, picture, settings) for entry in worked}
         measured["gray copy"] = state.measure_gray_copy(picture)
         st.markdown(f"**Against the original**, at {max(truth.shape[:2])} pixels on the longer side")
         st.markdown(pictures.metrics_table(measured))

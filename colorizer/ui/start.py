@@ -43,11 +43,12 @@ with hero:
             picture, title = upload.getvalue(), upload.name
         except ColorizerError as error:
             st.error(str(error), icon=":material/broken_image:")
-    with side, st.spinner("Colorizing …"):
-        settings = (DEFAULT_VIVIDNESS, _BOLD, None)
-        photo, after = state.shrink_picture(picture), state.colorize(best, picture, settings)
-    show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
-    st.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
+    shown, line = st.container(), st.empty()
+    with line, st.spinner("Colorizing …"):
+        photo, after = state.shrink_picture(picture), state.colorize(best, picture, (DEFAULT_VIVIDNESS, _BOLD, None))
+    with shown:
+        show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
+    line.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
 if "run" in st.query_params:
     with above:
         live.show_run()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_several_models_are_shown_side_by_side_on_the_same_photo(open_page):
     before, after = zip(*((data["before"]["src"], data["after"]["src"]) for data in sliders(app)), strict=True)
     assert before[0] == before[1] and after[0] != after[1]
     assert "| linear | dense-chroma | gray copy |" in texts(app)
+
+
+def test_a_model_that_fails_says_so_in_its_place_and_the_others_are_shown(open_page, home):
+    shutil.copytree(library.SHIPPED / "linear", library.user_folder() / "broken")
+    network = library.user_folder() / "broken" / "model.keras"
+    network.write_bytes(bytes(network.stat().st_size))  # of the right size, so found out only when it is loaded
+    app = upload(open_page("photo", model=["broken", "linear"]), ("cat.png", COLOURS))
+    assert "broken" in app.error[0].value and len(app.error) == 1
+    assert results(app) == ["cat.png, colorized by linear"]
+    assert "| linear | gray copy |" in texts(app)
+    app.multiselect(key="model").set_value(["broken"]).run()
+    assert len(app.error) == 1 and not app.exception and not sliders(app)
 
 
 def test_a_model_that_is_not_there_is_ignored_in_the_url(open_page):
@@ -211,9 +224,12 @@ def test_names_in_the_zip_are_safe_and_unique(names, safe):
 
 
 def test_the_zip_holds_the_results_stored(open_page):
-    with zipfile.ZipFile(io.BytesIO(files.pack_zip([("a.jpg", GRAY), ("b.png", COLOURS)]))) as archive:
+    open_page("photo")  # caches are empty
+    content = files.pack_zip([("a.jpg", GRAY), ("b.png", COLOURS)], ENTRIES["linear"], state.DEFAULT_SETTINGS)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {info.filename: info.compress_type for info in archive.infolist()} == {
             "a.png": zipfile.ZIP_STORED,
             "b.png": zipfile.ZIP_STORED,
         }
-        assert archive.read("b.png") == COLOURS
+        whole = state.colorize_fully(ENTRIES["linear"], COLOURS, state.DEFAULT_SETTINGS)
+        assert archive.read("b.png") == whole
