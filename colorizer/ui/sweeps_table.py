@@ -63,7 +63,7 @@ def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "field": "latent_dim",
                 "type": "quantitative",
                 "title": "bottleneck",
-                "scale": {"type": "log"},
+                "scale": {"type": "log", "nice": False, "padding": 20},
                 "axis": ticks,
             },
             "y": {
@@ -71,7 +71,7 @@ def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "type": "quantitative",
                 "title": "mean squared error",
                 "scale": {"type": "log", "nice": False},
-                "axis": {"format": "~g"},
+                "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06]},
             },
             "color": {
                 "field": "line",
