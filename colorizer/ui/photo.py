@@ -95,21 +95,21 @@ def _show_picture(
     gray = to_uint8(gray_copy(colours))
     was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
     stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
-    with st.grid(min(3, len(chosen) + (not was_gray)), min_column_width=280):
-        cells = [st.container() for _ in chosen]
-        if not was_gray:
-            with st.container():
-                st.image(colours, width="stretch", alt=f"{title}, the original colours")
-                st.caption("Original")
+    num_cells = len(chosen) + (not was_gray)
+    with st.grid(min(3, num_cells), min_column_width=280):
+        cells = [st.container() for _ in range(num_cells)]
     worked = []
     with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
-        for entry, cell in zip(chosen, cells, strict=True):
+        for entry, cell in zip(chosen, cells, strict=False):
             try:
                 with cell:
                     _show_result(title, stem, picture, gray, entry, settings, raw)
                 worked.append(entry)
             except ColorizerError as error:
                 cell.error(str(error), icon=":material/error:")
+    if not was_gray:
+        cells[-1].image(colours, width="stretch", alt=f"{title}, the original colours")
+        cells[-1].caption("Original")
     if raw:
         st.caption(
             "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "

@@ -44,11 +44,11 @@ def test_a_page_fits_every_width_is_described_and_accessible(open_page, path, co
 
 
 def serious_violations(page):
-    """What axe-core finds of serious or critical impact."""
+    """What axe-core finds of serious or critical impact, and headings out of order."""
     return [
         f"{found['id']}: {node['target']} {node['failureSummary']}"
         for found in Axe().run(page).response["violations"]
-        if found["impact"] in ("serious", "critical")
+        if found["impact"] in ("serious", "critical") or found["id"] == "heading-order"
         for node in found["nodes"]
     ]
 
