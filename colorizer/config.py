@@ -268,14 +268,8 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "dense-chroma",
             "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
-            ModelConfig(
-                target="chroma",
-                encoder_widths=(1536, 512),
-                decoder_widths=(256,),
-                activation="gelu",
-                input_components=256,
-            ),
-            TrainConfig(epochs=16, schedule="cosine", weight_decay=0.1, flips=True, shift=2),
+            ModelConfig(target="chroma", encoder_widths=(1536, 512), decoder_widths=(256,), input_components=256),
+            TrainConfig(epochs=16, learning_rate=9.5e-4, schedule="cosine", weight_decay=0.3, flips=True, shift=2),
         ),
         Preset(
             "conv",
