@@ -9,6 +9,7 @@ Curve = tuple[Points, Points]
 """Training batches and validation, each as pairs of (epochs done, mean squared error)."""
 
 MAX_OTHERS = 6
+HEIGHT = 400  # of a chart of losses, pixels; given to Streamlit, which keeps its place free before it is drawn
 _COLORS = {"each batch": "#9a938c", "smoothed": "#57534e", "validation": "#c2410c", "gray copy": "#2563eb"}
 _DARK = {"smoothed": "#d6d3d1"}
 _OTHER_COLORS = ("#0f9488", "#8b5cf6", "#ca8a04", "#db2777", "#0891b2", "#65a30d")
@@ -97,4 +98,4 @@ def loss_chart(
         for key, rows, mark in (("others", smoothed, thin), ("others_validation", validation, dots)):
             datasets[key] = pd.DataFrame(rows, columns=["epochs", "loss", "line"])
             layers.append(layer(key, mark))
-    return {"height": 340, "datasets": datasets, "layer": layers}
+    return {"datasets": datasets, "layer": layers}

@@ -257,7 +257,10 @@ def _show_curve(run: RunView, others: dict[str, charts.Curve]) -> None:
         st.context.theme.type == "dark",
     )
     st.vega_lite_chart(
-        spec=chart, alt="Loss of each batch, smoothed, validation loss and the gray copy, over epochs", key="loss"
+        spec=chart,
+        height=charts.HEIGHT,
+        alt="Loss of each batch, smoothed, validation loss and the gray copy, over epochs",
+        key="loss",
     )
     st.caption(f"It learns from {DATASETS[run.spec.train.dataset]}. Validation: images that it does not learn from.")
 
@@ -293,9 +296,8 @@ def show_history(entry: library.ModelEntry) -> None:
     except (ColorizerError, KeyError, ValueError):
         st.caption("Its loss curve cannot be read.")
         return
-    st.vega_lite_chart(
-        spec=chart, alt=f"Loss curve of {entry.name}: training batches, smoothed, validation, and the gray copy"
-    )
+    alt = f"Loss curve of {entry.name}: training batches, smoothed, validation, and the gray copy"
+    st.vega_lite_chart(spec=chart, height=charts.HEIGHT, alt=alt)
 
 
 def gray_copy_loss(spec: TrainingSpec) -> float | None:

@@ -51,7 +51,9 @@ def show_runs(trainings: list[RunView]) -> None:
     if curves:
         longest = max(names[run_id].spec.train.epochs for run_id in picked)
         chart = charts.loss_chart(None, live.gray_copy_loss(names[picked[0]].spec), max(1, longest), curves)
-        st.vega_lite_chart(spec=chart, alt=f"Loss of {', '.join(curves)} over epochs: smoothed, and validation")
+        st.vega_lite_chart(
+            spec=chart, height=charts.HEIGHT, alt=f"Loss of {', '.join(curves)} over epochs: smoothed, and validation"
+        )
         if len(curves) > charts.MAX_OTHERS:
             st.caption(f"The first {charts.MAX_OTHERS} are drawn.")
     for run_id in picked:

@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from colorizer.sweep import Sweep
+from colorizer.ui import charts
 
 _BEST, _FINISHED, _STOPPED, _CLOSED_FORM = "#c2410c", "#2563eb", "#9a938c", "#2563eb"
 
@@ -32,10 +33,11 @@ def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
     )
     if sweep.closed_form:
         alt = "Validation loss over the bottleneck, trained, and of the best linear autoencoder"
-        st.vega_lite_chart(spec=_bottleneck_chart(rows), alt=alt)
+        st.vega_lite_chart(spec=_bottleneck_chart(rows), height=charts.HEIGHT, alt=alt)
     else:
         alt = f"A line for each trial across {', '.join(sweep.choices)} and its validation loss; the best in colour"
-        st.vega_lite_chart(spec=_parallel_chart(sweep, st.context.theme.type == "dark"), alt=alt)
+        chart = _parallel_chart(sweep, st.context.theme.type == "dark")
+        st.vega_lite_chart(spec=chart, height=52 * (len(sweep.choices) + 1) + 60, alt=alt)
     number = st.column_config.NumberColumn
     formats = {"val_loss": "%.5f", "closed_form": "%.5f", "learning_rate": "%g", "seconds": "%.0f"}
     st.dataframe(
@@ -55,7 +57,6 @@ def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     ticks = {"values": [row["latent_dim"] for row in rows], "grid": False}
     color = {"domain": list(lines.values()), "range": [_BEST, _CLOSED_FORM]}
     return {
-        "height": 340,
         "data": {"values": values},
         "mark": {"type": "line", "point": {"filled": True, "size": 45}, "tooltip": True},
         "encoding": {
@@ -128,4 +129,4 @@ def _parallel_chart(sweep: Sweep, dark: bool) -> dict[str, Any]:
         }
         for outline in (halo, {})
     ]
-    return {"height": 52 * len(axes) + 40, "layer": [line, *labels]}
+    return {"layer": [line, *labels]}
