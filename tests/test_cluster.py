@@ -136,10 +136,11 @@ def test_a_picture_that_kills_its_worker_costs_one_line(folder, tmp_path, replac
     ]
 
 
-def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker):
+def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker, monkeypatch):
+    monkeypatch.setattr(cluster, "_MAX_DEATHS", 3)
     replace_worker(NeverReady)
     files = batch.plan_files([folder / "00.png"], tmp_path / "out")
-    with pytest.raises(ClusterError, match=r"10 workers died in a row \(The actor died unexpectedly"):
+    with pytest.raises(ClusterError, match=r"3 workers died in a row \(The actor died unexpectedly"):
         list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
 
 
