@@ -15,6 +15,7 @@ from typing import Any
 
 from colorizer import commands, config
 from colorizer.errors import ColorizerError
+from colorizer.sweep import LATENT_DIMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("sweep", commands.run_sweep, summary, settings)
     command.add_argument("--name", help="of the sweep and its model (default: preset and what is tried)")
     dims = "try these bottlenecks instead; without numbers, those of 2 to 512 that suit the preset"
-    command.add_argument("--latent-dims", type=_whole_numbers, nargs="?", const=(), metavar="N,N,...", help=dims)
+    command.add_argument(
+        "--latent-dims", type=_whole_numbers, nargs="?", const=LATENT_DIMS, metavar="N,N,...", help=dims
+    )
     command.add_argument(
         "--trials", type=partial(_positive, int), default=20, metavar="N", help="of a search; default 20"
     )

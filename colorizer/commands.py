@@ -153,8 +153,10 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
 
     model, train, given = _configurations(options)
     latent_dims, tried = options.latent_dims, "sweep" if options.latent_dims is None else "latent-dims"
-    if latent_dims == ():
+    if latent_dims is sweep.LATENT_DIMS:
         latent_dims = sweep.suitable_latent_dims(model)
+    elif latent_dims == ():
+        raise ConfigError("--latent-dims takes whole numbers like 8,32,128, or none for those of 2 to 512.")
     name = options.name or f"{options.preset}-{tried}"
     plan = sweep.plan_sweep(name, options.preset, model, train, given, latent_dims or ())
     if not options.resume:
@@ -167,7 +169,10 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
 
         def show(trial: sweep.Trial) -> None:
             bar.update()
-            tried = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+            tried = ", ".join(
+                f"{key} {value:.2g}" if key == "learning_rate" else f"{key} {value}"
+                for key, value in trial.settings.items()
+            )
             result = trial.error or f"validation {trial.val_loss[-1]:.5f} after {len(trial.val_loss)} epochs"
             bar.write(f"{result}: {tried}", file=sys.stderr)
 
@@ -176,8 +181,10 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
         raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
     best = done.configure(done.finished[0].settings)
     entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
-    if entry is None or entry.card["stopped"] or (entry.model_config, entry.train_config) != best:
-        entry = _run_training(TrainingSpec(name, *best, options.preset), None, options.resume)
+    if entry is None or entry.card.get("stopped") or (entry.model_config, entry.train_config) != best:
+        configurations = [done.configure(trial.settings) for trial in done.finished]
+        ours = entry is not None and (entry.model_config, entry.train_config) in configurations
+        entry = _run_training(TrainingSpec(name, *best, options.preset), None, replace=ours)
     figure = done.folder / "sweep.png"
     plotting.save_figure(_draw(done), figure)
     text = f"{done.title}\n\n{tables.sweep(done.table())}\n\n{figure}\n"
@@ -190,7 +197,7 @@ def _draw(done: sweep.Sweep) -> "Figure":
 
     rows = done.table()
     if done.closed_form:
-        lines = {"trained": "val_loss", "closed form: the best linear autoencoder": "closed_form"}
+        lines = {"trained": "val_loss", "closed form: CIFAR-10's best linear autoencoder": "closed_form"}
         losses = {label: [row[name] for row in rows] for label, name in lines.items()}
         return plotting.bottleneck_curve([row["latent_dim"] for row in rows], losses, done.title)
     coordinates = done.coordinates()

@@ -45,7 +45,7 @@ def run_sweep(
         trials: of a search; the number of bottlenecks is given by them.
         minutes: after which trials under way are given up.
         address: `local` to start Ray on this machine, or HOST:PORT of a cluster's head.
-        resume: go on with the sweep of that name, if there is one; trials that are done are not repeated.
+        resume: go on with the sweep of that name; trials that are done are not repeated.
         on_trial: told of each trial when it is done, those of before included.
 
     Returns:
@@ -64,6 +64,8 @@ def run_sweep(
         message = f"{error.name} is not installed. Run pip install -r requirements-cluster.txt."
         raise ClusterError(message) from None
     dataset = data.load_dataset(sweep.train.dataset)
+    if not len(dataset.train.images):
+        raise ConfigError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
     if "latent_dim" in sweep.choices:
         trials = len(sweep.choices["latent_dim"])
         losses = closed_form_losses(dataset.validation.images, sweep.model.target, sweep.choices["latent_dim"])
@@ -94,15 +96,21 @@ def run_sweep(
 def _take_up(sweep: Sweep, resume: bool) -> tuple[Trial, ...]:
     """Begin the folder of a sweep, or return the trials that are in it."""
     path = sweep.folder / "sweep.json"
+    if resume and not path.exists():
+        raise ConfigError(f"There is no sweep {sweep.name} to resume. Start it without --resume.")
     before = read_sweep(sweep.name) if path.exists() else None
     if before is None or not before.trials:
         write_json(path, sweep.to_dict())
         return ()
     if not resume:
         raise ConfigError(f"A sweep named {sweep.name} is here. Go on with --resume, or choose another --name.")
-    for key, value in sweep.to_dict().items():
-        if key != "closed_form" and value != (there := before.to_dict()[key]):
-            raise ConfigError(f"The sweep {sweep.name} has another {key}: {there}. Resume it with the same options.")
+    old, new = ({"preset": s.preset} | s.model.to_dict() | s.train.to_dict() | s.choices for s in (before, sweep))
+    for key in old | new:
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"The sweep {sweep.name} has the {key} {old.get(key)}, received {new.get(key)}. "
+                "Resume it with the same options."
+            )
     return before.trials
 
 

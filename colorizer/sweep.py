@@ -30,6 +30,8 @@ _DENSE_CHOICES = {
 }
 _UNET_CHOICES = {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)}
 _MAX_TRIALS_BYTES = 16 * 2**20
+# What a file that is not ours can raise while it is read.
+_DAMAGE = (ColorizerError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ class Sweep:
             row |= {"epochs": len(trial.val_loss), "val_loss": trial.val_loss[-1] if trial.val_loss else None}
             row |= {"closed_form": losses[row["latent_dim"]]} if losses else {}
             rows.append(row | {"seconds": trial.seconds, "error": trial.error})
-        order = (lambda row: row["latent_dim"]) if losses else (lambda row: (-row["epochs"], row["val_loss"] or 1))
-        return sorted(rows, key=order)
+        if losses:
+            return sorted(rows, key=lambda row: row["latent_dim"])
+        return sorted(rows, key=lambda row: (bool(row["error"]), -row["epochs"], row["val_loss"] or 1))
 
     def coordinates(self) -> list["Coordinate"]:
         """Parallel coordinates of those rows of `table` that have a loss: one for each setting, and the loss.
@@ -195,7 +198,8 @@ def plan_sweep(
     Raises:
         ConfigError: there is nothing to train, or a bottleneck does not fit the architecture.
     """
-    config.validate_name(name)
+    if config.validate_name(name) in config.PRESETS:
+        raise ConfigError(f"{name} is a preset. Choose another --name, which becomes one more.")
     if not train.epochs:
         raise ConfigError(f"{preset} is not trained: it has 0 epochs. Choose another preset, or set --epochs.")
     if train.init_from:
@@ -254,6 +258,8 @@ def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
     """The best configuration of each sweep, by the sweep's name; each has the name of the preset that it began with."""
     presets = {}
     for sweep in sweeps:
+        if sweep.name in config.PRESETS:
+            continue
         best, trials = sweep.finished[0], len(sweep.trials)
         summary = f"The best of {trials} trials of a sweep from {sweep.preset}: validation mse {best.val_loss[-1]:.5f}."
         presets[sweep.name] = Preset(sweep.preset, summary, *sweep.configure(best.settings))
@@ -269,12 +275,14 @@ def read_sweep(name: str) -> Sweep:
         choices = {key: tuple(values) for key, values in content["choices"].items()}
         closed_form = tuple(map(float, content["closed_form"]))
         sweep = Sweep(name, config.get_preset(content["preset"]).name, model, train, choices, closed_form)
-        if not sweep.first_settings or (closed_form and len(closed_form) != len(choices["latent_dim"])):
+        if not sweep.first_settings or len(closed_form) != len(choices.get("latent_dim", ())):
             raise ConfigError("it has no choices, or not as many losses of the closed form")
+        if not all(0 < loss < math.inf for loss in closed_form):
+            raise ConfigError("a loss of the closed form is none")
         for key, value in ((key, value) for key, values in choices.items() for value in values):
             sweep.configure({key: value})
         return replace(sweep, trials=tuple(_read_trials(sweep)))
-    except (ColorizerError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (*_DAMAGE, OSError) as error:
         raise ConfigError(f"The sweep {name} is damaged ({error}). Delete its folder {path.parent}.") from error
 
 
@@ -285,11 +293,13 @@ def _read_trials(sweep: Sweep) -> list[Trial]:
     if path.stat().st_size > _MAX_TRIALS_BYTES:
         raise ConfigError("trials.jsonl is too large")
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ColorizerError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        with contextlib.suppress(*_DAMAGE):
             values = json.loads(line)
             settings, val_loss = values["settings"], tuple(map(float, values["val_loss"]))
             trial = Trial(settings, val_loss, float(values["seconds"]), values["error"] and str(values["error"]))
-            numbers = all(0 <= number < math.inf for number in (*val_loss, trial.seconds))
-            if numbers and (val_loss or trial.error) and sweep.allows(settings):
+            sound = all(0 < loss < math.inf for loss in val_loss) and 0 <= trial.seconds < math.inf
+            whole = len(val_loss) <= sweep.train.epochs and (val_loss or trial.error)
+            if sound and whole and sweep.allows(settings):
+                sweep.configure(settings)
                 trials.append(trial)
     return trials

@@ -13,7 +13,7 @@ import pytest
 
 from colorizer import cli, config, library, search, sweep
 from colorizer.errors import ConfigError
-from tests.conftest import RAY_MISSING, sweep_trial, write_sweep
+from tests.conftest import RAY_MISSING, TINY_TRAIN, sweep_trial, write_sweep
 
 WORDS = ["sweep", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--epochs", "2"]
 WORDS += ["--encoder-widths", "8", "--decoder-widths", "8", "--latent-dim", "4"]
@@ -68,7 +68,7 @@ def test_six_tiny_trials_give_a_table_a_figure_a_preset_and_a_model(tune, capsys
     assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume"]) == 0  # nothing is left to do
     assert "mine: 6 trials from the preset notebook\n\nlearning_rate  batch_size" in capsys.readouterr().out
     assert cli.main([*WORDS, "--trials", "6", "--name", "mine", "--resume", "--epochs", "3"]) == 1
-    assert "The sweep mine has another train: {" in capsys.readouterr().err
+    assert "The sweep mine has the epochs 2, received 3. Resume it with" in capsys.readouterr().err
 
 
 def test_a_node_that_dies_costs_the_trial_in_flight_and_no_more(tune, nodes, tiny_sweep):
@@ -179,7 +179,9 @@ def test_without_its_libraries_the_command_says_what_to_install(capsys, monkeypa
             "latent_dim must be a whole number from 1 to 512, received 600",
         ),
         (["--name", "../x"], "'../x' is not a valid name"),
-        (["--name", "unet"], "A model named unet is already here"),
+        (["--name", "notebook-gray"], "A model named notebook-gray is already here"),
+        (["--name", "quick"], "quick is a preset. Choose another --name"),
+        (["--latent-dims="], "--latent-dims takes whole numbers like 8,32,128"),
         (
             ["--preset", "conv", *EVERY_SETTING],
             "Every setting is given, so there is nothing to search",
@@ -231,6 +233,11 @@ def test_trials_come_back_as_they_were_written(tiny_sweep):
         sweep_trial(settings=sweep_trial()["settings"] | {"learning_rate": float("nan")}),
         sweep_trial(val_loss=[float("nan")]),
         sweep_trial(val_loss=[0.1, -0.1]),
+        sweep_trial(val_loss=[0, 0]),
+        sweep_trial(val_loss=[0.1, 0.1, 0.1]),
+        sweep_trial(seconds=10**400),
+        sweep_trial(settings=sweep_trial()["settings"] | {"batch_size": 64.0}),
+        sweep_trial(settings=sweep_trial()["settings"] | {"weight_decay": False}),
         sweep_trial(val_loss=[]),
         sweep_trial(val_loss=None),
         sweep_trial(seconds=float("inf")),
@@ -260,6 +267,9 @@ def test_a_line_that_is_no_trial_is_left_out(line, tiny_sweep):
         pytest.param({"choices": {"encoder_widths": ["8", "wide"]}}, id="widths"),
         pytest.param({"choices": {"learning_rate": [0, 1]}}, id="learning rate"),
         pytest.param({"closed_form": [0.1]}, id="closed form"),
+        pytest.param({"choices": {"latent_dim": [2]}, "closed_form": [float("nan")]}, id="a loss that is none"),
+        pytest.param({"choices": {"latent_dim": [2]}, "closed_form": [10**400]}, id="a loss too large"),
+        pytest.param({"choices": {"latent_dim": [2]}}, id="bottlenecks without the closed form"),
         pytest.param({"model": {"latent_dim": 10**6}}, id="model"),
     ],
 )
@@ -272,6 +282,40 @@ def test_a_damaged_sweep_is_left_out_and_named_when_asked_for(content, tiny_swee
     assert sweep.list_sweeps() == []
     with pytest.raises(ConfigError, match=r"The sweep tiny is damaged \(.*\). Delete its folder .*tiny\."):
         sweep.read_sweep("tiny")
+
+
+def test_a_failed_trial_is_never_the_best(tiny_sweep):
+    write_sweep(tiny_sweep, sweep_trial(val_loss=[0.01, 0.01], error="The loss became nan."), sweep_trial())
+    assert [row["val_loss"] for row in sweep.read_sweep("tiny").table()] == [0.02, 0.01]
+
+
+def test_nothing_is_resumed_or_trained_that_is_not_there(tune, tiny_sweep, capsys):
+    assert cli.main(["sweep", "--preset", "quick", "--dataset", "synthetic", "--resume"]) == 1
+    assert "There is no sweep quick-sweep to resume. Start it without --resume." in capsys.readouterr().err
+    assert cli.main(["sweep", "--preset", "quick", "--dataset", "samples"]) == 1
+    assert "The data set samples has no training images. Choose cifar10" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_the_sweeps_is_not_overwritten(tune, save_tiny, capsys):
+    model, train = config.PRESETS["notebook"].model, TINY_TRAIN.replace(batch_size=256)
+    plan = sweep.plan_sweep("mine", "notebook", model.replace(latent_dim=4), train, latent_dims=(2,))
+    write_sweep(sweep.replace(plan, closed_form=(0.04,)), sweep_trial(settings={"latent_dim": 2}))
+    before = save_tiny("mine").checksum
+    words = [
+        "--dataset",
+        "synthetic",
+        "--train-images",
+        "64",
+        "--epochs",
+        "2",
+        "--latent-dim",
+        "4",
+        "--latent-dims",
+        "2",
+    ]
+    assert cli.main(["sweep", "--preset", "notebook", "--name", "mine", "--resume", *words]) == 1
+    assert "A model named mine is already here" in capsys.readouterr().err
+    assert library.find_model("mine").checksum == before
 
 
 def test_a_sweep_that_is_under_way_is_left_alone(tune, tiny_sweep):

@@ -32,7 +32,7 @@ def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
         f"{', and a model of that name' * (sweep.name in models)}."
     )
     if sweep.closed_form:
-        alt = "Validation loss over the bottleneck, trained, and of the best linear autoencoder"
+        alt = "Validation loss over the bottleneck, trained, and of CIFAR-10's best linear autoencoder"
         st.vega_lite_chart(spec=_bottleneck_chart(rows), height=charts.HEIGHT, alt=alt)
     else:
         alt = f"A line for each trial across {', '.join(sweep.choices)} and its validation loss; the best in colour"

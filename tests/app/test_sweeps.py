@@ -51,7 +51,7 @@ def test_bottlenecks_are_drawn_beside_the_closed_form(open_train, tiny_sweep):
     write_sweep(plan, *(sweep_trial(settings={"latent_dim": dim}) for dim in (4, 2)))
     write_sweep(tiny_sweep, sweep_trial())
     app = open_train(sweep="dims")
-    assert "Validation loss over the bottleneck, trained, and of the best linear autoencoder" in _alts(app)
+    assert "Validation loss over the bottleneck, trained, and of CIFAR-10's best linear autoencoder" in _alts(app)
     table = app.dataframe[-1].value
     assert list(zip(table["latent_dim"], table["val_loss"], table["closed_form"], strict=True)) == [
         (2, 0.02, 0.05),
