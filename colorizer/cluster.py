@@ -141,7 +141,8 @@ def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[None]:
     quiet = {"logging_level": "error", "log_to_driver": False}
     with contextlib.ExitStack() as stack:
         if address == "local":
-            short = "/tmp" if os.name == "posix" else None  # the path of a socket has at most 107 bytes
+            # The path of a socket has at most 107 bytes, of which Ray's own part takes 70.
+            short = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 30 else None
             folder = tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True)
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
             quiet |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES + array_bytes}
@@ -167,13 +168,19 @@ def _spread(
     model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.keras")})
     worker_class = ray.remote(num_cpus=1, memory=WORKER_BYTES)(_Worker)
     chunks = deque(files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
-    calls: dict[Any, tuple[Any, Sequence[PictureFile]]] = {}  # the oldest of each worker first
-    ready: Counter[Any] = Counter()  # calls in flight of each worker that has its model
+    suspects: deque[PictureFile] = deque()  # in flight when a worker died: each is tried again with no other beside it
+    calls: dict[Any, tuple[Any, Sequence[PictureFile], int]] = {}  # worker, files, share of the worker's queue
+    queues: Counter[Any] = Counter()  # how full it is, up to _CALLS, of each worker that has its model
     tries, deaths, left = Counter(), 0, len(files)
 
     def hire() -> None:
         worker = worker_class.remote()
-        calls[worker.load.remote(entry.name, model, settings)] = worker, []
+        calls[worker.load.remote(entry.name, model, settings)] = worker, [], 0
+
+    def send(worker: Any, chunk: Sequence[PictureFile], share: int) -> None:
+        absolute = [PictureFile(file.source.absolute(), file.target.absolute()) for file in chunk]
+        calls[worker.colorize.remote(absolute)] = worker, chunk, share
+        queues[worker] += share
 
     def cannot_start(reason: str) -> ClusterError:
         return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
@@ -183,27 +190,25 @@ def _spread(
         hire()
     while left:
         (call,), _ = ray.wait(list(calls))
-        worker, chunk = calls[call]
+        worker, chunk, share = calls[call]
         try:
             results = ray.get(call)
         except ray.exceptions.RayActorError as error:  # the worker died, or its node
             if error.actor_init_failed:
                 raise cannot_start(str(error).strip().splitlines()[-1]) from error
             ray.kill(worker)
-            lost = [calls.pop(other)[1] for other in list(calls) if calls[other][0] == worker]
-            del ready[worker]
+            lost = [file for other in list(calls) if calls[other][0] == worker for file in calls.pop(other)[1]]
+            del queues[worker]
             deaths += 1
-            if len(lost[0]) == 1:  # it was at this one
-                tries[lost[0][0]] += 1
-                if tries[lost[0][0]] == _MAX_TRIES:
-                    ((given_up,), *lost) = lost
-                    left, deaths = left - 1, 0
-                    yield replace(given_up, error=f"{_MAX_TRIES} workers died at this file."), 0.0
+            if share == _CALLS:  # it was alone
+                tries[chunk[0]] += 1
+                if tries[chunk[0]] == _MAX_TRIES:
+                    left, deaths, lost = left - 1, 0, []
+                    yield replace(chunk[0], error=f"{_MAX_TRIES} workers died at this file."), 0.0
             if deaths == _MAX_DEATHS * workers:
                 reason = str(error).splitlines()[0]
                 raise ClusterError(f"{deaths} workers died in a row ({reason}). Look at their nodes.") from error
-            # Each alone from now on, since one of them may be what kills.
-            chunks.extend([file] for files in lost for file in files)
+            suspects.extend(lost)
             hire()
         except ray.exceptions.RayTaskError as error:  # it cannot begin
             if isinstance(error.cause, ColorizerError):
@@ -211,16 +216,15 @@ def _spread(
             raise cannot_start(repr(error.cause)) from error
         else:
             del calls[call]
-            ready[worker] -= bool(chunk)
+            queues[worker] -= share
             for file, (error, seconds) in zip(chunk, results, strict=True):
                 left, deaths = left - 1, 0
                 yield replace(file, error=error), seconds
-        for worker in ready:
-            while chunks and ready[worker] < _CALLS:
-                chunk = chunks.popleft()
-                absolute = [PictureFile(file.source.absolute(), file.target.absolute()) for file in chunk]
-                calls[worker.colorize.remote(absolute)] = worker, chunk
-                ready[worker] += 1
+        for worker in queues:
+            while chunks and queues[worker] < _CALLS:
+                send(worker, chunks.popleft(), 1)
+            if suspects and not queues[worker]:
+                send(worker, [suspects.popleft()], _CALLS)
 
 
 class _Worker:

@@ -164,7 +164,7 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     total = len(latent_dims) if latent_dims else options.trials
     with (
         contextlib.redirect_stdout(sys.stderr),  # where Ray prints that a node died
-        tqdm(desc=name, unit="trial", total=total, file=sys.stderr) as bar,
+        tqdm(desc=name, unit="trial", total=total, file=sys.stderr, delay=1) as bar,
     ):
 
         def show(trial: sweep.Trial) -> None:

@@ -76,8 +76,16 @@ class RunView:
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
 
     def snapshot_images(self, index: int) -> np.ndarray:
-        """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3)."""
-        return np.load(self.snapshots[index][1])
+        """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).
+
+        Raises:
+            TrainingError: the file is missing or damaged.
+        """
+        path = self.snapshots[index][1]
+        images = _read_images(path)
+        if images is None or images.shape[1:] != (32, 32, 3) or len(images) not in (8, 9):
+            raise TrainingError(f"{path.name} of the run {self.spec.name} cannot be read. Choose another moment.")
+        return images
 
 
 def runs_folder() -> Path:
@@ -105,11 +113,15 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
 
 def load_picture(run_id: str) -> np.ndarray | None:
     """A visitor's own image that a run shows in its snapshots, uint8 (32, 32, 3), or None if it has none to use."""
-    # A damaged file raises many kinds of errors.
-    with contextlib.suppress(Exception), (runs_folder() / run_id / "picture.npy").open("rb") as file:
-        picture = np.lib.format.read_array(file)
-        if (picture.shape, picture.dtype) == ((32, 32, 3), np.uint8):
-            return picture
+    picture = _read_images(runs_folder() / run_id / "picture.npy")
+    return picture if picture is not None and picture.shape == (32, 32, 3) else None
+
+
+def _read_images(path: Path) -> np.ndarray | None:
+    with contextlib.suppress(Exception), path.open("rb") as file:  # a damaged file raises many kinds of errors
+        images = np.lib.format.read_array(file)
+        if images.dtype == np.uint8:
+            return images
     return None
 
 

@@ -2,6 +2,7 @@
 command line, and a training service with a fake worker.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -148,14 +149,13 @@ def write_sweep(plan: sweep.Sweep, *trials: dict) -> None:
     (plan.folder / "trials.jsonl").write_text("\n".join(map(json.dumps, trials)))
 
 
-@pytest.fixture
-def nodes(monkeypatch):
-    """A cluster of two nodes, each with one core, a scratch folder and a home of its own; the head computes nothing."""
+@contextlib.contextmanager
+def _start_nodes():
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason=RAY_MISSING)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as scratch:
         store = {"object_store_memory": 100 * 2**20}
-        monkeypatch.setenv("RAY_TMPDIR", scratch)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", scratch)
         head = {"num_cpus": 0, "include_dashboard": False, **store}
         nodes = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         for name in "ab":
@@ -165,6 +165,28 @@ def nodes(monkeypatch):
         yield nodes
         nodes.shutdown()
         assert not [path for name in "ab" for path in Path(scratch, name).iterdir() if path.is_dir()]
+
+
+@pytest.fixture
+def nodes():
+    """A cluster of two nodes, each with one core, a scratch folder and a home of its own; the head computes nothing."""
+    with _start_nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a cluster as `nodes`, for tests that leave its nodes alone."""
+    with _start_nodes() as nodes:
+        yield nodes.address
+
+
+@pytest.fixture
+def short_folder(monkeypatch):
+    """An empty folder for temporary files, of a path as short as Ray's sockets need."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 class _Python2Pickler(pickle._Pickler):

@@ -73,9 +73,8 @@ def test_an_address_without_ray_is_refused_in_a_sentence(address, folder, tmp_pa
         list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address))
 
 
-def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(folder, tmp_path):
+def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(folder, tmp_path, short_folder):
     pytest.importorskip("ray", reason=RAY_MISSING)
-    before = set(Path("/tmp").glob("ray*"))
     done = subprocess.run(_command("linear", folder, tmp_path / "out", "local"), capture_output=True, text=True)
     result = json.loads(done.stdout)
     assert (done.returncode, result["model"], result["skipped"]) == (1, "linear", [])
@@ -88,14 +87,13 @@ def test_the_command_gives_what_the_plain_one_gives_and_leaves_nothing_else(fold
         made = decode_image((tmp_path / "out" / f"{index:02}.png").read_bytes())
         assert np.abs(made.astype(int) - linear.colorize(image)).max() <= 1  # one thread adds in another order
     assert len(result["written"]) == len(list((tmp_path / "out").glob("*.png"))) == 15
-    assert set(Path("/tmp").glob("ray*")) == before
+    assert not list(short_folder.iterdir())
 
 
-def test_settings_that_the_model_refuses_end_the_job(folder, tmp_path):
-    pytest.importorskip("ray", reason=RAY_MISSING)
+def test_settings_that_the_model_refuses_end_the_job(folder, tmp_path, address):
     files = batch.plan_files([folder / "00.png"], tmp_path / "out")
     with pytest.raises(ConfigError, match="linear has no vividness to set"):
-        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", vividness=0.5))
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address, vividness=0.5))
 
 
 @pytest.fixture
@@ -126,22 +124,22 @@ class NeverReady(cluster._Worker):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_picture_that_kills_its_worker_costs_one_line(folder, tmp_path, replace_worker):
+def test_a_picture_that_kills_its_worker_costs_one_line(folder, tmp_path, replace_worker, address):
     replace_worker(Deadly)
     files = batch.plan_files([folder], tmp_path / "out")
-    done = list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
+    done = list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address))
     assert sorted(file.source for file in done) == [file.source for file in files]
     assert [(file.source.name, file.error) for file in done if file.error] == [
         ("07.png", "3 workers died at this file.")
     ]
 
 
-def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker, monkeypatch):
+def test_workers_that_never_begin_end_the_job(folder, tmp_path, replace_worker, monkeypatch, address):
     monkeypatch.setattr(cluster, "_MAX_DEATHS", 3)
     replace_worker(NeverReady)
     files = batch.plan_files([folder / "00.png"], tmp_path / "out")
     with pytest.raises(ClusterError, match=r"3 workers died in a row \(The actor died unexpectedly"):
-        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out"))
+        list(cluster.colorize_files(library.find_model("linear"), files, tmp_path / "out", address))
 
 
 def test_a_node_without_the_project_ends_the_job(folder, tmp_path, monkeypatch):

@@ -173,7 +173,7 @@ def _npy(array, **options):
 PICTURE = np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
+DAMAGED = pytest.mark.parametrize(
     "content",
     [
         b"",
@@ -188,11 +188,23 @@ PICTURE = np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
     ],
     ids=["empty", "text", "zip", "magic", "short", "header", "shape", "dtype", "pickle"],
 )
+
+
+@DAMAGED
 def test_a_damaged_picture_is_none(tiny_model, home, content):
     run_id = runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key", PICTURE)
     np.testing.assert_array_equal(runs.load_picture(run_id), PICTURE)
     (home / "runs" / run_id / "picture.npy").write_bytes(content)
     assert runs.load_picture(run_id) is None
+
+
+@DAMAGED
+def test_a_damaged_snapshot_gives_a_sentence(run_id, folder, content):
+    _write(folder, _batch(1), {"event": "snapshot", "epochs": 1, "images": "snapshot-000.npy"})
+    for change in (folder / "snapshot-000.npy").write_bytes, lambda _: (folder / "snapshot-000.npy").unlink():
+        change(content)
+        with pytest.raises(TrainingError, match=r"snapshot-000.npy of the run .* cannot be read. Choose another"):
+            RunReader(run_id).read().snapshot_images(0)
 
 
 def test_only_the_key_of_its_creation_owns_a_run(run_id, folder):

@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -85,9 +83,9 @@ def test_a_node_that_dies_costs_the_trial_in_flight_and_no_more(tune, nodes, tin
     assert done.finished
 
 
-def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
-    there = set(Path("/tmp").glob("ray-*"))
-    command = [sys.executable, "-m", "colorizer", *WORDS, "--trials", "3", "--name", "mine", "--json"]
+def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune, run_json, short_folder):
+    words = [*WORDS, "--trials", "3", "--name", "mine"]
+    command = [sys.executable, "-m", "colorizer", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as driver:
         deadline = time.monotonic() + 120
         while not _lines("mine"):
@@ -97,22 +95,17 @@ def test_a_killed_sweep_goes_on_with_the_trials_it_has(tune):
     before = _lines("mine")
     with (config.home() / "sweeps" / "mine" / "trials.jsonl").open("a") as lines:
         lines.write('{"settings": {"learning_rate": 0.00')  # cut
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
+    code, result = run_json(*words, "--resume")
+    assert (code, len(result["trials"])) == (0, 3)
     after = _lines("mine")
     assert after[: len(before)] == before and len(after) == 3 == len(set(_keys(after)))
-    assert len(json.loads(done.stdout)["trials"]) == 3
     assert library.find_model("mine").card["preset"] == "notebook"
-    for left in set(Path("/tmp").glob("ray-*")) - there:  # of the killed one
-        shutil.rmtree(left, ignore_errors=True)
 
 
-def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, capsys):
-    assert cli.main([*WORDS, "--latent-dims", "8,2", "--trials", "1"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith(
-        "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
-    )
+def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, run, address):
+    code, out, _ = run(*WORDS, "--latent-dims", "8,2", "--trials", "1", "--address", address)
+    start = "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
+    assert (code, out[: len(start)]) == (0, start)
     rows = sweep.list_sweeps()[0].table()
     assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (8, 2)]
     errors = [row["closed_form"] for row in rows]
@@ -146,12 +139,12 @@ def replace_trial(tune, monkeypatch):
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def test_only_what_ended_by_itself_is_recorded(replace_trial, tiny_sweep, capfd):
+def test_only_what_ended_by_itself_is_recorded(replace_trial, tiny_sweep, address, capfd):
     replace_trial(_slow)
-    assert search.run_sweep(tiny_sweep, 2, minutes=0.01).trials == ()  # the time was over
+    assert search.run_sweep(tiny_sweep, 2, 0.01, address).trials == ()  # the time was over
     replace_trial(_fails_often)
     told = []
-    done = search.run_sweep(tiny_sweep, 2, on_trial=told.append)
+    done = search.run_sweep(tiny_sweep, 2, address=address, on_trial=told.append)
     assert {trial.settings["batch_size"] == 16: trial.error for trial in told} == {
         True: "3 workers died at this trial.",
         False: "The loss became nan.",

@@ -14,7 +14,7 @@ from colorizer.ui import state
 _CURVES = {
     "mark": {"type": "line", "clip": True},
     "encoding": {
-        "x": {"field": "epoch", "type": "quantitative", "title": "epochs"},
+        "x": {"field": "epoch", "type": "quantitative", "title": "epochs", "axis": {"tickCount": 8}},
         "y": {
             "field": "val_loss",
             "type": "quantitative",
@@ -22,7 +22,11 @@ _CURVES = {
             "scale": {"type": "log", "nice": False, "domain": [0.0042, 0.03]},
             "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]},
         },
-        "color": {"field": "model", "type": "nominal", "legend": {"title": None, "orient": "bottom", "columns": 4}},
+        "color": {
+            "field": "model",
+            "type": "nominal",
+            "legend": {"title": None, "orient": "top", "columns": {"expr": "width < 500 ? 2 : 5"}},
+        },
         "tooltip": [{"field": "model"}, {"field": "epoch"}, {"field": "val_loss", "format": ".5f"}],
     },
 }
@@ -53,6 +57,7 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
         pd.DataFrame(rows),
         hide_index=True,
         placeholder="",
+        height=35 * len(rows) + 37,  # as it will be, so that its place is free before it is drawn
         alt="Models with their size, speed and every metric, beside the gray copy",
         column_config=formats
         | {
@@ -67,12 +72,12 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     if curves:
         st.header("Validation loss")
         losses = pd.concat(curves)
-        st.vega_lite_chart(losses, _CURVES, height=400, alt="Validation loss of each model over its epochs")
+        st.vega_lite_chart(losses, _CURVES, height=460, alt="Validation loss of each model over its epochs")
 
     st.header("The same images through every model")
     samples = state.load_samples()
     labels = [f"{index} {CLASS_NAMES[label]}" for index, label in enumerate(samples.labels)]
-    chosen = st.selectbox("Image", labels, key="compared", bind="query-params")
+    chosen = st.selectbox("Image", labels, key="compared", bind="query-params", width=280)
     index = labels.index(chosen) if chosen in labels else 0
     original = samples.images[index]
     tiles = [("original", original, None), ("grayscale", to_uint8(gray_copy(original)), None)]

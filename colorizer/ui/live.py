@@ -224,7 +224,11 @@ def _show_reconstructions(run: RunView) -> None:
         if len(marks) > 1:
             options = [*marks[:-1], _LATEST]  # a name of its own: it stays chosen as new ones come
             index = options.index(st.select_slider("Back in time, epochs", options, _LATEST, key=f"back-{run.run_id}"))
-    images = run.snapshot_images(index)
+    try:
+        images = run.snapshot_images(index)
+    except ColorizerError as error:
+        st.warning(str(error), icon=":material/warning:")
+        return
     if shown == _OWN and len(images) > len(data.SNAPSHOT_SAMPLES):
         alt = f"The visitor's picture as the network colorizes it after {marks[index]} epochs, beside the original"
         pictures.show_own_snapshot(images[-1], picture, alt)

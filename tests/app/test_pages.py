@@ -272,7 +272,7 @@ def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
     assert not app.exception and not app.error
 
 
-def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_service):
+def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_service, home):
     run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
     app = open_page("train", run=run_id)
     assert any("visitor's picture" in alt for alt in alt_texts(app))
@@ -280,6 +280,11 @@ def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_
     app.select_slider(key=f"back-{run_id}").set_value("1").run()
     assert any("colorizes them after 1 epochs" in alt for alt in alt_texts(app))
     assert not app.exception
+    for path in (home / "runs" / run_id).glob("snapshot-*.npy"):
+        path.write_bytes(b"damaged")
+    app.run()
+    assert "cannot be read. Choose another moment." in app.warning[0].value and not app.exception
+    assert app.get("vega_lite_chart")
 
 
 def test_train_lays_earlier_runs_beside_the_curve(open_page, fake_service):
