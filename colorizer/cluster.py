@@ -70,8 +70,8 @@ def colorize_files(
             else:
                 to_do.append(file)
         if to_do:
-            with connect(ray, address):
-                for file, seconds in _spread(ray, entry, to_do, settings):
+            with connect(ray, address) as scratch:
+                for file, seconds in _spread(ray, entry, to_do, settings, scratch):
                     yield manifest.add(file, seconds)
 
 
@@ -132,21 +132,23 @@ def count_room(ray: Any) -> int:
 
 
 @contextlib.contextmanager
-def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[None]:
-    """Start Ray in a temporary folder, with room for arrays of that size, or join a cluster.
+def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[str | None]:
+    """Start Ray in a temporary folder, which is returned, with room for arrays of that size; or join a cluster.
 
     Raises:
         ClusterError: there is no Ray at that address.
     """
     quiet = {"logging_level": "error", "log_to_driver": False}
     with contextlib.ExitStack() as stack:
+        scratch = None
         if address == "local":
             # The path of a socket has at most 107 bytes, of which Ray's own part takes 70.
             short = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 30 else None
             folder = tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True)
+            scratch = stack.enter_context(folder)
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
             quiet |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES + array_bytes}
-            quiet |= {"include_dashboard": False, "_temp_dir": stack.enter_context(folder)}
+            quiet |= {"include_dashboard": False, "_temp_dir": scratch}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or Ray reports home
         try:
             if address != "local":  # ray.init waits many minutes for a cluster that is not there
@@ -158,13 +160,16 @@ def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[None]:
             message = f"There is no Ray at {address!r} ({reason}). Give local, or the HOST:PORT of a cluster's head."
             raise ClusterError(message) from error
         stack.callback(ray.shutdown)
-        yield
+        yield scratch
 
 
 def _spread(
-    ray: Any, entry: ModelEntry, files: Sequence[PictureFile], settings: dict[str, Any]
+    ray: Any, entry: ModelEntry, files: Sequence[PictureFile], settings: dict[str, Any], scratch: str | None
 ) -> Iterator[tuple[PictureFile, float]]:
-    """Yield each file and its seconds, done by as many workers as there are cores with memory enough."""
+    """Yield each file and its seconds, done by as many workers as there are cores with memory enough.
+
+    Those that are still loading when there is no more to do are killed: what they have in `scratch` goes with it.
+    """
     model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.keras")})
     worker_class = ray.remote(num_cpus=1, memory=WORKER_BYTES)(_Worker)
     chunks = deque(files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
@@ -175,7 +180,7 @@ def _spread(
 
     def hire() -> None:
         worker = worker_class.remote()
-        calls[worker.load.remote(entry.name, model, settings)] = worker, [], 0
+        calls[worker.load.remote(entry.name, model, settings, scratch)] = worker, [], 0
 
     def send(worker: Any, chunk: Sequence[PictureFile], share: int) -> None:
         absolute = [PictureFile(file.source.absolute(), file.target.absolute()) for file in chunk]
@@ -230,14 +235,14 @@ def _spread(
 class _Worker:
     """A model in a process of its own, on some node."""
 
-    def load(self, name: str, content: dict[str, bytes], settings: dict[str, Any]) -> list[Any]:
+    def load(self, name: str, content: dict[str, bytes], settings: dict[str, Any], scratch: str | None) -> list[Any]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch, name)
+        with tempfile.TemporaryDirectory(dir=scratch) as home:
+            folder = Path(home, name)
             folder.mkdir()
             for file_name, part in content.items():
                 (folder / file_name).write_bytes(part)

@@ -66,10 +66,12 @@ class Colorizer:
                 layer.call = functools.partial(_double, method=layer.interpolation)
         side = None if self.any_size else _MODEL_SIZE
         shape = tf.TensorSpec((None, side, side, 1), tf.float32)
-        self._read, self._paint = tf.function(whole).get_concrete_function(shape), None
+        # AutoGraph warns with Python 3.13; nothing here needs it.
+        compiled = functools.partial(tf.function, autograph=False)
+        self._read, self._paint = compiled(whole).get_concrete_function(shape), None
         if self.vivid:
             logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
-            soften = tf.function(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
+            soften = compiled(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
             self._paint = soften.get_concrete_function(shape, logits, tf.TensorSpec((), tf.float32))
 
     def predict(

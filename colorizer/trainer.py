@@ -1,6 +1,7 @@
 """The compiled training step: rows of uint8 images become a batch, a loss and new weights inside one graph."""
 
 import contextlib
+import functools
 import json
 import zipfile
 from collections.abc import Callable
@@ -44,7 +45,9 @@ class Trainer:
             centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
             weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
             self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
-        self._compiled_error = tf.function(self._squared_error, reduce_retracing=True)
+        # AutoGraph warns with Python 3.13; nothing here needs it.
+        compiled = functools.partial(tf.function, reduce_retracing=True, autograph=False)
+        self._compiled_error = compiled(self._squared_error)
         self._identity = json.dumps([model_config.to_dict(), train_config.to_dict()])
         self._variables = list(model.variables)
         if not train_config.epochs:
@@ -56,11 +59,12 @@ class Trainer:
                 raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
             photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
             self._photos = tf.constant(photos)
+            self._num_larger = max(1, self._batch_size // 16)
         self._rate_factor = tf.Variable(1.0)
         self._optimizer = self._build_optimizer()
         self._optimizer.build(model.trainable_variables)
         self._variables += self._optimizer.variables
-        self._compiled_step = tf.function(self._step, reduce_retracing=True)
+        self._compiled_step = compiled(self._step)
 
     def _build_optimizer(self) -> keras.optimizers.Optimizer:
         config, schedule = self._config, lambda step: self._config.learning_rate
@@ -126,7 +130,7 @@ class Trainer:
                 loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
                 objective = loss
                 if self._photos is not None:
-                    some = tf.gather(images, rows[: max(1, self._batch_size // 16)])
+                    some = tf.gather(images, rows[: self._num_larger])
                     luminance, larger = self._to_float(self._larger_images(some, step))
                     objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
@@ -139,7 +143,7 @@ class Trainer:
 
     def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """As many random crops of photos as there are images, and these enlarged, float32 (2 N, 64, 64, 3)."""
-        count = len(images)
+        count = self._num_larger
         seed = tf.stack([tf.constant(self._config.seed + 1), step])
         chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
         side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))

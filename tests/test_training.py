@@ -244,12 +244,12 @@ def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, ti
 
 def test_a_pause_is_no_time_of_the_training(tiny, tiny_model, tiny_train):
     def wait():
-        time.sleep(0.5)
+        time.sleep(0.15)
         return False
 
     began = time.perf_counter()
     result = train(tiny_model, tiny_train, tiny, should_stop=wait)
-    waited = 0.5 * len(result.history["batch_loss"])
+    waited = 0.15 * len(result.history["batch_loss"])
     assert sum(result.history["seconds"]) < time.perf_counter() - began - waited
 
 
