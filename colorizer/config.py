@@ -124,38 +124,23 @@ def _choice(*choices: str) -> Any:
 
 @dataclass(frozen=True)
 class ModelConfig(_Config):
-    """Architecture of a model.
+    """Architecture of a model."""
 
-    Attributes:
-        architecture: key of `colorizer.models.MODELS`.
-        latent_dim: width of the bottleneck; of a `unet` the number of channels at its narrowest level.
-        target: `rgb` predicts colour, `chroma` predicts the two chroma planes and passes the luminance through,
-            `gray` reproduces the input (what the original notebook's code did).
-        encoder_widths: widths of the dense hidden layers before the bottleneck; empty for a linear autoencoder.
-        decoder_widths: widths of the dense hidden layers after it.
-        activation: of the hidden layers.
-        bottleneck_activation: whether the bottleneck has that activation too, instead of being linear.
-        output_activation: `sigmoid` keeps RGB in [0, 1], `linear` leaves clipping to the metric.
-        linear_path: add a linear encoder and decoder beside the hidden layers, started from the closed form.
-        input_components: feed the hidden layers that many principal components of the luminance; 0 feeds the pixels.
-        output_components: build the image from that many principal components of RGB; 0 predicts it directly.
-        dropout: rate inside the blocks of a `unet` below its top level.
-        chroma_bins: number of chroma bins among which a `unet` chooses by a softmax; 0 predicts chroma directly.
-    """
-
-    architecture: str = _choice("dense", "conv", "unet")
-    latent_dim: int = _number(32, 1, MAX_LATENT_DIM)
+    architecture: str = _choice("dense", "conv", "unet")  # key of `colorizer.models.MODELS`
+    latent_dim: int = _number(32, 1, MAX_LATENT_DIM)  # width of the bottleneck; of a `unet` channels at its lowest level
+    # `rgb` predicts colour, `chroma` predicts the two chroma planes and passes the luminance through, `gray` reproduces
+    # the input (what the original notebook's code did).
     target: str = _choice("rgb", "chroma", "gray")
-    encoder_widths: tuple[int, ...] = (512, 128)
-    decoder_widths: tuple[int, ...] = (128, 512)
-    activation: str = _choice("relu", "gelu", "silu", "tanh")
-    bottleneck_activation: bool = False
-    output_activation: str = _choice("linear", "sigmoid")
-    linear_path: bool = False
-    input_components: int = _number(0, 0, MAX_LATENT_DIM)
-    output_components: int = _number(0, 0, MAX_LATENT_DIM)
-    dropout: float = _number(0.0, 0, 0.9)
-    chroma_bins: int = _number(0, 0, MAX_CHROMA_BINS)
+    encoder_widths: tuple[int, ...] = (512, 128)  # of dense hidden layers before the bottleneck; empty: linear
+    decoder_widths: tuple[int, ...] = (128, 512)  # of those after it
+    activation: str = _choice("relu", "gelu", "silu", "tanh")  # of the hidden layers
+    bottleneck_activation: bool = False  # whether the bottleneck has it too, instead of being linear
+    output_activation: str = _choice("linear", "sigmoid")  # `sigmoid` keeps RGB in [0, 1], else the metric clips
+    linear_path: bool = False  # a linear encoder and decoder beside the hidden layers, started from the closed form
+    input_components: int = _number(0, 0, MAX_LATENT_DIM)  # of the luminance, fed to the hidden layers; 0: the pixels
+    output_components: int = _number(0, 0, MAX_LATENT_DIM)  # of RGB, which build the image; 0 predicts it directly
+    dropout: float = _number(0.0, 0, 0.9)  # rate inside the blocks of a `unet` below its top level
+    chroma_bins: int = _number(0, 0, MAX_CHROMA_BINS)  # among which a `unet` chooses by a softmax; 0: no bins
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,40 +163,25 @@ class ModelConfig(_Config):
 
 @dataclass(frozen=True)
 class TrainConfig(_Config):
-    """How a model is trained.
+    """How a model is trained."""
 
-    Attributes:
-        dataset: as in `data.load_dataset`.
-        train_images: number of training images used, at most; 0 means all.
-        epochs: passes over them; 0 keeps the initial weights (all that a closed-form model needs).
-        batch_size: images a step.
-        learning_rate: peak rate of Adam (AdamW where `weight_decay` is above 0).
-        schedule: `constant`, or `cosine` from the peak to zero after a short warm-up.
-        weight_decay: decoupled weight decay.
-        flips: mirror each training image left to right with probability one half.
-        shift: move each training image by up to this many pixels, mirrored at its edges.
-        photos: folder of larger pictures; a `unet` then also learns from random crops of them, and from images of the
-            data set enlarged, at 64 x 64 pixels.
-        precision: of the arithmetic in the hidden layers of a `unet`; `bfloat16` is quicker on processors made for it.
-        seed: of the initial weights, the order of the images and the augmentation.
-        init_from: name of the model whose weights it starts from; empty for new ones.
-        freeze_encoder: leave the layers up to the bottleneck as that model has them.
-    """
-
-    dataset: str = "cifar10"
-    train_images: int = _number(0, 0, MAX_TRAIN_IMAGES)
-    epochs: int = _number(5, 0, MAX_EPOCHS)
-    batch_size: int = _number(256, 1, 4096)
-    learning_rate: float = _number(1e-3, 1e-6, 1)
-    schedule: str = _choice("constant", "cosine")
-    weight_decay: float = _number(0.0, 0, 1)
-    flips: bool = False
-    shift: int = _number(0, 0, 8)
+    dataset: str = "cifar10"  # as in `data.load_dataset`
+    train_images: int = _number(0, 0, MAX_TRAIN_IMAGES)  # how many are used at most; 0 means all
+    epochs: int = _number(5, 0, MAX_EPOCHS)  # 0 keeps the initial weights (all that a closed-form model needs)
+    batch_size: int = _number(256, 1, 4096)  # images a step
+    learning_rate: float = _number(1e-3, 1e-6, 1)  # peak rate of Adam (AdamW where `weight_decay` is above 0)
+    schedule: str = _choice("constant", "cosine")  # `cosine`: from the peak to zero after a short warm-up
+    weight_decay: float = _number(0.0, 0, 1)  # decoupled
+    flips: bool = False  # mirror each training image left to right with probability one half
+    shift: int = _number(0, 0, 8)  # move each training image by up to this many pixels, mirrored at its edges
+    # Folder of larger pictures; a `unet` then also learns from random crops of them, and from images of the data set
+    # enlarged, at 64 x 64 pixels.
     photos: str = ""
+    # Of the hidden layers of a `unet`; `bfloat16` is quicker on processors made for it.
     precision: str = _choice("float32", "bfloat16")
-    seed: int = _number(0, 0, 2**31 - 1)
-    init_from: str = ""
-    freeze_encoder: bool = False
+    seed: int = _number(0, 0, 2**31 - 1)  # of the initial weights, the order of the images and the augmentation
+    init_from: str = ""  # name of the model whose weights it starts from; empty for new ones
+    freeze_encoder: bool = False  # leave the layers up to the bottleneck as that model has them
 
     def __post_init__(self) -> None:
         super().__post_init__()
