@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -26,12 +27,16 @@ def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | N
     if gray_copy is not None:
         axes.axhline(gray_copy, color=SECOND, ls="--", lw=1.2, label=f"gray copy, {gray_copy:.5f}")
     axes.set(title=title, xlabel="epochs", ylabel="mean squared error", yscale="log")
+    _tidy(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
 
 
 def comparison(
@@ -84,10 +89,7 @@ def bottleneck_curve(latent_dims: Sequence[int], losses: dict[str, Sequence[floa
     axes.set(title=title, xlabel="latent_dim", ylabel="validation mse", xscale="log", yscale="log")
     axes.set_xticks(latent_dims, map(str, latent_dims))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    _tidy(axes)
     axes.legend(frameon=False)
     return figure
 
@@ -148,10 +150,7 @@ def save_training_animation(
     (line,) = axes.plot([], [], color=ACCENT, lw=1)
     axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # snapshots are spaced likewise
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    _tidy(axes)
     writer = PillowWriter(fps=3)
     with _explain_write_errors(path), writer.saving(figure, path, figure.dpi):
         for epoch, images in zip(epochs, snapshots, strict=True):
