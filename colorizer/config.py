@@ -127,7 +127,7 @@ class ModelConfig(_Config):
     """Architecture of a model."""
 
     architecture: str = _choice("dense", "conv", "unet")  # key of `colorizer.models.MODELS`
-    latent_dim: int = _number(32, 1, MAX_LATENT_DIM)  # width of the bottleneck; of a `unet` channels at its lowest level
+    latent_dim: int = _number(32, 1, MAX_LATENT_DIM)  # width of the bottleneck; of a `unet` its channels there
     # `rgb` predicts colour, `chroma` predicts the two chroma planes and passes the luminance through, `gray` reproduces
     # the input (what the original notebook's code did).
     target: str = _choice("rgb", "chroma", "gray")
