@@ -46,7 +46,7 @@ class WorkerProcess:
         self.ready = threading.Event()  # set when TensorFlow is imported
         self.obeyed = threading.Event()  # set when it has left, or is leaving, the training
         self.ended = threading.Event()  # set when it is gone
-        self.forced = False  # whether it had to be terminated
+        self._forced = False  # whether it had to be terminated
         self.status: dict[str, Any] = {}  # the last one it reported
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -81,7 +81,7 @@ class WorkerProcess:
             for end in (self.process.terminate, self.process.kill):
                 if self.obeyed.wait(PATIENCE):
                     return
-                self.forced = True
+                self._forced = True
                 end()
 
         threading.Thread(target=escalate, daemon=True).start()
@@ -91,16 +91,22 @@ class WorkerProcess:
         self.process.kill()
         self.ended.wait(PATIENCE)
 
-    def explain_end(self) -> str:
-        """Say in plain words why it is gone."""
-        code = self.process.returncode
-        if code == -signal.SIGKILL:
-            return (
-                "The training process was killed, as systems do when memory runs out. "
-                "Resume it, or start again with fewer images or smaller layers."
-            )
+    def explain_end(self, folder: Path) -> tuple[str, str]:
+        """State of the run in that folder, now that its process has ended, in order or not, and why in plain words."""
+        if self.status.get("state") in runs.ENDED_STATES:
+            return self.status["state"], self.status["message"]
+        saved, code = self.status.get("stage") == "measuring", self.process.returncode
+        if self._forced and not saved:
+            text = f"It did not stop within {PATIENCE:.0f} seconds and was ended"
+            if (folder / runs.CHECKPOINT).exists():
+                return "interrupted", f"{text}. Resume it to go on from its last epoch."
+            return "stopped", f"{text}. No epoch was complete, so nothing is kept."
         how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
-        return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
+        reason = f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
+        if code == -signal.SIGKILL:
+            reason = "The training process was killed, as systems do when memory runs out. "
+            reason += "Resume it, or start again with fewer images or smaller layers."
+        return ("done", f"Its model is saved, but not measured. {reason}") if saved else ("failed", reason)
 
 
 class _Wishes:

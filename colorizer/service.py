@@ -270,21 +270,7 @@ class TrainingService:
             worker.ended.wait()
         with self._lock:
             if job in self._jobs:  # else it is discarded
-                self._end(job, *self._ending(job, worker))
-
-    def _ending(self, job: _Job, worker: WorkerProcess) -> tuple[str, str]:
-        """State and message of a run whose worker has ended, in order or not."""
-        status = worker.status
-        if status.get("state") in runs.ENDED_STATES:
-            return status["state"], status["message"]
-        if status.get("stage") == "measuring":
-            return "done", f"Its model is saved, but not measured. {worker.explain_end()}"
-        if not worker.forced:
-            return "failed", worker.explain_end()
-        text = f"It did not stop within {process.PATIENCE:.0f} seconds and was ended"
-        if (runs.runs_folder() / job.run_id / runs.CHECKPOINT).exists():
-            return "interrupted", f"{text}. Resume it to go on from its last epoch."
-        return "stopped", f"{text}. No epoch was complete, so nothing is kept."
+                self._end(job, *worker.explain_end(runs.runs_folder() / job.run_id))
 
     def _end(self, job: _Job, state: str, message: str) -> None:
         """Write how a run ended, or keep it in mind where the disk is full, and let go of it."""
