@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -80,25 +79,19 @@ def list_models(options: argparse.Namespace) -> tuple[dict, str]:
     return {"models": result}, tables.layout(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
-def _configurations(options: argparse.Namespace) -> tuple[config.ModelConfig, config.TrainConfig, list[str]]:
-    """The preset's two, with the settings that were given, and the names of those."""
-    preset = config.get_preset(options.preset)
-    both, names = [], []
-    for base in (preset.model, preset.train):
-        given = {setting.name: getattr(options, setting.name) for setting in dataclasses.fields(base)}
-        given = {name: value for name, value in given.items() if value is not None}
-        both.append(base.replace(**given))
-        names += given
-    return *both, names
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, settings of a preset among them."""
+    return {name: value for name, value in vars(options).items() if value is not None}
 
 
 def train(options: argparse.Namespace) -> tuple[dict, str]:
     """Train a model, and put it into the library."""
     from colorizer.worker import TrainingSpec
 
-    model, train, _ = _configurations(options)
+    preset = config.get_preset(options.preset)
+    configurations = config.vary(preset.model, preset.train, _given(options))
     name = options.name or config.default_name(options.preset)
-    spec = TrainingSpec(config.validate_name(name), model, train, options.preset)
+    spec = TrainingSpec(config.validate_name(name), *configurations, options.preset)
     entry = _run_training(spec, options.library, options.replace)
     card = entry.card
     split, where = entry.reported
@@ -151,7 +144,8 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     from colorizer import plotting
     from colorizer.worker import TrainingSpec
 
-    model, train, given = _configurations(options)
+    preset, given = config.get_preset(options.preset), _given(options)
+    model, train = config.vary(preset.model, preset.train, given)
     latent_dims, tried = options.latent_dims, "sweep" if options.latent_dims is None else "latent-dims"
     if latent_dims is sweep.LATENT_DIMS:
         latent_dims = sweep.suitable_latent_dims(model)
@@ -181,9 +175,9 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
         raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
     best = done.configure(done.finished[0].settings)
     entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
-    if entry is None or entry.card.get("stopped") or (entry.model_config, entry.train_config) != best:
-        configurations = [done.configure(trial.settings) for trial in done.finished]
-        ours = entry is not None and (entry.model_config, entry.train_config) in configurations
+    saved = entry and (entry.model_config, entry.train_config)
+    if entry is None or entry.card.get("stopped") or saved != best:
+        ours = saved in [done.configure(trial.settings) for trial in done.finished]
         entry = _run_training(TrainingSpec(name, *best, options.preset), None, replace=ours)
     figure = done.folder / "sweep.png"
     plotting.save_figure(_draw(done), figure)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -192,6 +193,12 @@ class TrainConfig(_Config):
             validate_name(self.init_from)
         if self.freeze_encoder and not self.init_from:
             raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
+
+
+def vary(model: ModelConfig, train: TrainConfig, settings: Mapping[str, Any]) -> tuple[ModelConfig, TrainConfig]:
+    """Return both with these settings applied, each to the one that has it; other keys are ignored."""
+    of_model, of_train = ({key: settings[key] for key in vars(base) if key in settings} for base in (model, train))
+    return model.replace(**of_model), train.replace(**of_train)
 
 
 @dataclass(frozen=True)
