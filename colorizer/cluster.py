@@ -131,6 +131,15 @@ def count_room(ray: Any) -> int:
     return room
 
 
+def limit_tensorflow() -> None:
+    """Give TensorFlow one core, in a worker that has not used it yet."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 @contextlib.contextmanager
 def connect(ray: Any, address: str, array_bytes: int = 0) -> Iterator[str | None]:
     """Start Ray in a temporary folder, which is returned, with room for arrays of that size; or join a cluster.
@@ -236,11 +245,7 @@ class _Worker:
     """A model in a process of its own, on some node."""
 
     def load(self, name: str, content: dict[str, bytes], settings: dict[str, Any], scratch: str | None) -> list[Any]:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        limit_tensorflow()
         with tempfile.TemporaryDirectory(dir=scratch) as home:
             folder = Path(home, name)
             folder.mkdir()

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TextIO
 
 import filelock
 import numpy as np
@@ -76,20 +76,16 @@ def run_sweep(
             stack.enter_context(filelock.FileLock(sweep.folder / "lock", timeout=0))
         except filelock.Timeout:
             raise ConfigError(f"The sweep {sweep.name} is under way. Wait for it, or choose another --name.") from None
-        done = _take_up(sweep, resume)
-        for trial in done:
+        sweep = replace(sweep, trials=_take_up(sweep, resume))
+        for trial in sweep.trials:
             on_trial(trial)
-        if len(done) < trials:
+        if len(sweep.trials) < trials:
             images = [np.asarray(split.images) for split in (dataset.train, dataset.validation)]
             stack.enter_context(cluster.connect(ray, address, sum(part.nbytes for part in images)))
             lines = stack.enter_context((sweep.folder / "trials.jsonl").open("a", encoding="utf-8", buffering=1))
             lines.write("\n")  # a line that was cut by a kill ends here
 
-            def record(trial: Trial) -> None:
-                lines.write(json.dumps(asdict(trial)) + "\n")
-                on_trial(trial)
-
-            _search(ray, sweep, images, done, trials - len(done), time.monotonic() + 60 * minutes, record, on_trial)
+            _search(ray, sweep, images, trials, time.monotonic() + 60 * minutes, lines, on_trial)
         return read_sweep(sweep.name)
 
 
@@ -118,13 +114,12 @@ def _search(
     ray: Any,
     sweep: Sweep,
     images: list[np.ndarray],
-    done: tuple[Trial, ...],
     wanted: int,
     deadline: float,
-    record: Callable[[Trial], None],
-    on_failure: Callable[[Trial], None],
+    lines: TextIO,
+    on_trial: Callable[[Trial], None],
 ) -> None:
-    """Run `wanted` trials, knowing those that are `done`; record each, or tell of its failure."""
+    """Run trials until the sweep has as many as `wanted`; tell of each, and write a line for all but dead workers."""
     import optuna
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -141,12 +136,13 @@ def _search(
             val_loss, error = tuple(result.get("curve", ())), result.get("error")
             in_time = time.monotonic() < deadline and scheduler is not None  # so ASHA stopped it
             if len(val_loss) == epochs or error or in_time:
-                record(Trial(trial.config, val_loss, round(result["time_total_s"], 1), error))
+                ended = Trial(trial.config, val_loss, round(result["time_total_s"], 1), error)
+                lines.write(json.dumps(asdict(ended)) + "\n")
+                on_trial(ended)
 
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-            on_failure(
-                Trial(trial.config, (), 0.0, f"{_MAX_DEATHS} workers died at this trial.")
-            )  # a resume tries it again
+            # No line, so a resume tries it again.
+            on_trial(Trial(trial.config, (), 0.0, f"{_MAX_DEATHS} workers died at this trial."))
 
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its tables; the old output is silent at verbose=0
@@ -162,21 +158,20 @@ def _search(
         if "learning_rate" in distributions:
             low, high = sweep.choices["learning_rate"]
             distributions["learning_rate"] = optuna.distributions.FloatDistribution(low, high, log=True)
-    known = [trial.settings for trial in done]
+    known = [trial.settings for trial in sweep.trials]
     searcher = OptunaSearch(
         distributions,
         "val_loss",
         "min",
         points_to_evaluate=[values for values in settings if values not in known],
-        sampler=optuna.samplers.TPESampler(seed=sweep.train.seed + len(done), constant_liar=True),
+        sampler=optuna.samplers.TPESampler(seed=sweep.train.seed + len(known), constant_liar=True),
     )
-    for trial in done:
+    for trial in sweep.trials:
         searcher.add_evaluated_point(trial.settings, _WORST_LOSS if trial.error else trial.val_loss[-1])
     train = tune.with_parameters(_train, sweep=sweep, images=images)
-    with contextlib.ExitStack() as stack:
-        scratch = sweep.folder / "scratch"
-        delete_folder(scratch)  # of a sweep that was killed
-        stack.callback(delete_folder, scratch)
+    scratch = sweep.folder / "scratch"
+    delete_folder(scratch)  # of a sweep that was killed
+    try:
         tune.Tuner(
             tune.with_resources(train, {"cpu": 1, "memory": cluster.WORKER_BYTES}),
             tune_config=tune.TuneConfig(
@@ -184,9 +179,9 @@ def _search(
                 mode="min",
                 search_alg=searcher,
                 scheduler=scheduler,
-                num_samples=wanted,
+                num_samples=wanted - len(known),
                 max_concurrent_trials=cluster.count_room(ray),
-                time_budget_s=max(0.0, deadline - time.monotonic()) if deadline < math.inf else None,
+                time_budget_s=deadline - time.monotonic(),  # not 0, which Tune takes for no limit
                 reuse_actors=False,  # TensorFlow does not give back all memory of a graph
             ),
             run_config=tune.RunConfig(
@@ -197,16 +192,15 @@ def _search(
                 verbose=0,
             ),
         ).fit()
+    finally:
+        delete_folder(scratch)
 
 
 def _train(settings: dict[str, Any], sweep: Sweep, images: list[np.ndarray]) -> None:
     """Train one trial in a worker of its own, and tell Tune of each epoch."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    cluster.limit_tensorflow()
     from ray import tune
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     from colorizer import training
 
     splits = [data.Split(part, np.zeros(len(part), np.uint8)) for part in images]

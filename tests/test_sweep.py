@@ -133,6 +133,7 @@ def test_only_what_ended_by_itself_is_recorded(replace_trial, tiny_sweep, capfd)
     replace_trial(_slow)
     assert search.run_sweep(tiny_sweep, 2, minutes=0.01).trials == ()  # the time was over
     replace_trial(_fails_often)
+    assert search.run_sweep(tiny_sweep, 2, minutes=1e-9).trials == ()  # it was over before the first
     told = []
     done = search.run_sweep(tiny_sweep, 2, on_trial=told.append)
     assert {trial.settings["batch_size"] == 16: trial.error for trial in told} == {
