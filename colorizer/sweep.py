@@ -6,6 +6,7 @@ It is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trial
 import contextlib
 import json
 import math
+import statistics
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,11 +25,14 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "shift": (0, 1, 2, 3, 4),
     "activation": ("relu", "gelu", "silu", "tanh"),
 }
-_DENSE_CHOICES = {
-    "encoder_widths": ((512,), (1024,), (512, 128), (1024, 512), (1536, 512), (2048, 512)),
-    "decoder_widths": ((256,), (512,), (128, 512), (512, 512), (1024, 512), (512, 512, 384)),
+_OWN_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "dense": {
+        "encoder_widths": ((512,), (1024,), (512, 128), (1024, 512), (1536, 512), (2048, 512)),
+        "decoder_widths": ((256,), (512,), (128, 512), (512, 512), (1024, 512), (512, 512, 384)),
+    },
+    "conv": {},
+    "unet": {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)},
 }
-_UNET_CHOICES = {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)}
 _MAX_TRIALS_BYTES = 16 * 2**20
 # What a file that is not ours can raise while it is read.
 _DAMAGE = (ColorizerError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
@@ -36,19 +40,12 @@ _DAMAGE = (ColorizerError, ValueError, TypeError, KeyError, AttributeError, Recu
 
 @dataclass(frozen=True)
 class Trial:
-    """A training of a sweep.
+    """A training of a sweep."""
 
-    Attributes:
-        settings: the value of each setting that is tried; widths as text.
-        val_loss: validation `mse` after each epoch; shorter than the epochs where the trial was stopped early.
-        seconds: of its wall time.
-        error: why it failed, or None.
-    """
-
-    settings: dict[str, Any]
-    val_loss: tuple[float, ...]
-    seconds: float
-    error: str | None = None
+    settings: dict[str, Any]  # the value of each setting that is tried; widths as text
+    val_loss: tuple[float, ...]  # validation `mse` after each epoch; of fewer epochs where it was stopped early
+    seconds: float  # of its wall time
+    error: str | None = None  # why it failed
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,15 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried, and what came of it so far.
+    """What is tried, and what came of it so far."""
 
-    Attributes:
-        name: of its folder, and of the model that is saved.
-        preset: whose settings it starts from.
-        model, train: those settings.
-        choices: of each setting that is tried, its values, widths as text; of `learning_rate` lowest and highest.
-        closed_form: validation `mse` of the best linear autoencoder of each `latent_dim` tried; else empty.
-        trials: in the order in which they ended.
-    """
-
-    name: str
-    preset: str
-    model: ModelConfig
+    name: str  # of its folder, and of the model that is saved
+    preset: str  # whose settings it starts from
+    model: ModelConfig  # those settings
     train: TrainConfig
-    choices: dict[str, tuple[Any, ...]]
-    closed_form: tuple[float, ...] = ()
-    trials: tuple[Trial, ...] = ()
+    choices: dict[str, tuple[Any, ...]]  # of each setting its values, widths as text; of `learning_rate` the range
+    closed_form: tuple[float, ...] = ()  # validation `mse` of the best linear autoencoder of each `latent_dim` tried
+    trials: tuple[Trial, ...] = ()  # in the order in which they ended
 
     @property
     def folder(self) -> Path:
@@ -110,9 +98,7 @@ class Sweep:
                 settings[key] = tuple(map(int, filter(None, settings[key].split(","))))
             elif key == "learning_rate":
                 settings[key] = float(f"{settings[key]:.2g}")
-        of_model = {key: value for key, value in settings.items() if hasattr(self.model, key)}
-        of_train = {key: value for key, value in settings.items() if hasattr(self.train, key)}
-        return self.model.replace(**of_model), self.train.replace(**of_train)
+        return config.vary(self.model, self.train, settings)
 
     @property
     def first_settings(self) -> dict[str, Any]:
@@ -153,22 +139,17 @@ class Sweep:
         rows = [row for row in self.table() if row["val_loss"]]
         axes = []
         for name in (*self.choices, "val_loss"):
+            values = [row[name] for row in rows]
             if name in ("learning_rate", "val_loss"):
-                values = sorted(row[name] for row in rows)
-                shown = values if name == "learning_rate" else values[: len(values) // 2 + 1]
-                low, high = math.log(shown[0]), math.log(shown[-1])
-                heights = [min(1.0, (math.log(row[name]) - low) / (high - low or 1)) for row in rows]
-                style = ".2g" if name == "learning_rate" else ".5f"
+                last, style = (max, ".2g") if name == "learning_rate" else (statistics.median_high, ".5f")
+                low, high = math.log(min(values)), math.log(last(values))
+                heights = [min(1.0, (math.log(value) - low) / (high - low or 1)) for value in values]
                 shares = (0, 0.25, 0.5, 0.75, 1)
                 ticks = {format(math.exp(low + share * (high - low)), style): share for share in shares}
             else:
                 choices = sorted(self.choices[name], key=_order)
-                places = {choice: index / max(1, len(choices) - 1) for index, choice in enumerate(choices)}
-                heights = [places[row[name]] for row in rows]
-                ticks = {
-                    f"{choice:g}" if isinstance(choice, float) else f"{choice}": place
-                    for choice, place in places.items()
-                }
+                ticks = {_label(choice): index / max(1, len(choices) - 1) for index, choice in enumerate(choices)}
+                heights = [ticks[_label(value)] for value in values]
             axes.append(Coordinate(name, heights, ticks))
         return axes
 
@@ -208,10 +189,9 @@ def plan_sweep(
         for latent_dim in latent_dims:
             model.replace(latent_dim=latent_dim)
         return Sweep(name, preset, model, train, {"latent_dim": tuple(sorted(set(latent_dims)))})
-    own = {"dense": _DENSE_CHOICES, "conv": {}, "unet": _UNET_CHOICES}[model.architecture]
     settings = model.to_dict() | train.to_dict()
     choices: dict[str, tuple[Any, ...]] = {"learning_rate": _LEARNING_RATES}
-    for key, values in (_CHOICES | own).items():
+    for key, values in (_CHOICES | _OWN_CHOICES[model.architecture]).items():
         choices[key] = tuple(map(_as_choice, dict.fromkeys((*values, settings[key]))))
     choices = {key: values for key, values in choices.items() if key not in fixed}
     if not choices:
@@ -231,9 +211,12 @@ def suitable_latent_dims(model: ModelConfig) -> tuple[int, ...]:
 def _order(choice: Any) -> Any:
     """Numbers by size, widths by their sum, activations by name."""
     if isinstance(choice, str):
-        widths = [int(part) for part in choice.split(",") if part.isdigit()]
-        return sum(widths), choice
+        return sum(int(part) for part in choice.split(",") if part.isdigit()), choice
     return choice
+
+
+def _label(choice: Any) -> str:
+    return choice if isinstance(choice, str) else f"{choice:g}"
 
 
 def _as_choice(value: Any) -> Any:
