@@ -1,7 +1,6 @@
 """Training jobs: a worker process for each, one at a time, a short queue behind it; the disk is the truth."""
 
 import contextlib
-import math
 import secrets
 import threading
 import time
@@ -155,7 +154,7 @@ class TrainingService:
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
         """Multiply the schedule of a running one by `factor` from its next batch on."""
         low, high = config.LEARNING_RATE_FACTORS
-        if not math.isfinite(factor) or not low <= factor <= high:
+        if not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
         self._send(run_id, key, learning_rate_factor=factor)
 
