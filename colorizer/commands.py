@@ -8,17 +8,15 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from colorizer import config, data, library, search, sources, sweep, tables
+from colorizer import batch, cluster, config, data, evaluation, inference, library, search, sweep, tables, worker
+from colorizer.color import gray_copy, to_uint8
 from colorizer.errors import ConfigError, TrainingError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from colorizer.worker import TrainingSpec
+from colorizer.sources import load_photos
+from colorizer.worker import TrainingSpec
 
 
 def _import_tensorflow_quietly() -> None:
@@ -86,8 +84,6 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def train(options: argparse.Namespace) -> tuple[dict, str]:
     """Train a model, and put it into the library."""
-    from colorizer.worker import TrainingSpec
-
     preset = config.get_preset(options.preset)
     configurations = config.vary(preset.model, preset.train, _given(options))
     name = options.name or config.default_name(options.preset)
@@ -102,10 +98,8 @@ def train(options: argparse.Namespace) -> tuple[dict, str]:
     return {"name": entry.name, "path": str(entry.path), "card": card}, text
 
 
-def _run_training(spec: "TrainingSpec", folder: Path | None, replace: bool) -> library.ModelEntry:
+def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> library.ModelEntry:
     """Train with progress on stderr; the first Ctrl-C ends it early."""
-    from colorizer.worker import run_training
-
     name = spec.name
     library.check_name_is_free(name, folder, replace)
     _import_tensorflow_quietly()
@@ -134,16 +128,13 @@ def _run_training(spec: "TrainingSpec", folder: Path | None, replace: bool) -> l
                 bar.write(f"{stage} ...", file=sys.stderr)
 
             checkpoint = config.home() / "checkpoints" / f"{name}.npz"
-            return run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
+            return worker.run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
 def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     """Run a sweep, then train and save its best configuration."""
-    from colorizer import plotting
-    from colorizer.worker import TrainingSpec
-
     preset, given = config.get_preset(options.preset), _given(options)
     model, train = config.vary(preset.model, preset.train, given)
     latent_dims, tried = options.latent_dims, "sweep" if options.latent_dims is None else "latent-dims"
@@ -155,7 +146,7 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     plan = sweep.plan_sweep(name, options.preset, model, train, given, latent_dims or ())
     if not options.resume:
         library.check_name_is_free(name)
-    total = len(latent_dims) if latent_dims else options.trials
+    total = len(plan.choices.get("latent_dim", ())) or options.trials
     with (
         contextlib.redirect_stdout(sys.stderr),  # where Ray prints that a node died
         tqdm(desc=name, unit="trial", total=total, file=sys.stderr, delay=1) as bar,
@@ -163,12 +154,10 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
 
         def show(trial: sweep.Trial) -> None:
             bar.update()
-            tried = ", ".join(
-                f"{key} {value:.2g}" if key == "learning_rate" else f"{key} {value}"
-                for key, value in trial.settings.items()
-            )
+            styles = {"learning_rate": ".2g"}
+            settings = [f"{key} {format(value, styles.get(key, ''))}" for key, value in trial.settings.items()]
             result = trial.error or f"validation {trial.val_loss[-1]:.5f} after {len(trial.val_loss)} epochs"
-            bar.write(f"{result}: {tried}", file=sys.stderr)
+            bar.write(f"{result}: {', '.join(settings)}", file=sys.stderr)
 
         done = search.run_sweep(plan, options.trials, options.time_budget, options.address, options.resume, show)
     if not done.finished:
@@ -179,30 +168,31 @@ def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     if entry is None or entry.card.get("stopped") or saved != best:
         ours = saved in [done.configure(trial.settings) for trial in done.finished]
         entry = _run_training(TrainingSpec(name, *best, options.preset), None, replace=ours)
-    figure = done.folder / "sweep.png"
-    plotting.save_figure(_draw(done), figure)
-    text = f"{done.title}\n\n{tables.sweep(done.table())}\n\n{figure}\n"
+    text = f"{done.title}\n\n{tables.sweep(done.table())}\n\n{_draw(done)}\n"
     text += f"The best is in the library, and a preset of the Train page, as {name}."
     return {"name": name, "path": str(done.folder), "trials": done.table(), "model": entry.card}, text
 
 
-def _draw(done: sweep.Sweep) -> "Figure":
+def _draw(done: sweep.Sweep) -> Path:
     from colorizer import plotting
 
-    rows = done.table()
+    rows, path = done.table(), done.folder / "sweep.png"
     if done.closed_form:
         lines = {"trained": "val_loss", "closed form: CIFAR-10's best linear autoencoder": "closed_form"}
         losses = {label: [row[name] for row in rows] for label, name in lines.items()}
-        return plotting.bottleneck_curve([row["latent_dim"] for row in rows], losses, done.title)
-    coordinates = done.coordinates()
-    heights, ticks = ({c.name: getattr(c, name) for c in coordinates} for name in ("heights", "ticks"))
-    finished = [row["epochs"] == done.train.epochs for row in rows if row["val_loss"]]
-    return plotting.parallel_coordinates(heights, ticks, finished, done.title)
+        figure = plotting.bottleneck_curve([row["latent_dim"] for row in rows], losses, done.title)
+    else:
+        axes = done.coordinates()
+        heights, ticks = {axis.name: axis.heights for axis in axes}, {axis.name: axis.ticks for axis in axes}
+        finished = [row["epochs"] == done.train.epochs for row in rows if row["val_loss"]]
+        figure = plotting.parallel_coordinates(heights, ticks, finished, done.title)
+    plotting.save_figure(figure, path)
+    return path
 
 
 def evaluate(options: argparse.Namespace) -> tuple[dict, str]:
     """Measure a model, or all."""
-    from colorizer import evaluation, inference, plotting
+    from colorizer import plotting
 
     config.validate_dataset(options.dataset)
     entries = [entry for entry in library.list_models() if not entry.damage]
@@ -210,7 +200,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, str]:
         entries = [library.find_model(options.name)]
     _import_tensorflow_quietly()
     if options.photos:
-        photos = sources.load_photos(options.photos)
+        photos = load_photos(options.photos)
         measure = partial(evaluation.measure_photos, photos=photos)
     else:
         dataset = data.load_dataset(options.dataset)
@@ -244,8 +234,6 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, str]:
 
 def colorize(options: argparse.Namespace) -> tuple[dict, str]:
     """Colorize pictures, with Ray or without."""
-    from colorizer import batch, cluster, inference
-
     entry = library.find_model(options.name)
     inference.check_strength(options.strength)
     settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
@@ -275,8 +263,7 @@ def colorize(options: argparse.Namespace) -> tuple[dict, str]:
 
 def report(options: argparse.Namespace) -> tuple[dict, str]:
     """Draw a model's loss curve, reconstructions and training."""
-    from colorizer import evaluation, inference, plotting
-    from colorizer.color import gray_copy, to_uint8
+    from colorizer import plotting
 
     entry = library.find_model(options.name)
     samples = data.load_samples()
