@@ -4,12 +4,14 @@ import contextlib
 import errno
 import functools
 import logging
+import math
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,7 +181,16 @@ def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, 
     """
     import pooch  # brings requests, which listing and decoding need not wait for
 
-    progress = _DownloadProgress(on_progress)
+    received = 0
+
+    def update(count: int) -> None:
+        nonlocal received
+        received = min(received + count, progress.total or math.inf)
+        on_progress(received, progress.total)
+
+    # The part of tqdm's interface that pooch needs. It counts whole chunks, then starts again to set the true total,
+    # which is kept here all along.
+    progress = SimpleNamespace(total=0, update=update, reset=lambda: None, close=lambda: None)
     pooch.get_logger().setLevel(logging.WARNING)
     folder = config.home() / "downloads"
     try:
@@ -198,25 +209,6 @@ def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, 
             "COLORIZER_CIFAR10 to an archive you have."
         ) from error
     return _load_cifar10()
-
-
-class _DownloadProgress:
-    """The part of tqdm's interface that pooch needs, handed on to a callback."""
-
-    def __init__(self, on_progress: Callable[[int, int], None]) -> None:
-        self._on_progress = on_progress
-        self._received = 0
-        self.total = 0
-
-    def update(self, received: int) -> None:
-        self._received = min(self._received + received, self.total or self._received + received)
-        self._on_progress(self._received, self.total)
-
-    def reset(self) -> None:
-        pass  # pooch counts whole chunks, then starts again to set the true total, which is kept here all along
-
-    def close(self) -> None:
-        pass
 
 
 def _cache_folder() -> Path:
