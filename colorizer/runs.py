@@ -288,8 +288,7 @@ class RunWriter:
         elif kind == "snapshot":
             file_name = f"snapshot-{len(list(self._folder.glob('snapshot-*.npy'))):03}.npy"
             staging = self._folder / f".{file_name}"
-            with staging.open("wb") as file:
-                np.save(file, values["images"])
+            np.save(staging, values["images"])
             staging.replace(self._folder / file_name)
             values["images"] = file_name
         with self._events.open("a", encoding="utf-8") as file:

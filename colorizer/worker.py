@@ -43,15 +43,13 @@ class TrainingSpec:
         """The command line that trains this again."""
         preset = config.get_preset(self.preset or "dense")
         words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
-        for base, actual in ((preset.model, self.model), (preset.train, self.train)):
-            for key, value in actual.to_dict().items():
-                option = key.replace("_", "-")
-                if value == getattr(base, key):
-                    continue
-                if isinstance(value, bool):
-                    words.append(f"--{option}" if value else f"--no-{option}")
-                else:
-                    words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+        usual = preset.model.to_dict() | preset.train.to_dict()
+        for key, value in (self.model.to_dict() | self.train.to_dict()).items():
+            option = key.replace("_", "-")
+            if isinstance(value, bool) and value != usual[key]:
+                words.append(f"--{option}" if value else f"--no-{option}")
+            elif value != usual[key]:
+                words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
         return shlex.join([*words, "--name", self.name])
 
 
