@@ -92,10 +92,11 @@ def test_six_tiny_trials_outlive_their_driver_and_a_node(tune, nodes, run, run_j
 
 
 def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(tune, run):
-    code, out, err = run(*WORDS, "--latent-dims", "8,2", "--trials", "1")
+    code, out, err = run(*WORDS, "--latent-dims", "8,2,8", "--trials", "1")
     assert "Warning" not in err and "Traceback" not in err
     start = "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
     assert (code, out[: len(start)]) == (0, start)
+    assert "| 2/2 " in err  # one that is named twice is one
     rows = sweep.list_sweeps()[0].table()
     assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (8, 2)]
     errors = [row["closed_form"] for row in rows]

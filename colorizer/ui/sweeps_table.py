@@ -74,12 +74,7 @@ def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "scale": {"type": "log", "nice": False},
                 "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06]},
             },
-            "color": {
-                "field": "line",
-                "type": "nominal",
-                "scale": color,
-                "legend": {"title": None, "orient": "top"},
-            },
+            "color": {"field": "line", "type": "nominal", "scale": color, "legend": {"title": None, "orient": "top"}},
         },
     }
 
@@ -122,11 +117,7 @@ def _parallel_chart(sweep: Sweep, dark: bool) -> dict[str, Any]:
     text = {"type": "text", "fontSize": {"expr": "width < 500 ? 0 : 11"}, "color": "#d6d3d1" if dark else "#57534e"}
     halo = {"stroke": st.get_option(f"theme.{'dark' if dark else 'light'}.backgroundColor"), "strokeWidth": 4}
     labels = [
-        {
-            "data": {"values": ticks},
-            "mark": text | outline,
-            "encoding": {"x": x, "y": y, "text": {"field": "label"}},
-        }
+        {"data": {"values": ticks}, "mark": text | outline, "encoding": {"x": x, "y": y, "text": {"field": "label"}}}
         for outline in (halo, {})
     ]
     return {"layer": [line, *labels]}
