@@ -221,8 +221,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, str]:
         ((name, result),) = measured.items()
         text = f"{name} {title}\n\n{tables.one_model(name, result)}"
         return {"model": name, **about, "metrics": result.pop("model"), **result}, text
-    gray_copy = next(iter(measured.values()))["gray_copy"]
-    baselines = {"gray copy": gray_copy} | evaluation.measure_baselines(images)
+    baselines = {"gray copy": next(iter(measured.values()))["gray_copy"]} | evaluation.measure_baselines(images)
     metrics = {name: result["model"] for name, result in measured.items()} | baselines
     parameters = {entry.name: entry.card["parameters"] for entry in entries}
     text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
@@ -237,15 +236,14 @@ def colorize(options: argparse.Namespace) -> tuple[dict, str]:
     entry = library.find_model(options.name)
     inference.check_strength(options.strength)
     settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
+    files = batch.plan_files(options.files, options.output, options.overwrite)
     if options.ray:
-        files = batch.plan_files(options.files, options.output, options.overwrite)
         done = cluster.colorize_files(entry, files, options.output, options.ray, options.overwrite, **settings)
     else:
         _import_tensorflow_quietly()
         colorizer = inference.load(entry.path)
         colorizer.check_vividness(options.vividness)
         colorizer.check_size(options.size)
-        files = batch.plan_files(options.files, options.output, options.overwrite)
         done = batch.colorize_files(colorizer, files, **settings)
     result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # where Ray prints that a node died
