@@ -3,19 +3,19 @@
 The name of a run, up to its first hyphen, says how it behaves:
 `quick` does 40 steps in 4 epochs; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
 ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
-finds the disk full, and so does the server in `fuller`; `broken` ends without a word; `memory` runs out of it.
+finds the disk full; `broken` ends without a word; `memory` runs out of it.
 """
 
+import errno
 import json
 import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from colorizer import config, library, process
+from colorizer import config, library, process, runs
 
 STEPS_PER_EPOCH = 10
 
@@ -55,6 +55,10 @@ class Model:
         path.write_bytes(b"a whole model")
 
 
+def find_no_room(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
@@ -73,10 +77,9 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
             os._exit(3)
         if behaviour == "memory":
             raise MemoryError
-        if behaviour in ("full", "fuller"):
-            for process_id in (os.getpid(), os.getppid())[: 1 + (behaviour == "fuller")]:
-                (checkpoint.parent / f".status.json-{process_id}").symlink_to("/dev/full")  # a status on its way
-            Path("/dev/full").write_text("there is no room for it")
+        if behaviour == "full":
+            runs.write_json = find_no_room  # nor for a status
+            find_no_room()
         if behaviour not in ("deaf", "immortal") and should_stop():
             stopped = True
             break

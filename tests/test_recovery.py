@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from colorizer import config, library, service
+from colorizer import config, library, runs, service
 from colorizer.errors import ColorizerError, TrainingError
+from colorizer.runs import RunReader
+from tests.fake_worker import find_no_room
 from tests.jobs import FAKE_WORKER, finish, held, learning, names, wait, wait_for, worker_id
-
-needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 
 
 def lives(process_id):
@@ -49,8 +49,7 @@ def test_a_worker_killed_in_an_epoch_gives_a_sentence_and_goes_on_from_its_check
     [
         ("broken", r"The training process ended unexpectedly, with exit code 3\. The run's worker\.log has"),
         ("memory", r"The machine ran out of memory\. Use fewer images, a smaller batch or smaller layers\."),
-        pytest.param("full", r"The disk is full \(No space left on device\)\. Free some", marks=needs_full_disk),
-        pytest.param("fuller", r"The disk is full \(No space left on device\)\. Free some", marks=needs_full_disk),
+        ("full", r"The disk is full \(No space left on device\)\. Free some"),
     ],
 )
 def test_a_failed_run_says_why(trainings, spec, behaviour, message, home):
@@ -62,6 +61,14 @@ def test_a_failed_run_says_why(trainings, spec, behaviour, message, home):
     assert (home / "runs" / run_id / "worker.log").exists()
     after, _ = trainings.start(spec("quick"))
     assert finish(trainings, after).state == "done"
+
+
+def test_an_end_that_the_disk_has_no_room_for_is_known_while_the_server_lives(trainings, spec, monkeypatch):
+    run_id, _ = trainings.start(spec("full"))
+    monkeypatch.setattr(runs, "write_json", find_no_room)
+    run = finish(trainings, run_id)
+    assert (run.state, run.message[:16]) == ("failed", "The disk is full")
+    assert RunReader(run_id).read().state == "interrupted"  # as another server sees it
 
 
 def test_a_program_that_cannot_be_started_gives_a_sentence(open_server, spec):
