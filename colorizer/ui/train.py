@@ -1,12 +1,11 @@
 """Train: choose, start, and watch a network learn."""
 
-import numpy as np
 import streamlit as st
 
 from colorizer import config, data, library, transfer
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ConfigError
-from colorizer.images import SUFFIXES, cut_small
+from colorizer.images import SUFFIXES, cut_small, lay_on_white
 from colorizer.runs import RunView
 from colorizer.service import training_service
 from colorizer.sweep import best_presets, list_sweeps
@@ -121,7 +120,7 @@ def _show_start(chosen: str, name: str, model: ModelConfig, train: TrainConfig, 
     if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
         try:
             upload = st.session_state.own_picture
-            picture: np.ndarray | None = cut_small(state.decode(upload.getvalue())) if upload is not None else None
+            picture = cut_small(lay_on_white(state.open_picture(upload.getvalue()))) if upload else None
             title = config.validate_name(st.session_state.name or config.default_name(chosen))
             live.start_run(TrainingSpec(title, model, train, name), picture)
         except ColorizerError as error:
