@@ -122,11 +122,7 @@ def _parallel_chart(sweep: Sweep, dark: bool) -> dict[str, Any]:
     text = {"type": "text", "fontSize": {"expr": "width < 500 ? 0 : 11"}, "color": "#d6d3d1" if dark else "#57534e"}
     halo = {"stroke": st.get_option(f"theme.{'dark' if dark else 'light'}.backgroundColor"), "strokeWidth": 4}
     labels = [
-        {
-            "data": {"values": ticks},
-            "mark": text | outline,
-            "encoding": {"x": x, "y": y, "text": {"field": "label"}},
-        }
+        {"data": {"values": ticks}, "mark": text | outline, "encoding": {"x": x, "y": y, "text": {"field": "label"}}}
         for outline in (halo, {})
     ]
     return {"layer": [line, *labels]}

@@ -21,12 +21,7 @@ _SLIDERS = {
     "latent_dim": ("Bottleneck", _LATENT_DIMS, "{}", "Numbers the picture is squeezed into. More keep more detail."),
     "epochs": ("Epochs", _EPOCHS, "{}", "How often it sees every training image."),
     "batch_size": ("Batch size", _BATCH_SIZES, "{}", "Images per step. Fewer make more steps, each one noisier."),
-    "learning_rate": (
-        "Learning rate",
-        _LEARNING_RATES,
-        "{:g}",
-        "How far a step goes. Too far and it jumps.",
-    ),
+    "learning_rate": ("Learning rate", _LEARNING_RATES, "{:g}", "How far a step goes. Too far and it jumps."),
     "train_images": ("Training images", _TRAIN_IMAGES, "{}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
@@ -92,7 +87,7 @@ def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier:
         st.caption("CIFAR-10 is not on this machine; the gallery offers its download.")
     st.file_uploader(
         "Your own picture, to watch it get its colours",
-        type=[suffix[1:] for suffix in SUFFIXES],
+        type=SUFFIXES,
         key="own_picture",
         help="It is cut to 32 x 32 pixels. Whoever watches the run sees it too; it is not learned from.",
     )
