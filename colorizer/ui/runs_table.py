@@ -38,26 +38,26 @@ def show_runs(trainings: list[RunView]) -> None:
         | {name: number(f"test {name}", format=style) for name, style in _METRICS.items()}
         | {"started": st.column_config.DatetimeColumn(format="distance")},
     )
-    names = {run.run_id: run for run in trainings}
-    picked = st.multiselect(
+    by_id = {run.run_id: run for run in trainings}
+    chosen = st.multiselect(
         "Compare, download or delete",
-        list(names),
+        list(by_id),
         key="picked",
-        format_func=lambda run_id: names[run_id].spec.name,
+        format_func=lambda run_id: by_id[run_id].spec.name,
         placeholder="Choose runs here, or tick them in the table",
     )
-    curves = {names[run_id].spec.name: (names[run_id].curve, live.points(names[run_id])) for run_id in picked}
-    curves = {name: curve for name, curve in curves.items() if curve[0]}
+    picked = [by_id[run_id] for run_id in chosen]
+    curves = {run.spec.name: (run.curve, live.points(run)) for run in picked if run.curve}
     if curves:
-        longest = max(names[run_id].spec.train.epochs for run_id in picked)
-        chart = charts.loss_chart(None, live.gray_copy_loss(names[picked[0]].spec), max(1, longest), curves)
+        longest = max(run.spec.train.epochs for run in picked)
+        chart = charts.loss_chart(None, live.gray_copy_loss(picked[0].spec), max(1, longest), curves)
         st.vega_lite_chart(
             spec=chart, height=charts.HEIGHT, alt=f"Loss of {', '.join(curves)} over epochs: smoothed, and validation"
         )
         if len(curves) > charts.MAX_OTHERS:
             st.caption(f"The first {charts.MAX_OTHERS} are drawn.")
-    for run_id in picked:
-        _show_actions(names[run_id], models[run_id])
+    for run in picked:
+        _show_actions(run, models[run.run_id])
 
 
 def _model(run: RunView) -> library.ModelEntry | None:
@@ -97,8 +97,7 @@ def _show_actions(run: RunView, entry: library.ModelEntry | None) -> None:
             "colorizer/ui/train.py", label="Open", icon=":material/visibility:", query_params={"run": run.run_id}
         )
         if entry is not None:
-            path = entry.path / "model.keras"
-            _download(run, "Model", path.read_bytes, "keras", "application/zip")
+            _download(run, "Model", (entry.path / "model.keras").read_bytes, "keras", "application/zip")
         if run.curve:
             _download(run, "History", lambda: history_csv(run), "csv", "text/csv")
             _download(run, "PNG", lambda: _figure(run, "png"), "png", "image/png")

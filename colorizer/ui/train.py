@@ -1,12 +1,11 @@
 """Train: choose, start, and watch a network learn."""
 
-import numpy as np
 import streamlit as st
 
 from colorizer import config, data, library, transfer
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ConfigError
-from colorizer.images import SUFFIXES, cut_small
+from colorizer.images import SUFFIXES, cut_small, lay_on_white
 from colorizer.runs import RunView
 from colorizer.service import training_service
 from colorizer.sweep import best_presets, list_sweeps
@@ -22,12 +21,7 @@ _SLIDERS = {
     "latent_dim": ("Bottleneck", _LATENT_DIMS, "{}", "Numbers the picture is squeezed into. More keep more detail."),
     "epochs": ("Epochs", _EPOCHS, "{}", "How often it sees every training image."),
     "batch_size": ("Batch size", _BATCH_SIZES, "{}", "Images per step. Fewer make more steps, each one noisier."),
-    "learning_rate": (
-        "Learning rate",
-        _LEARNING_RATES,
-        "{:g}",
-        "How far a step goes. Too far and it jumps.",
-    ),
+    "learning_rate": ("Learning rate", _LEARNING_RATES, "{:g}", "How far a step goes. Too far and it jumps."),
     "train_images": ("Training images", _TRAIN_IMAGES, "{}", "Fewer make shorter epochs with less to learn from."),
 }
 _DEFAULT_PRESET = "dense-chroma"
@@ -93,7 +87,7 @@ def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier:
         st.caption("CIFAR-10 is not on this machine; the gallery offers its download.")
     st.file_uploader(
         "Your own picture, to watch it get its colours",
-        type=[suffix[1:] for suffix in SUFFIXES],
+        type=SUFFIXES,
         key="own_picture",
         help="It is cut to 32 x 32 pixels. Whoever watches the run sees it too; it is not learned from.",
     )
@@ -121,7 +115,7 @@ def _show_start(chosen: str, name: str, model: ModelConfig, train: TrainConfig, 
     if st.button("Start training", type="primary", icon=":material/play_arrow:", width="stretch"):
         try:
             upload = st.session_state.own_picture
-            picture: np.ndarray | None = cut_small(state.decode(upload.getvalue())) if upload is not None else None
+            picture = cut_small(lay_on_white(state.open_picture(upload.getvalue()))) if upload else None
             title = config.validate_name(st.session_state.name or config.default_name(chosen))
             live.start_run(TrainingSpec(title, model, train, name), picture)
         except ColorizerError as error:

@@ -1,6 +1,7 @@
 """Each page of the app, in process: what it shows, what its widgets do, and its empty and error states."""
 
 import gc
+import io
 import json
 import platform
 import shutil
@@ -11,8 +12,9 @@ import weakref
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from colorizer import data, library, service
+from colorizer import data, library, runs, service
 from colorizer.config import get_preset
 from colorizer.data import CLASS_NAMES
 from colorizer.service import training_service
@@ -343,6 +345,18 @@ def test_train_refuses_a_bad_name_in_one_sentence(open_page):
     next(button for button in app.button if button.label == "Start training").click().run()
     assert "is not a valid name" in app.error[0].value
     assert not app.exception
+
+
+def test_train_shows_an_uploaded_picture_in_the_run_what_is_transparent_as_white(open_page):
+    content = io.BytesIO()
+    Image.new("RGBA", (60, 40), (255, 0, 0, 0)).save(content, "PNG")
+    app = open_page("train", preset="quick", epochs="1", train_images="1000")
+    app.file_uploader(key="own_picture").upload("mine.png", content.getvalue())
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert not app.exception
+    assert not app.error
+    picture = runs.load_picture(app.query_params["run"])
+    np.testing.assert_array_equal(picture, np.full((32, 32, 3), 255))
 
 
 def test_train_says_when_the_run_in_the_url_is_unknown(open_page):
