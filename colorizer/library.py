@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 SHIPPED = Path(__file__).resolve().parent.parent / "assets" / "models"
+# Of each data set, the split on a card whose images a model was validated on; of any other it is `own_validation`.
+VALIDATION_SPLITS = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 
@@ -72,8 +74,7 @@ class ModelEntry:
     @property
     def gray_copy_loss(self) -> float | None:
         """The gray copy's mse on the images that the model was validated on; None for the target `gray`."""
-        splits = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
-        split = splits.get(self.train_config.dataset, "own_validation")
+        split = VALIDATION_SPLITS.get(self.train_config.dataset, "own_validation")
         measured = self.card["metrics"].get(split) if self.model_config.target != "gray" else None
         return measured["gray_copy"]["mse"] if measured else None
 

@@ -7,9 +7,8 @@ from colorizer import evaluation, library
 from colorizer.color import gray_copy, to_uint8
 from colorizer.data import CLASS_NAMES
 from colorizer.errors import ColorizerError
-from colorizer.images import tile_rows
 from colorizer.metrics import METRICS
-from colorizer.ui import state
+from colorizer.ui import pictures, state
 
 _CURVES = {
     "mark": {"type": "line", "clip": True},
@@ -88,7 +87,7 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     with st.grid(min_column_width=130, gap="small"):
         for name, image, mse in tiles:
             caption = name if mse is None else f"{name}, mse {mse:.4f}"
-            st.image(tile_rows([[image]], 6), width="stretch", caption=caption, alt=f"{chosen}: {name}")
+            pictures.show_tiles([[image]], 6, f"{chosen}: {name}", caption)
 
 
 def _history(entry: library.ModelEntry) -> pd.DataFrame:

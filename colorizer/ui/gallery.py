@@ -9,9 +9,8 @@ from colorizer.color import as_float, gray_copy, to_uint8
 from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
-from colorizer.images import tile_rows
 from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
-from colorizer.ui import live, pictures, state
+from colorizer.ui import live, losses, pictures, state
 
 _PAGE_SIZE = 12
 
@@ -28,15 +27,13 @@ def _show_closely() -> None:
     heat = to_uint8(np.stack([error / scale, (error / scale) ** 2, 0.15 * error / scale], axis=-1))
     name = CLASS_NAMES[split.labels[index]]
     picture, numbers = st.columns([3, 2], gap="medium")
-    picture.image(
-        tile_rows([[original, gray], [reconstructed, heat]], 10),
-        width="stretch",
-        alt=f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong",
-    )
-    picture.caption(
-        f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
-        f"black for none, yellow for {scale:.2f} of full scale."
-    )
+    with picture:
+        alt = f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong"
+        pictures.show_tiles([[original, gray], [reconstructed, heat]], 10, alt)
+        st.caption(
+            f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
+            f"black for none, yellow for {scale:.2f} of full scale."
+        )
     truth = split.images[index : index + 1]
     numbers.markdown(f"**#{index}, {name}**")
     measured = {"model": compute_metrics(reconstructed[None], truth), "gray copy": gray_copy_metrics(truth)}
@@ -135,7 +132,7 @@ with side:
         f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
         f"{learned} {entry.train_config.dataset}"
     )
-    live.show_history(entry)
+    losses.show_history(entry)
     measured, where = entry.reported
     st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]

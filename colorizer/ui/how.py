@@ -7,9 +7,8 @@ from colorizer import library
 from colorizer.color import gray_copy, to_luminance, to_uint8
 from colorizer.config import MAX_LATENT_DIM
 from colorizer.data import CLASS_NAMES
-from colorizer.images import tile_rows
 from colorizer.metrics import image_mse
-from colorizer.ui import state
+from colorizer.ui import pictures, state
 
 _PUBLISHED_LOSS = 0.0139  # validation loss printed in the original notebook
 _STEPS = {
@@ -87,7 +86,7 @@ with st.grid(min_column_width=150, gap="small"):
             if content.ndim == 1:
                 _bars(content, description)
             else:
-                st.image(tile_rows([[content]], 8), width="stretch", alt=description)
+                pictures.show_tiles([[content]], 8, description)
             st.caption(text)
 st.caption(
     "This page runs the linear model: encoder and decoder are one matrix each, known in closed form for every "

@@ -10,7 +10,8 @@ from colorizer import config, data, library, runs
 from colorizer.errors import ColorizerError
 from colorizer.runs import RunView
 from colorizer.service import training_service
-from colorizer.ui import charts, pictures, state
+from colorizer.ui import losses, pictures
+from colorizer.ui.charts import Curve
 from colorizer.worker import TrainingSpec
 
 DATASETS = {
@@ -36,7 +37,6 @@ _low, _high = config.LEARNING_RATE_FACTORS
 _FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
 _EIGHT, _OWN = "Eight test images", "Uploaded picture"
 _LATEST = "latest"
-_LOG, _LINEAR = "Log", "Linear"
 
 
 def start_run(spec: TrainingSpec, picture: np.ndarray | None = None) -> None:
@@ -73,14 +73,14 @@ def show_run(earlier: list[RunView] | None = None) -> None:
         st.warning(str(error), icon=":material/warning:")
         return
     earlier = training_service().list_runs() if earlier is None else earlier
-    others = {other.spec.name: (other.curve, points(other)) for other in earlier if other.curve}
+    others = {other.spec.name: losses.curve(other) for other in earlier if other.curve}
     others.pop(run.spec.name, None)
     st.session_state.setdefault("key", st.query_params.get("key", ""))
     (_poll if run.active else _show_ended)(run_id, others)
 
 
 @st.fragment(run_every=0.5)
-def _poll(run_id: str, others: dict[str, charts.Curve]) -> None:
+def _poll(run_id: str, others: dict[str, Curve]) -> None:
     try:
         run = training_service().view(run_id)
     except ColorizerError:  # discarded meanwhile
@@ -92,7 +92,7 @@ def _poll(run_id: str, others: dict[str, charts.Curve]) -> None:
 
 
 @st.fragment
-def _show_ended(run_id: str, others: dict[str, charts.Curve]) -> None:
+def _show_ended(run_id: str, others: dict[str, Curve]) -> None:
     try:
         run = training_service().view(run_id)
     except ColorizerError:
@@ -102,13 +102,15 @@ def _show_ended(run_id: str, others: dict[str, charts.Curve]) -> None:
     _render(run, others)
 
 
-def _render(run: RunView, others: dict[str, charts.Curve]) -> None:
+def _render(run: RunView, others: dict[str, Curve]) -> None:
     with st.container(border=True, key="run"):
         _show_status(run)
         if run.snapshots:
             _show_reconstructions(run)
             if run.curve:
-                _show_curve(run, others)
+                losses.show_run(run, others)
+                dataset = DATASETS[run.spec.train.dataset]
+                st.caption(f"It learns from {dataset}. Validation: images that it does not learn from.")
         elif run.active:
             st.skeleton(height=240)
 
@@ -230,43 +232,9 @@ def _show_reconstructions(run: RunView) -> None:
         st.warning(str(error), icon=":material/warning:")
         return
     if shown == _OWN and len(images) > len(data.SNAPSHOT_SAMPLES):
-        alt = f"The visitor's picture as the network colorizes it after {marks[index]} epochs, beside the original"
-        pictures.show_own_snapshot(images[-1], picture, alt)
+        pictures.show_own_snapshot(images[-1], picture, marks[index])
     else:
-        alt = f"Eight test images as the network colorizes them after {marks[index]} epochs, "
-        alt += "between their grayscale and original versions"
-        pictures.show_snapshot(images[: len(data.SNAPSHOT_SAMPLES)], alt)
-
-
-def points(run: RunView) -> charts.Points:
-    """Validation losses of a run over its epochs."""
-    return [(float(epoch["epoch"]), epoch["val_loss"]) for epoch in run.epochs]
-
-
-def _show_curve(run: RunView, others: dict[str, charts.Curve]) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        axis = st.segmented_control("Axis", (_LOG, _LINEAR), default=_LOG, required=True, key=f"axis-{run.run_id}")
-        chosen = []
-        if others:
-            chosen = st.multiselect(
-                "Beside it", list(others), key=f"beside-{run.run_id}", max_selections=charts.MAX_OTHERS,
-                placeholder="Lay earlier runs over it",
-            )  # fmt: skip
-    chart = charts.loss_chart(
-        (run.curve, points(run)),
-        gray_copy_loss(run.spec),
-        max(1, run.spec.train.epochs),
-        {name: others[name] for name in chosen if name in others},
-        axis == _LOG,
-        st.context.theme.type == "dark",
-    )
-    st.vega_lite_chart(
-        spec=chart,
-        height=charts.HEIGHT,
-        alt="Loss of each batch, smoothed, validation loss and the gray copy, over epochs",
-        key="loss",
-    )
-    st.caption(f"It learns from {DATASETS[run.spec.train.dataset]}. Validation: images that it does not learn from.")
+        pictures.show_snapshot(images[: len(data.SNAPSHOT_SAMPLES)], "the network", marks[index])
 
 
 def _show_result(run: RunView) -> None:
@@ -284,35 +252,3 @@ def _show_result(run: RunView) -> None:
         link = {"query_params": {"model": entry.name}}
         st.page_link("colorizer/ui/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link)
         st.page_link("colorizer/ui/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
-
-
-def show_history(entry: library.ModelEntry) -> None:
-    """Show the loss curve that is kept with a model; one that cannot be read is said so."""
-    try:
-        history = library.load_history(entry)
-        if not history["batch_loss"]:
-            st.caption("Solved in closed form: there is no loss curve.")
-            return
-        batches = list(zip(history["batch_epochs"], history["batch_loss"], strict=True))
-        validation = list(zip(history["epoch"], history["val_loss"], strict=True))
-        dark = st.context.theme.type == "dark"
-        chart = charts.loss_chart((batches, validation), entry.gray_copy_loss, max(history["batch_epochs"]), dark=dark)
-    except (ColorizerError, KeyError, ValueError):
-        st.caption("Its loss curve cannot be read.")
-        return
-    alt = f"Loss curve of {entry.name}: training batches, smoothed, validation, and the gray copy"
-    st.vega_lite_chart(spec=chart, height=charts.HEIGHT, alt=alt)
-
-
-def gray_copy_loss(spec: TrainingSpec) -> float | None:
-    """The gray copy's loss on the validation images beside a training curve; None where it has none."""
-    if spec.model.target == "gray" or spec.train.dataset not in config.DATASETS:
-        return None
-    return _gray_copy_loss("validation" if spec.train.dataset == "cifar10" else "samples")
-
-
-@st.cache_data(show_spinner=False)
-def _gray_copy_loss(split: str) -> float:
-    measured = [entry.card["metrics"] for entry in library.list_models() if not entry.damage]  # any model's card has it
-    known = next((metrics[split]["gray_copy"]["mse"] for metrics in measured if split in metrics), None)
-    return known or float(state.gray_copy_mse("cifar10" if split == "validation" else "samples").mean())

@@ -9,7 +9,7 @@ from colorizer import library
 from colorizer.color import gray_copy, to_uint8
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
-from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES, tile_rows
+from colorizer.images import FORMAT_NAMES, PHOTOS, SUFFIXES
 from colorizer.ui import files, pictures, state
 from colorizer.ui.before_after import show_before_after
 
@@ -82,8 +82,8 @@ def _show_result(
             on_click="ignore",
         )
     if raw:
-        made = tile_rows([[state.reconstruct(entry, picture, settings[0])]], 12)
-        st.image(made, alt=f"{title}, the 32 x 32 pixels that {entry.name} made")
+        made = state.reconstruct(entry, picture, settings[0])
+        pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")
 
 
 def _show_picture(

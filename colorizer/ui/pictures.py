@@ -1,6 +1,7 @@
 """Crisp pictures of small images: nearest neighbour, enlarged on the server, each with a text for screen readers."""
 
 import base64
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -12,36 +13,44 @@ from colorizer.metrics import METRICS
 from colorizer.ui import state
 
 
+def show_tiles(
+    rows: list[list[np.ndarray]],
+    scale: int,
+    alt: str,
+    caption: str | None = None,
+    width: Literal["stretch", "content"] = "stretch",
+) -> None:
+    """Show images, each uint8 (H, W, 3), in rows and columns, `scale` times enlarged.
+
+    They are part of the page: files of theirs may be replaced by a next run before a slow browser asks for them.
+    """
+    encoded = base64.b64encode(encode_png(tile_rows(rows, scale))).decode()
+    st.image(f"data:image/png;base64,{encoded}", caption, width, alt=alt)
+
+
 def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
     """Show original, grayscale and reconstructed side by side, each uint8 (32, 32, 3)."""
     gray = to_uint8(gray_copy(original))
-    st.image(
-        encode_png(tile_rows([[original, gray, reconstructed]], 6)),
-        width="stretch",
-        alt=f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed",
-    )
+    alt = f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed"
+    show_tiles([[original, gray, reconstructed]], 6, alt)
 
 
-def show_snapshot(reconstructed: np.ndarray, alt: str) -> None:
-    """Show the eight fixed images: grayscale, reconstructed (uint8 (8, 32, 32, 3)) and original."""
+def show_snapshot(reconstructed: np.ndarray, network: str, epochs: str) -> None:
+    """Show the eight fixed images after some epochs: grayscale, reconstructed (uint8 (8, 32, 32, 3)), original."""
     originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
     rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
-    _show_tiles([list(row) for row in rows], 4, alt)
+    alt = f"Eight test images as {network} colorizes them after {epochs} epochs, "
+    show_tiles([list(row) for row in rows], 4, f"{alt}between their grayscale and original versions")
     st.caption(
         "Top: the network's input. Middle: what it makes of it. Bottom: the original. It never saw these images."
     )
 
 
-def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, alt: str) -> None:
+def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, epochs: str) -> None:
     """Show the visitor's own small image: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
-    _show_tiles([[to_uint8(gray_copy(original)), reconstructed, original]], 10, alt)
+    alt = f"The visitor's picture as the network colorizes it after {epochs} epochs, beside the original"
+    show_tiles([[to_uint8(gray_copy(original)), reconstructed, original]], 10, alt)
     st.caption("Grayscale, what the network makes of it, and the original, cut to 32 x 32 pixels.")
-
-
-def _show_tiles(rows: list[list[np.ndarray]], scale: int, alt: str) -> None:
-    """Show images as part of the page: a file of a live run may be replaced before a slow browser asks for it."""
-    encoded = base64.b64encode(encode_png(tile_rows(rows, scale))).decode()
-    st.image(f"data:image/png;base64,{encoded}", width="stretch", alt=alt)
 
 
 def metrics_table(columns: dict[str, dict[str, float]]) -> str:

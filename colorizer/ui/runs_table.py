@@ -8,7 +8,7 @@ import streamlit as st
 from colorizer import library, plotting
 from colorizer.runs import RunView
 from colorizer.service import training_service
-from colorizer.ui import charts, live
+from colorizer.ui import live, losses
 from colorizer.worker import TrainingSpec
 
 _METRICS = {"mse": "%.5f", "psnr": "%.2f", "ssim": "%.3f", "delta_e": "%.2f"}
@@ -47,15 +47,7 @@ def show_runs(trainings: list[RunView]) -> None:
         placeholder="Choose runs here, or tick them in the table",
     )
     picked = [by_id[run_id] for run_id in chosen]
-    curves = {run.spec.name: (run.curve, live.points(run)) for run in picked if run.curve}
-    if curves:
-        longest = max(run.spec.train.epochs for run in picked)
-        chart = charts.loss_chart(None, live.gray_copy_loss(picked[0].spec), max(1, longest), curves)
-        st.vega_lite_chart(
-            spec=chart, height=charts.HEIGHT, alt=f"Loss of {', '.join(curves)} over epochs: smoothed, and validation"
-        )
-        if len(curves) > charts.MAX_OTHERS:
-            st.caption(f"The first {charts.MAX_OTHERS} are drawn.")
+    losses.show_runs(picked)
     for run in picked:
         _show_actions(run, models[run.run_id])
 
@@ -131,7 +123,7 @@ def history_csv(run: RunView) -> bytes:
 
 def _figure(run: RunView, kind: str) -> bytes:
     history = {"batch_epochs": [x for x, _ in run.curve], "batch_loss": [y for _, y in run.curve]}
-    history |= {"epoch": [x for x, _ in live.points(run)], "val_loss": [y for _, y in live.points(run)]}
+    history |= {key: [epoch[key] for epoch in run.epochs] for key in ("epoch", "val_loss")}
     buffer = io.BytesIO()
-    plotting.loss_curve(history, run.spec.name, live.gray_copy_loss(run.spec)).savefig(buffer, format=kind)
+    plotting.loss_curve(history, run.spec.name, losses.gray_copy_loss(run.spec)).savefig(buffer, format=kind)
     return buffer.getvalue()

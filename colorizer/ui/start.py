@@ -63,10 +63,6 @@ if trained:
         marks = [f"{epoch:.3g}" for epoch in epochs]
         last = len(marks) - 1
         index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
-    pictures.show_snapshot(
-        images[index],
-        f"Eight test images as {entry.name} colorizes them after {marks[index]} epochs, "
-        "between their grayscale and original versions",
-    )
+    pictures.show_snapshot(images[index], entry.name, marks[index])
 else:
     st.caption("No shipped model here has snapshots. Restore the folder assets/models.")

@@ -14,10 +14,10 @@ import streamlit as st
 from PIL import Image
 
 from colorizer import data, evaluation, guided, images, inference, library, linear
-from colorizer.color import gray_copy, to_luminance
+from colorizer.color import to_luminance
 from colorizer.config import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS, nearest_level
 from colorizer.errors import DataError, ModelError
-from colorizer.metrics import compute_metrics, gray_copy_metrics, image_mse
+from colorizer.metrics import compute_metrics, gray_copy_metrics
 from colorizer.service import training_service
 
 _PAGE_PIXELS = 1200  # longest side of a photo on a page
@@ -177,14 +177,6 @@ def predictions(entry: library.ModelEntry, dataset: str, split: data.Split, vivi
         return stored.at(vividness)
     with st.spinner(f"Colorizing {len(split.images):,} images with {entry.name}, once …"):
         return evaluation.store_predictions(load_colorizer(entry), dataset, "test", split).at(vividness)
-
-
-@st.cache_resource(show_spinner=False)
-def gray_copy_mse(dataset: str) -> np.ndarray:
-    """Error of the gray copy of each test image, float64 (N,)."""
-    images = load_samples().images if dataset == "samples" else data.load_dataset(dataset).test.images
-    parts = [images[start : start + 1000] for start in range(0, len(images), 1000)]
-    return np.concatenate([image_mse(gray_copy(part), part) for part in parts])
 
 
 @st.cache_resource(show_spinner="Solving the closed form, once …")

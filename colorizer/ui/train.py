@@ -9,7 +9,7 @@ from colorizer.images import SUFFIXES, cut_small, lay_on_white
 from colorizer.runs import RunView
 from colorizer.service import training_service
 from colorizer.sweep import best_presets, list_sweeps
-from colorizer.ui import estimate, live, pictures, runs_table, state, sweeps_table
+from colorizer.ui import estimate, live, losses, pictures, runs_table, state, sweeps_table
 from colorizer.worker import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
@@ -140,12 +140,12 @@ def _show_queue() -> None:
 def _show_example(entry: library.ModelEntry | None) -> None:
     """Say that nothing is being trained, and show how the model with the preset's name learned."""
     st.info("Nothing is being trained. Choose a preset and press *Start training*.", icon=":material/monitoring:")
-    images = state.load_snapshots(entry)[1] if entry else ()
+    epochs, images = state.load_snapshots(entry) if entry else ((), ())
     if len(images):
         with st.container(border=True):
             st.markdown(f"So learned **{entry.name}**{', which this app ships' * entry.shipped}:")
-            pictures.show_snapshot(images[-1], f"Eight test images as {entry.name} colorizes them")
-            live.show_history(entry)
+            pictures.show_snapshot(images[-1], entry.name, f"{epochs[-1]:.3g}")
+            losses.show_history(entry)
 
 
 st.title("Train")
