@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from colorizer.ui import state
+from colorizer.app.widgets import state
 
 st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
 st.html(  # wide tables scroll, not the page; a tablet has no room for columns either; dark's accent is light
@@ -12,11 +12,11 @@ st.html(  # wide tables scroll, not the page; a tablet has no room for columns e
 )
 page = st.navigation(
     [
-        st.Page("colorizer/ui/start.py", title="Start", icon=":material/home:", default=True),
-        st.Page("colorizer/ui/gallery.py", title="Gallery", icon=":material/grid_view:"),
-        st.Page("colorizer/ui/photo.py", title="Your photo", icon=":material/photo_camera:"),
-        st.Page("colorizer/ui/train.py", title="Train", icon=":material/model_training:"),
-        st.Page("colorizer/ui/how.py", title="How it works", icon=":material/school:", url_path="how-it-works"),
+        st.Page("colorizer/app/pages/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("colorizer/app/pages/gallery.py", title="Gallery", icon=":material/grid_view:"),
+        st.Page("colorizer/app/pages/photo.py", title="Your photo", icon=":material/photo_camera:"),
+        st.Page("colorizer/app/pages/train.py", title="Train", icon=":material/model_training:"),
+        st.Page("colorizer/app/pages/how.py", title="How it works", icon=":material/school:", url_path="how-it-works"),
     ],
     position="top",
 )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from colorizer import errors
 
 if TYPE_CHECKING:
-    from colorizer.images import decode_image, encode_png
-    from colorizer.inference import Colorizer, load
+    from colorizer.models.colorizer import Colorizer, load
+    from colorizer.pixels.images import decode_image, encode_png
 
 __all__ = ["Colorizer", "decode_image", "encode_png", "errors", "load"]
 __version__ = "0.1.0"
@@ -22,9 +22,9 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that `import colorizer` stays instant."""
     if name in ("decode_image", "encode_png"):
-        from colorizer import images as module
+        from colorizer.pixels import images as module
     elif name in ("Colorizer", "load"):
-        from colorizer import inference as module
+        from colorizer.models import colorizer as module
     else:
         raise AttributeError(f"module 'colorizer' has no attribute {name!r}")
     return getattr(module, name)

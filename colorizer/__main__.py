@@ -2,7 +2,7 @@
 
 import sys
 
-from colorizer.cli import main
+from colorizer.app.cli import main
 
 sys.stdout.reconfigure(errors="surrogateescape")  # for names of files that are no text
 sys.exit(main())

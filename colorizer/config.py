@@ -13,6 +13,7 @@ import platformdirs
 
 from colorizer.errors import ConfigError
 
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DATASETS = ("cifar10", "synthetic", "samples")
 PAGE_DATASETS = (*DATASETS, "cifar100")  # what visitors may train on; the command line takes paths too
 
@@ -65,7 +66,7 @@ def validate_name(name: str) -> str:
 
 
 def validate_dataset(name: str) -> str:
-    """Return `name` if it can name a data set (see `data.load_dataset`), else raise `ConfigError`."""
+    """Return `name` if it can name a data set (see `datasets.load_dataset`), else raise `ConfigError`."""
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name not in PAGE_DATASETS and not (path and kind in ("cifar100", "folder")):
         raise ConfigError(
@@ -166,7 +167,7 @@ class ModelConfig(_Config):
 class TrainConfig(_Config):
     """How a model is trained."""
 
-    dataset: str = "cifar10"  # as in `data.load_dataset`
+    dataset: str = "cifar10"  # as in `datasets.load_dataset`
     train_images: int = _number(0, 0, MAX_TRAIN_IMAGES)  # how many are used at most; 0 means all
     epochs: int = _number(5, 0, MAX_EPOCHS)  # 0 keeps the initial weights (all that a closed-form model needs)
     batch_size: int = _number(256, 1, 4096)  # images a step

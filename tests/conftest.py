@@ -17,15 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer import archive, cli, data, library, sweep
+from colorizer.app import cli
 from colorizer.config import ModelConfig, TrainConfig
-from colorizer.service import TrainingService
-from colorizer.worker import TrainingSpec
-from tests.jobs import FAKE_WORKER
+from colorizer.data import datasets
+from colorizer.data.cifar10 import CLASS_NAMES, TRAIN_BATCHES
+from colorizer.jobs import sweeps
+from colorizer.jobs.service import TrainingService
+from colorizer.models import library
+from colorizer.training.job import TrainingSpec
+from tests.trainings import FAKE_WORKER
 
 CIFAR10_SOURCE = os.environ.get("COLORIZER_CIFAR10")  # as it was before any test hid it
 RAY_MISSING = "needs Ray: pip install -r requirements-cluster.txt"
-BATCHES = (*archive.TRAIN_BATCHES, "test_batch")
+BATCHES = (*TRAIN_BATCHES, "test_batch")
 TINY_MODEL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
 TINY_TRAIN = TrainConfig(dataset="synthetic", train_images=64, epochs=2, batch_size=16)
 
@@ -54,8 +58,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def few_synthetic_images(monkeypatch):
     """The first tenth of the synthetic data set, for drawing all of it takes seconds; returns the number of all."""
-    number = data._SYNTHETIC_IMAGES
-    monkeypatch.setattr(data, "_SYNTHETIC_IMAGES", number // 10)
+    number = datasets._SYNTHETIC_IMAGES
+    monkeypatch.setattr(datasets, "_SYNTHETIC_IMAGES", number // 10)
     return number
 
 
@@ -68,7 +72,7 @@ def cifar10(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZER_HOME", str(folder))
         patch.setenv("COLORIZER_CIFAR10", CIFAR10_SOURCE)
-        dataset = data.load_dataset("cifar10")
+        dataset = datasets.load_dataset("cifar10")
     yield dataset
     shutil.rmtree(folder)
 
@@ -76,14 +80,14 @@ def cifar10(tmp_path_factory):
 @pytest.fixture(scope="session")
 def samples():
     """The 20 built-in images."""
-    return data.load_samples()
+    return datasets.load_samples()
 
 
 @pytest.fixture(scope="session")
 def tiny(samples):
     """64 synthetic training images, validated on the samples."""
-    train = data.Split(data.draw_synthetic(64, seed=0), np.zeros(64, np.uint8))
-    return data.Dataset("synthetic", train, samples, samples)
+    train = datasets.Split(datasets.draw_synthetic(64, seed=0), np.zeros(64, np.uint8))
+    return datasets.Dataset("synthetic", train, samples, samples)
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +105,9 @@ def tiny_train():
 @pytest.fixture
 def save_tiny(home, samples):
     """A function that saves an untrained tiny model under a name, as training does, and returns its entry."""
-    from colorizer import evaluation
-    from colorizer.inference import Colorizer
-    from colorizer.models import build_model
+    from colorizer.models import evaluation
+    from colorizer.models.colorizer import Colorizer
+    from colorizer.training.networks import build_model
 
     def save(name="tiny", **options):
         model = build_model(TINY_MODEL)
@@ -118,7 +122,7 @@ def save_tiny(home, samples):
             "best_val_loss": 0.3,
             "model": TINY_MODEL.to_dict(),
             "train": TINY_TRAIN.to_dict(),
-            "metrics": {"samples": evaluation.measure(colorizer, data.load_dataset("samples"), "test")},
+            "metrics": {"samples": evaluation.measure(colorizer, datasets.load_dataset("samples"), "test")},
         }
         history = {"epoch": [1], "loss": [0.2], "val_loss": [0.3], "batch_epochs": [0.5, 1.0], "batch_loss": [0.3, 0.1]}
         arrays = {
@@ -133,7 +137,7 @@ def save_tiny(home, samples):
 @pytest.fixture
 def tiny_sweep():
     """A plan over four settings of a tiny model."""
-    return sweep.plan_sweep("tiny", "notebook", TINY_MODEL, TINY_TRAIN, ("encoder_widths", "decoder_widths", "shift"))
+    return sweeps.plan_sweep("tiny", "notebook", TINY_MODEL, TINY_TRAIN, ("encoder_widths", "decoder_widths", "shift"))
 
 
 def sweep_trial(**changes) -> dict:
@@ -142,7 +146,7 @@ def sweep_trial(**changes) -> dict:
     return {"settings": settings, "val_loss": [0.03, 0.02], "seconds": 1.5, "error": None} | changes
 
 
-def write_sweep(plan: sweep.Sweep, *trials: dict) -> None:
+def write_sweep(plan: sweeps.Sweep, *trials: dict) -> None:
     """Write the folder of a sweep with these trials."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     (plan.folder / "sweep.json").write_text(json.dumps(plan.to_dict()))
@@ -215,7 +219,7 @@ def fake_content(name: str) -> dict:
     except the second pixel of the first row, which is 255.
     """
     if name == "batches.meta":
-        return {b"label_names": [name.encode() for name in archive.CLASS_NAMES], b"num_vis": 3072}
+        return {b"label_names": [name.encode() for name in CLASS_NAMES], b"num_vis": 3072}
     labels = [image % 10 for image in range(10_000)]
     red = np.array([BATCHES.index(name) * 10 + label for label in labels], np.uint8)
     planes = np.repeat(np.stack([red, red + 60, red + 120], axis=1)[..., None], 1024, axis=2)

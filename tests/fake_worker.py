@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from colorizer import config, library, process, runs
+from colorizer import config
+from colorizer.jobs import runs, worker
+from colorizer.models import library
 
 STEPS_PER_EPOCH = 10
 
@@ -94,4 +96,4 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
 
 
 if __name__ == "__main__":
-    process.main(train)
+    worker.main(train)

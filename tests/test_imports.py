@@ -1,4 +1,4 @@
-"""The house: imports point downward only, without cycles, and what must stay light stays light."""
+"""The house: a package imports only from packages to its left, and what must stay light stays light."""
 
 import ast
 import subprocess
@@ -10,26 +10,19 @@ import pytest
 import colorizer
 
 PACKAGE = Path(colorizer.__file__).parent
-# From low to high. Rooms on one level do not import each other, the pages of the app excepted.
-LEVELS = (
-    {"errors"},
-    {"config"},
-    {"archive", "color", "storage"},
-    {"images"},
-    {"guided", "sources"},
-    {"models", "linear", "data", "metrics", "plotting", "transfer"},
-    {"library", "tables"},
-    {"trainer", "inference"},
-    {"training"},
-    {"evaluation"},
-    {"worker", "batch"},
-    {"runs", "cluster", "sweep"},
-    {"process", "search"},
-    {"service", "commands"},
-    {"cli", "ui"},
-)
-LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+LINE = "pixels < data < models < training < jobs < app"
+ROOMS = LINE.split(" < ")
+LEAVES = {"errors", "config", "presets", "storage"}
 ENTRANCES = {"__init__", "__main__"}
+# Files left of `training` that still import TensorFlow or Keras. This list only shrinks.
+TENSORFLOW_EXCEPTIONS = {
+    "data/pictures.py",
+    "models/colorizer.py",
+    "models/library.py",
+    "jobs/archives.py",
+    "app/commands.py",
+    "app/widgets/state.py",
+}
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 
 
@@ -50,36 +43,45 @@ def _imported(tree):
 
 def _rooms_imported(file):
     names = {name.split(".")[1] for name in _imported(FILES[file]) if name.startswith("colorizer.")}
-    return {name for name in names if name in LEVEL or (PACKAGE / f"{name}.py").exists()}
+    return names & ({*ROOMS} | LEAVES)
 
 
-def test_every_room_has_its_level():
-    assert {_room(file) for file in FILES} - ENTRANCES == set(LEVEL)
+def _files_that_import(*packages):
+    return {file for file, tree in FILES.items() if any(name.split(".")[0] in packages for name in _imported(tree))}
 
 
-def test_the_architecture_picture_names_every_room():
-    picture = (PACKAGE.parent / "README.md").read_text(encoding="utf-8").split("```")
-    boxes = [box.split(" — ")[0] for part in picture if part.startswith("mermaid") for box in part.split('["')[1:]]
-    assert sorted(room for box in boxes for room in box.split(", ")) == sorted(LEVEL)
+def test_the_package_has_the_six_rooms_and_the_leaves_only():
+    assert {_room(file) for file in FILES} - ENTRANCES <= {*ROOMS} | LEAVES
+    assert {*ROOMS} <= {_room(file) for file in FILES}
+
+
+def test_the_documents_say_the_same_line():
+    root = PACKAGE.parent
+    for document in (root / "README.md", root / "docs" / "architecture.md"):
+        assert LINE in document.read_text(encoding="utf-8"), document
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if _room(file) not in ENTRANCES])
-def test_imports_point_downward(file):
+def test_a_package_imports_only_from_packages_to_its_left(file):
     room = _room(file)
-    upward = {other for other in _rooms_imported(file) if LEVEL[other] >= LEVEL[room]}
-    assert upward <= ({"ui"} if room == "ui" else set())
+    if room in LEAVES:
+        assert not _rooms_imported(file) & {*ROOMS}
+    else:
+        assert all(ROOMS.index(other) <= ROOMS.index(room) for other in _rooms_imported(file) - LEAVES)
 
 
 def test_the_parser_sees_imports_inside_functions():
-    assert {"inference", "worker"} <= _rooms_imported("commands.py")
+    assert {"models", "training"} <= _rooms_imported("app/commands.py")
     assert "errors" in _rooms_imported("config.py")
 
 
-def test_only_the_pages_import_streamlit():
-    users = {
-        _room(file) for file, tree in FILES.items() if any(n.split(".")[0] == "streamlit" for n in _imported(tree))
-    }
-    assert users == {"ui"}
+def test_only_pages_and_widgets_import_streamlit():
+    assert {file.rpartition("/")[0] for file in _files_that_import("streamlit")} == {"app/pages", "app/widgets"}
+
+
+def test_only_training_imports_tensorflow():
+    users = {file for file in _files_that_import("tensorflow", "keras") if _room(file) != "training"}
+    assert users == TENSORFLOW_EXCEPTIONS
 
 
 def test_nobody_imports_pyplot():
@@ -90,7 +92,18 @@ def test_nobody_imports_pyplot():
     "module",
     [
         "colorizer",
-        *(f"colorizer.{name}" for name in ("library", "service", "plotting", "images", "cli", "cluster", "search")),
+        *(
+            f"colorizer.{name}"
+            for name in (
+                "models.library",
+                "jobs.service",
+                "app.figures",
+                "pixels.images",
+                "app.cli",
+                "jobs.archives",
+                "jobs.search",
+            )
+        ),
     ],
 )
 def test_importing_stays_light(module):
@@ -102,7 +115,7 @@ def test_importing_stays_light(module):
 
 def test_a_page_shows_its_pictures_without_what_takes_long_to_import():
     heavy = ("tensorflow", "keras", "scipy", "pandas", "altair", "matplotlib")
-    rooms = "colorizer.ui.state, colorizer.ui.live, colorizer.ui.pictures"
+    rooms = "colorizer.app.widgets.state, colorizer.app.widgets.live, colorizer.app.widgets.pictures"
     code = f"import sys, {rooms}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr

@@ -6,8 +6,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from colorizer import service
-from colorizer.ui import state
+from colorizer.app.widgets import state
+from colorizer.jobs import service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def open_page(home, monkeypatch):
         app.query_params.update(query)
         app.run()
         if page != "start":
-            app.switch_page(f"colorizer/ui/{page}.py")
+            app.switch_page(f"colorizer/app/pages/{page}.py")
             app.query_params.update(query)
             app.run()
         assert not app.exception, app.exception[0].message

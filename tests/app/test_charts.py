@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from colorizer.ui.charts import MAX_OTHERS, loss_chart, smooth
+from colorizer.app.widgets.charts import MAX_OTHERS, loss_chart, smooth
 
 CURVE = ([(0.5, 0.1), (1.0, 0.05)], [(1.0, 0.06)])
 

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer import data, library, runs, service
+from colorizer.app.widgets import state
 from colorizer.config import get_preset
-from colorizer.data import CLASS_NAMES
-from colorizer.service import training_service
-from colorizer.ui import state
-from colorizer.worker import TrainingSpec
+from colorizer.data import datasets
+from colorizer.data.datasets import CLASS_NAMES
+from colorizer.jobs import runs, service
+from colorizer.jobs.service import training_service
+from colorizer.models import library
+from colorizer.training.job import TrainingSpec
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 
@@ -48,18 +50,18 @@ def test_no_page_imports_tensorflow_on_the_way_to_its_first_paint(tmp_path):
 import os, sys
 os.environ["COLORIZER_HOME"] = {str(tmp_path)!r}
 from streamlit.testing.v1 import AppTest
-from colorizer.ui import state
+from colorizer.app.widgets import state
 state.warm_up = lambda: None
 app = AppTest.from_file("streamlit_app.py", default_timeout=60).run()
 for page in {PAGES[1:]!r}:
-    app.switch_page(f"colorizer/ui/{{page}}.py").run()
+    app.switch_page(f"colorizer/app/pages/{{page}}.py").run()
     assert not app.exception, app.exception
-app.switch_page("colorizer/ui/photo.py")
+app.switch_page("colorizer/app/pages/photo.py")
 app.query_params["source"] = "Sample photos"
 app.run()
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=datasets.ASSETS.parent, timeout=120)
 
 
 def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_run(open_page):
@@ -78,7 +80,7 @@ def test_threads_give_back_what_they_have_freed():
 import re, threading
 from pathlib import Path
 import numpy as np
-from colorizer.ui import state
+from colorizer.app.widgets import state
 
 def megabytes():
     return int(re.search(r"Anonymous: *([0-9]+)", Path("/proc/self/smaps_rollup").read_text())[1]) / 1000
@@ -98,7 +100,7 @@ for thread in threads:
     thread.join()
 print(megabytes() - before)
 """
-    run = subprocess.run([sys.executable, "-c", code], check=True, cwd=data.ASSETS.parent, timeout=120, stdout=-1)
+    run = subprocess.run([sys.executable, "-c", code], check=True, cwd=datasets.ASSETS.parent, timeout=120, stdout=-1)
     assert float(run.stdout) < 50  # of 100
 
 
@@ -122,7 +124,7 @@ def test_gallery_offers_the_download_when_only_the_samples_are_here(open_page):
 
 
 def test_gallery_download_without_a_network_says_so_in_one_sentence(open_page, monkeypatch):
-    monkeypatch.setattr(data, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
+    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
     app = open_page("gallery")
     next(button for button in app.button if "Download" in button.label).click().run()
     assert "could not be downloaded" in app.error[0].value
@@ -169,8 +171,8 @@ def test_gallery_ignores_an_impossible_image_in_the_url(open_page, image):
 
 
 def test_gallery_pages_through_the_full_test_set(open_page, cifar10, monkeypatch):
-    monkeypatch.setattr(data, "load_dataset", lambda name: cifar10)
-    monkeypatch.setattr(data, "cifar10_status", lambda: {"state": "prepared", "path": "", "bytes": 0})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: cifar10)
+    monkeypatch.setattr(datasets, "cifar10_status", lambda: {"state": "prepared", "path": "", "bytes": 0})
     app = open_page("gallery", model="linear", page="834")
     items = [button.label for button in app.button if button.label.startswith("#")]
     label = CLASS_NAMES[cifar10.test.labels[9999]]
@@ -325,7 +327,7 @@ def test_runs_table_deletes_after_a_confirmation_what_is_the_visitors(open_page,
 
 
 def test_a_history_is_one_table_of_batches_and_epochs(home, fake_service):
-    from colorizer.ui import runs_table
+    from colorizer.app.widgets import runs_table
 
     run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
     run = fake_service.view(run_id)
@@ -413,9 +415,10 @@ def test_how_it_works_tells_the_story_in_measured_numbers(open_page):
 
 
 def test_reconstructions_in_the_gallery_are_the_models_own(open_page):
-    from colorizer import evaluation, inference
+    from colorizer.models import evaluation
+    from colorizer.models.colorizer import load
 
     entry = library.find_model("linear")
     shown = evaluation.stored_predictions(entry, "samples", "test")
-    computed = evaluation.predict_split(inference.load("linear"), data.load_samples())
+    computed = evaluation.predict_split(load("linear"), datasets.load_samples())
     assert np.abs(shown.images.astype(int) - computed.images).max() <= 1

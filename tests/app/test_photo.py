@@ -10,12 +10,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from colorizer import library
-from colorizer.color import to_luminance
+from colorizer.app.widgets import files, state
 from colorizer.config import MAX_FILES, WORKING_SIZES
-from colorizer.images import PHOTOS, decode_image
-from colorizer.metrics import compute_metrics
-from colorizer.ui import files, state
+from colorizer.models import library
+from colorizer.pixels.color import to_luminance
+from colorizer.pixels.images import PHOTOS, decode_image
+from colorizer.pixels.metrics import compute_metrics
 
 ENTRIES = {entry.name: entry for entry in library.list_models()}
 NO_PICTURE = "is not a picture this app can read"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colorizer import sweep
+from colorizer.jobs import sweeps
 from tests.conftest import TINY_MODEL, TINY_TRAIN, sweep_trial, write_sweep
 
 
@@ -46,8 +46,8 @@ def test_a_sweep_is_shown_and_its_best_settings_fill_the_sliders(open_train, tin
 
 
 def test_bottlenecks_are_drawn_beside_the_closed_form(open_train, tiny_sweep):
-    plan = sweep.plan_sweep("dims", "notebook", TINY_MODEL, TINY_TRAIN, latent_dims=(2, 4))
-    plan = sweep.replace(plan, closed_form=(0.05, 0.04))
+    plan = sweeps.plan_sweep("dims", "notebook", TINY_MODEL, TINY_TRAIN, latent_dims=(2, 4))
+    plan = sweeps.replace(plan, closed_form=(0.05, 0.04))
     write_sweep(plan, *(sweep_trial(settings={"latent_dim": dim}) for dim in (4, 2)))
     write_sweep(tiny_sweep, sweep_trial())
     app = open_train(sweep="dims")

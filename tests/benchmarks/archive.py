@@ -10,8 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-from colorizer import batch, cluster, inference, library
 from colorizer.errors import ClusterError
+from colorizer.jobs import archives, batch
+from colorizer.models import library
+from colorizer.models.colorizer import load
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.photo import ROOT, make_jpeg
 
@@ -61,9 +63,9 @@ def _measure_way(way: str, pictures: Path, output: Path) -> dict[str, float]:
     if way == "missing":
         files = [batch.PictureFile(pictures / f"{number}.no", output / f"{number}") for number in range(NUM_MISSING)]
     if way == "plain":
-        done = batch.colorize_files(inference.load(MODEL), files)
+        done = batch.colorize_files(load(MODEL), files)
     else:
-        done = cluster.colorize_files(library.find_model(MODEL), files, output)
+        done = archives.colorize_files(library.find_model(MODEL), files, output)
         threading.Thread(target=_watch, args=(memory,), daemon=True).start()
     times, processor = zip(*((time.perf_counter(), time.process_time()) for _ in done), strict=True)
     half = len(times) // 2

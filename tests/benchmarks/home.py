@@ -6,7 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from colorizer import config, data, evaluation, inference, library
+from colorizer import config
+from colorizer.data import datasets
+from colorizer.models import evaluation, library
+from colorizer.models.colorizer import load
 
 
 @contextlib.contextmanager
@@ -31,10 +34,10 @@ def prepare_gallery() -> tuple[str, ...]:
     Returns:
         the folders to link; none where CIFAR-10 is not to be had.
     """
-    if data.cifar10_status()["state"] == "missing":
+    if datasets.cifar10_status()["state"] == "missing":
         return ()
-    test = data.load_dataset("cifar10").test
+    test = datasets.load_dataset("cifar10").test
     for entry in library.list_models():
         if entry.shipped and evaluation.stored_predictions(entry, "cifar10", "test") is None:
-            evaluation.store_predictions(inference.load(entry.path), "cifar10", "test", test)
+            evaluation.store_predictions(load(entry.path), "cifar10", "test", test)
     return "data", "predictions"

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from colorizer import data, inference, library
-from colorizer.color import to_luminance
+from colorizer.app.widgets.estimate import count
+from colorizer.data import datasets
 from colorizer.errors import DataError
-from colorizer.ui.estimate import count
+from colorizer.models import library
+from colorizer.models.colorizer import load
+from colorizer.pixels.color import to_luminance
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.notebook_epoch import operations_a_second
 
@@ -28,14 +30,14 @@ def measure(runs: int) -> list[Measurement]:
 
 def _images() -> np.ndarray:
     try:
-        return data.load_dataset("cifar10").test.images
+        return datasets.load_dataset("cifar10").test.images
     except DataError:
-        return data.draw_synthetic(_IMAGES, seed=1)
+        return datasets.draw_synthetic(_IMAGES, seed=1)
 
 
 def _measure_model(entry: library.ModelEntry, luminance: np.ndarray, runs: int) -> list[Measurement]:
     """In turns with `predict`, which runs a U-Net once on each image; `Colorizer` also runs it on the mirrored one."""
-    config, colorizer, model = entry.model_config, inference.load(entry.path), library.load_keras_model(entry)
+    config, colorizer, model = entry.model_config, load(entry.path), library.load_keras_model(entry)
 
     def predict(images: np.ndarray) -> np.ndarray:
         return model.predict(images, batch_size=500, verbose=0)

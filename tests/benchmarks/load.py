@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from colorizer.images import encode_png, load_photo
+from colorizer.pixels.images import encode_png, load_photo
 from tests.benchmarks.home import own_home, prepare_gallery
 from tests.benchmarks.measurement import Measurement
 from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium, serve

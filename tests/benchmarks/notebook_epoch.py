@@ -13,18 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer import data
-from colorizer.color import to_luminance
 from colorizer.config import get_preset
-from colorizer.models import build_model
-from colorizer.training import Epoch, train
+from colorizer.data import datasets
+from colorizer.pixels.color import to_luminance
+from colorizer.training.loop import Epoch, train
+from colorizer.training.networks import build_model
 
 EPOCHS = 3  # the first one traces the graph
 PRESET = get_preset("notebook")
 MATRIX_SIZE, PRODUCTS = 2048, 20
 
 
-def train_with_package(images: data.Dataset) -> list[float]:
+def train_with_package(images: datasets.Dataset) -> list[float]:
     """Seconds of the training steps of each epoch."""
     seconds = []
 
@@ -36,7 +36,7 @@ def train_with_package(images: data.Dataset) -> list[float]:
     return seconds
 
 
-def train_with_fit(images: data.Dataset) -> list[float]:
+def train_with_fit(images: datasets.Dataset) -> list[float]:
     """The same network and optimizer on float32 arrays."""
     truth = np.asarray(images.train.images, np.float32)
     truth /= 255
@@ -73,7 +73,7 @@ def operations_a_second() -> float:
 
 
 def main(way: str) -> None:
-    images = data.load_dataset("cifar10")
+    images = datasets.load_dataset("cifar10")
     seconds = train_with_package(images) if way == "package" else train_with_fit(images)
     result = {"seconds": seconds[1:], "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if way == "package":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from colorizer.images import decode_image, encode_png, load_photo
+from colorizer.pixels.images import decode_image, encode_png, load_photo
 from tests.benchmarks.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,9 +21,9 @@ NUM_SMALL = 200
 
 def measure(runs: int) -> list[Measurement]:
     """Measure all of it, the models and Pillow in turns."""
-    from colorizer import inference
+    from colorizer.models.colorizer import load
 
-    models = {name: inference.load(name) for name in MODELS}
+    models = {name: load(name) for name in MODELS}
     large = make_jpeg(4000, 3000)
     small = [make_jpeg(320, 240, seed) for seed in range(NUM_SMALL)]
 
@@ -92,11 +92,11 @@ def main(name: str) -> None:
     """Print how many megabytes above the imported process it takes to colorize the picture on stdin."""
     import keras  # noqa: F401
 
-    from colorizer import inference
+    from colorizer.models.colorizer import load
 
     data = sys.stdin.buffer.read()
     before = _resident("VmRSS")
-    encode_png(inference.load(name).colorize(decode_image(data)))
+    encode_png(load(name).colorize(decode_image(data)))
     print(json.dumps(_resident("VmHWM") - before))
 
 

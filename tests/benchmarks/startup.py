@@ -12,9 +12,10 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 from streamlit.testing.v1 import AppTest
 
-from colorizer import data, library
-from colorizer.color import gray_copy, to_uint8
-from colorizer.images import encode_png, tile_rows
+from colorizer.data import datasets
+from colorizer.models import library
+from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.pixels.images import encode_png, tile_rows
 from tests.benchmarks.home import own_home, prepare_gallery
 from tests.benchmarks.measurement import Measurement
 from tests.browser.conftest import CHROMIUM_ARGUMENTS, ROOT, find_chromium, serve
@@ -75,7 +76,7 @@ def _starts(runs: int, prepared: tuple[str, ...]) -> list[Measurement]:
 
 def _write_bare_page(folder: Path) -> Path:
     """A page that shows pictures like the gallery's first and does nothing else."""
-    samples = data.load_samples().images[:_PICTURES]
+    samples = datasets.load_samples().images[:_PICTURES]
     for index, image in enumerate(samples):
         tiles = tile_rows([[image, to_uint8(gray_copy(image)), image]], 6)
         (folder / f"{index}.png").write_bytes(encode_png(tiles))
@@ -98,18 +99,20 @@ def _seconds_to_pictures(chromium: Browser, script: str, path: str, environment:
 
 def _reruns(runs: int) -> list[Measurement]:
     """Milliseconds of the gallery's reruns, in process."""
-    from colorizer.ui import state
+    from colorizer.app.widgets import state
 
     state.import_keras()  # as in any server that is a few seconds old
     state.warm_up = lambda: None
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
     app.run()
-    app.switch_page("colorizer/ui/gallery.py")
+    app.switch_page("colorizer/app/pages/gallery.py")
     app.run()
     laps = [_lap(app, lap) for lap in range(_LAPS * runs + 1)][1:]  # in the first one caches are cold
     if app.exception:
         raise RuntimeError(f"the gallery failed: {app.exception[0].message}")
-    number = len(data.load_dataset("cifar10").test.images) if data.cifar10_status()["state"] != "missing" else 20
+    number = (
+        len(datasets.load_dataset("cifar10").test.images) if datasets.cifar10_status()["state"] != "missing" else 20
+    )
     parts = [[time for lap in laps[run * _LAPS :][:_LAPS] for time in lap.values()] for run in range(runs)]
     about = f"gallery rerun, {number:,} images"
     medians = [Measurement(f"{about}, {kind}", "ms", [lap[kind] for lap in laps]) for kind in laps[0]]
@@ -127,7 +130,7 @@ def _lap(app: AppTest, lap: int) -> dict[str, float]:
     return {
         "model": _milliseconds(app, lambda: app.selectbox(key="model").set_value(models[lap % len(models)])),
         "sort": _milliseconds(app, lambda: app.segmented_control(key="sort").set_value(("worst", "best")[lap % 2])),
-        "class": _milliseconds(app, lambda: app.selectbox(key="class").set_value(data.CLASS_NAMES[lap % 10])),
+        "class": _milliseconds(app, lambda: app.selectbox(key="class").set_value(datasets.CLASS_NAMES[lap % 10])),
         "all classes": _milliseconds(app, lambda: app.selectbox(key="class").set_value("all classes")),
         "page": _milliseconds(app, lambda: app.pagination(key="page").set_value(2 if lap % 2 else 1)),
         "image": _milliseconds(app, lambda: _first_image(app).click()),

@@ -11,10 +11,11 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from colorizer import config, data
+from colorizer import config
 from colorizer.config import get_preset
-from colorizer.service import TrainingService, training_service
-from colorizer.worker import TrainingSpec
+from colorizer.data import datasets
+from colorizer.jobs.service import TrainingService, training_service
+from colorizer.training.job import TrainingSpec
 from tests.benchmarks.home import own_home
 from tests.benchmarks.measurement import Measurement
 
@@ -24,7 +25,7 @@ PATIENCE = 300.0  # seconds
 
 def measure(runs: int) -> list[Measurement]:
     """Measure all of it; needs CIFAR-10."""
-    data.load_dataset("cifar10")
+    datasets.load_dataset("cifar10")
     with own_home("data"):
         return [_first_point(runs), _page_rerun(runs), *_epoch(runs)]
 
@@ -62,7 +63,7 @@ def _first_point(runs: int) -> Measurement:
 
 def _page_rerun(runs: int) -> Measurement:
     """Milliseconds of a rerun of the Train page, in process, while the run on it is learning."""
-    from colorizer.ui import state
+    from colorizer.app.widgets import state
 
     state.import_keras()  # as in any server that is a few seconds old
     state.warm_up = lambda: None
@@ -72,7 +73,7 @@ def _page_rerun(runs: int) -> Measurement:
         _wait(lambda: training_service().view(run_id).curve)
         app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
         app.run()
-        app.switch_page("colorizer/ui/train.py")
+        app.switch_page("colorizer/app/pages/train.py")
         app.query_params.update(run=run_id, key=key)
         app.run()
         for _ in range(runs):

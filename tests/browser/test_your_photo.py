@@ -9,7 +9,7 @@ import skimage.data
 from PIL import Image
 from playwright.sync_api import expect
 
-from colorizer.color import to_luminance
+from colorizer.pixels.color import to_luminance
 
 GRAY = skimage.data.coffee()[::2, ::2] @ np.array([0.299, 0.587, 0.114])
 SENTENCE = "is not a picture this app can read"

@@ -1,0 +1,181 @@
+"""Matplotlib figures from arrays and dicts; no pyplot, whose state is shared between threads."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from colorizer.errors import ConfigError
+
+ACCENT, SECOND, MUTED = "#c2410c", "#2563eb", "#6b7280"
+
+
+def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | None = None) -> Figure:
+    """Plot a `history` of `loop.TrainResult`, and the mean squared error of the gray copy as a line."""
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    if history["batch_loss"]:
+        axes.plot(
+            history["batch_epochs"], history["batch_loss"], color=MUTED, alpha=0.5, lw=1, label="training batches"
+        )
+    axes.plot(history["epoch"], history["val_loss"], "o-", color=ACCENT, label="validation")
+    if gray_copy is not None:
+        axes.axhline(gray_copy, color=SECOND, ls="--", lw=1.2, label=f"gray copy, {gray_copy:.5f}")
+    axes.set(title=title, xlabel="epochs", ylabel="mean squared error", yscale="log")
+    _tidy(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def comparison(
+    originals: np.ndarray, grays: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str], title: str
+) -> Figure:
+    """Show three rows of images, each uint8 (N, H, W, 3), with N captions below the columns."""
+    count = len(originals)
+    figure = Figure(figsize=(1.1 * count + 1.0, 4.2), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    cells = figure.subplots(3, count, squeeze=False)
+    rows = {"original": originals, "grayscale": grays, "reconstructed": reconstructions}
+    for row, (label, images) in zip(cells, rows.items(), strict=True):
+        for axes, image in zip(row, images, strict=True):
+            axes.imshow(image, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(label)
+    for axes, caption in zip(cells[-1], captions, strict=True):
+        axes.set_xlabel(caption, fontsize=8)
+    return figure
+
+
+def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
+    """Draw the metrics by name of each model as bars, those of the entry `gray copy` as lines."""
+    names = [name for name in measured if name != "gray copy"]
+    metrics = list(measured["gray copy"])
+    rows = -(-len(metrics) // 3)
+    figure = Figure(figsize=(11, rows * (0.25 * len(names) + 0.9)), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    cells = figure.subplots(rows, 3, sharey=True, squeeze=False).ravel()
+    for axes, metric in zip(cells, metrics, strict=False):
+        axes.barh(names, [measured[name][metric] for name in names], color=ACCENT, alpha=0.85)
+        axes.axvline(measured["gray copy"][metric], color=SECOND, ls="--", lw=1.2, label="gray copy")
+        axes.set_title(metric, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    cells[0].invert_yaxis()  # shared: the first model on top
+    cells[0].legend(frameon=False, fontsize=8)
+    for axes in cells[len(metrics) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def bottleneck_curve(latent_dims: Sequence[int], losses: dict[str, Sequence[float]], title: str) -> Figure:
+    """Plot mean squared errors, by the name of each line, over the width of the bottleneck."""
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, values), color, style in zip(losses.items(), (ACCENT, SECOND), ("o-", "o--"), strict=False):
+        axes.plot(latent_dims, values, style, color=color, label=name)
+    axes.set(title=title, xlabel="latent_dim", ylabel="validation mse", xscale="log", yscale="log")
+    axes.set_xticks(latent_dims, map(str, latent_dims))
+    axes.xaxis.set_minor_locator(NullLocator())
+    _tidy(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def parallel_coordinates(
+    heights: dict[str, Sequence[float]], ticks: dict[str, dict[str, float]], finished: Sequence[bool], title: str
+) -> Figure:
+    """Draw trials as lines across one vertical axis for each setting, the first trial in colour.
+
+    Args:
+        heights: by axis, the height of each trial in 0 to 1.
+        ticks: by axis, the height of each label.
+        finished: whether each trial ran to its end; the others are thin.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(1.4 * len(heights) + 1, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    lines = np.transpose(list(heights.values()))  # (trials, axes)
+    for line, whole in zip(lines[:0:-1], finished[:0:-1], strict=True):
+        axes.plot(line, color=SECOND if whole else MUTED, lw=1.4 if whole else 0.8, alpha=0.55)
+    axes.plot(lines[0], color=ACCENT, lw=3)
+    for place, labels in enumerate(ticks.values()):
+        axes.axvline(place, color=MUTED, lw=1)
+        for label, height in labels.items():
+            axes.annotate(label, (place, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.set(title=title, yticks=[], xlim=(-0.1, len(heights) - 0.5))
+    axes.set_xticks(range(len(heights)), heights)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def save_training_animation(
+    path: Path,
+    history: dict[str, list[float]],
+    epochs: Sequence[float],
+    snapshots: np.ndarray,
+    rows: Sequence[np.ndarray],
+) -> None:
+    """Write a training as an animated picture: eight images as the network colorizes them, above its loss so far.
+
+    Args:
+        path: of a WebP or GIF file.
+        history: as `loss_curve` takes it.
+        epochs: done at each snapshot.
+        snapshots: uint8 of shape (S, 8, H, W, 3).
+        rows: grayscale and original of the same images, each uint8 (8, H, W, 3).
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    figure = Figure(figsize=(7, 5.2), dpi=100, layout="constrained")
+    pictures, axes = figure.subplots(2, 1, height_ratios=[3, 2])
+    grays, originals = rows
+    shown = pictures.imshow(_tile([grays, snapshots[0], originals]), interpolation="nearest")
+    pictures.axis("off")
+    done, losses = np.array(history["batch_epochs"]), np.array(history["batch_loss"])
+    axes.plot(done, losses, alpha=0)  # sets the limits
+    (line,) = axes.plot([], [], color=ACCENT, lw=1)
+    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # snapshots are spaced likewise
+    axes.xaxis.set_major_formatter("{x:g}")
+    _tidy(axes)
+    writer = PillowWriter(fps=3)
+    with _explain_write_errors(path), writer.saving(figure, path, figure.dpi):
+        for epoch, images in zip(epochs, snapshots, strict=True):
+            shown.set_data(_tile([grays, images, originals]))
+            line.set_data(done[done <= epoch], losses[done <= epoch])
+            pictures.set_title(f"after {epoch:.3g} epochs", fontsize=10)
+            writer.grab_frame()
+
+
+def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay rows of images, each uint8 (N, H, W, 3), side by side with a white gap."""
+    padded = np.pad(np.stack(rows), ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    return np.concatenate(np.concatenate(padded, axis=1), axis=1)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file name tells; raise `ConfigError` where that cannot be done."""
+    with _explain_write_errors(path):
+        figure.savefig(path)
+
+
+@contextlib.contextmanager
+def _explain_write_errors(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
+        raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error

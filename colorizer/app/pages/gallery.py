@@ -1,0 +1,146 @@
+"""Gallery: test images as original, grayscale and reconstructed, with each one's error."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from colorizer.app.widgets import live, losses, pictures, state
+from colorizer.config import DEFAULT_VIVIDNESS
+from colorizer.data.datasets import CLASS_NAMES, download_cifar10
+from colorizer.errors import ColorizerError
+from colorizer.pixels.color import as_float, gray_copy, to_uint8
+from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_mse
+
+_PAGE_SIZE = 12
+
+
+# No callback is a function of this page: Streamlit keeps those of every button that a visitor ever saw, and with such
+# a function all variables of its run.
+@st.dialog("One image, closely", width="large", on_dismiss=partial(st.query_params.pop, "image", None))
+def _show_closely() -> None:
+    index = int(st.query_params["image"])  # read here: a rerun of the dialog alone repeats its first arguments
+    original, reconstructed = split.images[index], predictions.images[index]
+    gray = to_uint8(gray_copy(original))
+    error = np.abs(as_float(reconstructed) - as_float(original)).mean(axis=-1)
+    scale = max(0.05, float(error.max()))
+    heat = to_uint8(np.stack([error / scale, (error / scale) ** 2, 0.15 * error / scale], axis=-1))
+    name = CLASS_NAMES[split.labels[index]]
+    picture, numbers = st.columns([3, 2], gap="medium")
+    with picture:
+        alt = f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong"
+        pictures.show_tiles([[original, gray], [reconstructed, heat]], 10, alt)
+        st.caption(
+            f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
+            f"black for none, yellow for {scale:.2f} of full scale."
+        )
+    truth = split.images[index : index + 1]
+    numbers.markdown(f"**#{index}, {name}**")
+    measured = {"model": compute_metrics(reconstructed[None], truth), "gray copy": gray_copy_metrics(truth)}
+    numbers.markdown(pictures.metrics_table(measured))
+    with numbers.container(horizontal=True):
+        shown = indices.tolist()
+        place = shown.index(index) if index in shown else -1
+        for label, icon, other in (("Previous", "arrow_back", place - 1), ("Next", "arrow_forward", place + 1)):
+            inside = place >= 0 and 0 <= other < len(shown)
+            target = {"image": str(shown[other] if inside else index)}
+            change = st.query_params.update
+            st.button(label, icon=f":material/{icon}:", on_click=change, kwargs=target, disabled=not inside)
+
+
+def _download() -> None:
+    bar = st.progress(0.0, text="Downloading CIFAR-10 …")
+
+    def show(received: int, total: int) -> None:
+        bar.progress(min(1.0, received / max(total, 1)), text=f"Downloading CIFAR-10: {received / 1e6:.0f} MB")
+
+    try:
+        download_cifar10(show)
+    except ColorizerError as error:
+        bar.empty()
+        st.error(str(error), icon=":material/cloud_off:")
+        return
+    st.rerun()
+
+
+st.title("Gallery")
+entries = state.usable_models()
+views = ["Browse", "Compare models"]
+view = st.segmented_control(
+    "View", views, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
+)
+if view == "Compare models":
+    from colorizer.app.widgets import compare  # with pandas: not on the way to the first page
+
+    compare.show_comparison(entries)
+    state.show_damaged_models()
+    st.stop()
+dataset, split = state.open_test_images()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    entry = state.pick_model(entries, key="model")
+    classes = ["all classes", *CLASS_NAMES]
+    chosen = st.selectbox("Class", classes, key="class", bind="query-params")
+    sorts = ["index", "best", "worst"]
+    sort = st.segmented_control("Sort by", sorts, default="index", required=True, key="sort", bind="query-params")
+    vividness = state.pick_vividness(entry)
+
+try:
+    predictions = state.predictions(entry, dataset, split, vividness)
+except ColorizerError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+indices = np.arange(len(split.images))
+if chosen in CLASS_NAMES:
+    indices = indices[split.labels == CLASS_NAMES.index(chosen)]
+if sort in ("best", "worst"):
+    order = np.argsort(predictions.mse[indices], kind="stable")
+    indices = indices[order if sort == "best" else order[::-1]]
+
+main, side = st.columns([5, 2], gap="large")
+with main:
+    if dataset == "samples":
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown("These are the 20 built-in test images. The full test set has 10,000.")
+            if st.button("Download CIFAR-10 (170 MB)", icon=":material/download:"):
+                _download()
+    num_pages = max(1, -(-len(indices) // _PAGE_SIZE))
+    page = st.pagination(num_pages, key="page", bind="query-params") if num_pages > 1 else 1
+    st.caption(f"{len(indices):,} images, each original, grayscale, reconstructed; page {page} of {num_pages}")
+    if not len(indices):
+        st.info(f"No image of the class {chosen} among these. Choose another class.", icon=":material/search_off:")
+    with st.grid(min_column_width=280, gap="medium"):
+        for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
+            truth = split.images[index : index + 1]
+            with st.container(gap="xxsmall"):
+                name = CLASS_NAMES[split.labels[index]]
+                pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
+                st.button(
+                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
+                    f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",
+                    key=f"image-{index}",
+                    type="tertiary",
+                    icon=":material/zoom_in:",
+                    on_click=st.query_params.update,
+                    kwargs={"image": str(index)},
+                )
+with side:
+    st.header(entry.name)
+    epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
+    learned = f"{epochs} epochs in {live.duration(seconds)} on" if epochs else "solved from"
+    st.caption(
+        f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
+        f"{learned} {entry.train_config.dataset}"
+    )
+    losses.show_history(entry)
+    measured, where = entry.reported
+    st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
+    values = entry.card["metrics"][measured]
+    st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
+    st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
+
+state.show_damaged_models()
+
+wanted = st.query_params.get("image", "")
+if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images):
+    _show_closely()

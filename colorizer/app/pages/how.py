@@ -1,0 +1,116 @@
+"""How it works: one image on its way through the network, and from the notebook to here."""
+
+import numpy as np
+import streamlit as st
+
+from colorizer.app.widgets import pictures, state
+from colorizer.config import MAX_LATENT_DIM
+from colorizer.data.datasets import CLASS_NAMES
+from colorizer.models import library
+from colorizer.pixels.color import gray_copy, to_luminance, to_uint8
+from colorizer.pixels.metrics import image_mse
+
+_PUBLISHED_LOSS = 0.0139  # validation loss printed in the original notebook
+_STEPS = {
+    "notebook-gray": "What the notebook's code did: grayscale in, the same grayscale out, bottleneck 512.",
+    "notebook": "The same network asked for colour, as its description says, bottleneck 32.",
+    "linear": "No training: the best linear map through 32 numbers, in closed form.",
+    "dense": "Trained properly: started from that linear map, linear bottleneck, schedule, mirrored images.",
+    "dense-chroma": "Luminance passes through; only chroma goes through the 32 numbers.",
+    "conv": "Convolutions instead of dense layers, 512 numbers at 4 x 4 places, no luminance passed through.",
+    "unet": "Convolutions, skip connections, and the luminance passed through.",
+    "unet-photo": "The same network, which has seen larger photos too.",
+    "unet-vivid": "The same body choosing among colours instead of naming their mean: bolder, so with a larger error.",
+}
+
+st.title("How it works")
+st.markdown(
+    "An autoencoder squeezes its input through a *bottleneck* of a few numbers and rebuilds an image from them. "
+    "Here the input is gray and the image it must rebuild is in colour. Choose an image and follow it."
+)
+samples = state.load_samples()
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    index = st.selectbox(
+        "Image",
+        range(len(samples.images)),
+        index=11,
+        format_func=lambda i: f"{i} {CLASS_NAMES[samples.labels[i]]}",
+        key="sample",
+        bind="query-params",
+    )
+    latent_dim = st.slider("Bottleneck, k", 1, MAX_LATENT_DIM, 32, key="k", bind="query-params")
+
+image, name = samples.images[index], CLASS_NAMES[samples.labels[index]]
+autoencoder = state.linear_autoencoder()
+luminance = to_luminance(image[None])
+latent = autoencoder.encode(luminance, latent_dim)
+output = autoencoder.decode(latent)
+gray = to_uint8(gray_copy(image))
+
+
+def _values(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.2f}" for value in values[:4]) + ", …"
+
+
+def _bars(values: np.ndarray, description: str) -> None:
+    """Draw numbers as bars from zero."""
+    bar = {"type": "bar", "color": "#c2410c", "binSpacing": 0, "size": max(1, 120 / len(values)), "tooltip": True}
+    domains = {"number": [0, len(values) + 1], "value": [min(0.0, float(values.min())), max(0.0, float(values.max()))]}
+    axes = {
+        channel: {"field": field, "type": "quantitative", "axis": None, "scale": {"domain": domain, "nice": False}}
+        for channel, (field, domain) in zip("xy", domains.items(), strict=True)
+    }
+    numbers = {"number": np.arange(1, len(values) + 1), "value": values.round(3)}
+    st.vega_lite_chart(numbers, {"mark": bar, "encoding": axes}, height=150, alt=description)
+
+
+numbers_in, numbers_out = luminance.reshape(-1), output.reshape(-1)
+error, baseline_error = image_mse(output, image[None])[0], image_mse(gray[None], image[None])[0]
+steps = [
+    ("1 · RGB", f"A {name}: 32 x 32 pixels, three channels", image, f"The original {name}, in colour"),
+    ("2 · Luminance", "Y = 0.299 R + 0.587 G + 0.114 B", gray, f"The {name} in grayscale"),
+    ("3 · 1,024 numbers", _values(numbers_in), numbers_in, f"The {name}'s 1,024 luminance values as bars"),
+    (f"4 · {latent_dim} numbers", _values(latent[0]), latent[0], f"The bottleneck's {latent_dim} numbers as bars"),
+    ("5 · 3,072 numbers", _values(numbers_out), numbers_out, "The decoder's 3,072 numbers as bars"),
+    (
+        "6 · Image",
+        f"Error (mse) {error:.4f}; gray copy {baseline_error:.4f}",
+        to_uint8(output[0]),
+        f"The {name} as rebuilt from {latent_dim} numbers",
+    ),
+]
+with st.grid(min_column_width=150, gap="small"):
+    for heading, text, content, description in steps:
+        with st.container(gap="xsmall"):
+            st.markdown(f"**{heading}**")
+            if content.ndim == 1:
+                _bars(content, description)
+            else:
+                pictures.show_tiles([[content]], 8, description)
+            st.caption(text)
+st.caption(
+    "This page runs the linear model: encoder and decoder are one matrix each, known in closed form for every "
+    "bottleneck, so the slider answers at once. The trained models put hidden layers in their place."
+)
+
+st.header("From the notebook to here")
+st.markdown(
+    f"The project began as a notebook with a published validation loss of {_PUBLISHED_LOSS}. That number is real, but "
+    "it is not about colour: the notebook's code fitted grayscale to grayscale, as `notebook-gray` does again here. "
+    "These are the steps from there; colour error and sharpness are measured on the same 10,000 test images. The "
+    "number to beat is the *gray copy*, which just repeats the gray value."
+)
+entries = {entry.name: entry for entry in library.list_models() if entry.shipped and entry.metric("test")}
+steps_there = [(entries[name], text) for name, text in _STEPS.items() if name in entries]
+if steps_there:
+    st.markdown("\n".join(f"- **{entry.name}**: {text}" for entry, text in steps_there))
+    lines = ["| model | validation loss | colour error, `mse` | sharpness, `ssim` |", "|:--|--:|--:|--:|"]
+    for entry, _ in steps_there:
+        loss, mse, ssim = entry.card["best_val_loss"], entry.metric("test"), entry.metric("test", "ssim")
+        lines.append(f"| **{entry.name}** | {loss:.4f} | {mse:.5f} | {ssim:.3f} |")
+    baseline = steps_there[0][0].card["metrics"]["test"]["gray_copy"]
+    lines.append(f"| **gray copy** | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
+    st.markdown("\n".join(lines))
+    st.caption("Validation loss is each model's best on its own target, grayscale for notebook-gray.")
+else:
+    st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")

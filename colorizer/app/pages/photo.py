@@ -1,0 +1,153 @@
+"""Your photo: a picture in, its colours back, at its own resolution."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from colorizer.app.widgets import files, pictures, state
+from colorizer.app.widgets.before_after import show_before_after
+from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
+from colorizer.errors import ColorizerError
+from colorizer.models import library
+from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.pixels.images import FORMAT_NAMES, PHOTOS, SUFFIXES
+
+_OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
+
+
+def _choose_pictures() -> list[tuple[str, bytes | str]]:
+    """Show the sources; return each picture's title, and its content or name."""
+    sources = (_OWN, _CAMERA, _SAMPLE)
+    source = st.segmented_control("Picture", sources, default=_OWN, required=True, key="source", bind="query-params")
+    if source == _SAMPLE:
+        names = list(PHOTOS)
+        name = st.pills(_SAMPLE, names, default=names[0], required=True, wrap=True, key="photo", bind="query-params")
+        return [(PHOTOS[name], name)]
+    if source == _CAMERA:
+        shot = st.camera_input("Take a picture", key="camera", label_visibility="collapsed")
+        return [("camera.jpg", shot.getvalue())] if shot else []
+    label = "Drop pictures here, gray or in colour"
+    uploads = st.file_uploader(label, type=SUFFIXES, accept_multiple_files=True, key="upload")
+    if len(uploads) > MAX_FILES:
+        st.warning(f"These are {len(uploads)} files; the first {MAX_FILES} are taken.", icon=":material/warning:")
+    return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
+
+
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
+    """Show what can be set; return the chosen models and the settings."""
+    by_name = {entry.name: entry for entry in entries}
+    about = "Several are shown side by side; several files are colorized by the first of them."
+    names = st.multiselect(
+        "Models", by_name, entries[0].name, key="model", help=about, max_selections=6, wrap=True, bind="query-params"
+    )
+    chosen = [by_name[name] for name in names] or entries[:1]
+    vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
+    about = "Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder."
+    strength = st.slider(
+        "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
+    )
+    size = "auto"
+    if any(map(state.has_working_size, chosen)):
+        sizes = ["auto", *map(str, WORKING_SIZES)]
+        about = (
+            "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
+            "large for those of small things. Auto is the mean of 32 and 64."
+        )
+        size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
+    return chosen, (vividness, strength, None if size == "auto" else int(size))
+
+
+def _show_result(
+    title: str,
+    stem: str,
+    picture: bytes | str,
+    gray: np.ndarray,
+    entry: library.ModelEntry,
+    settings: state.Settings,
+    raw: bool,
+) -> None:
+    """Show what one model makes of a picture, its download, and with `raw` what its network made."""
+    result = state.colorize(entry, picture, settings)
+    show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Colorized by {entry.name}", width="content")
+        st.download_button(
+            "Download the result",
+            partial(state.colorize_fully, entry, picture, settings),
+            file_name=f"{stem}-{entry.name}.png",
+            mime="image/png",
+            icon=":material/download:",
+            key=f"download-{entry.name}",
+            on_click="ignore",
+        )
+    if raw:
+        made = state.reconstruct(entry, picture, settings[0])
+        pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")
+
+
+def _show_picture(
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
+) -> None:
+    """Show one picture by every chosen model, beside its own colours if it has some."""
+    with st.spinner("Reading the picture …"):
+        colours = state.shrink_picture(picture)
+    gray = to_uint8(gray_copy(colours))
+    was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
+    stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
+    num_cells = len(chosen) + (not was_gray)
+    with st.grid(min(3, num_cells), min_column_width=280):
+        cells = [st.container() for _ in range(num_cells)]
+    worked = []
+    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
+        for entry, cell in zip(chosen, cells, strict=False):
+            try:
+                with cell:
+                    _show_result(title, stem, picture, gray, entry, settings, raw)
+                worked.append(entry)
+            except ColorizerError as error:
+                cell.error(str(error), icon=":material/error:")
+    if not was_gray:
+        cells[-1].image(colours, width="stretch", alt=f"{title}, the original colours")
+        cells[-1].caption("Original")
+    if raw:
+        st.caption(
+            "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
+            "the colours from the network; light and detail are the photo's own."
+        )
+    height, width = state.open_picture(picture).shape[:2]
+    st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
+    truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
+    if worked and not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
+        with st.spinner("Measuring …"):
+            measured = {entry.name: state.measure(entry, picture, settings) for entry in worked}
+        measured["gray copy"] = state.measure_gray_copy(picture)
+        st.markdown(f"**Against the original**, at {max(truth.shape[:2])} pixels on the longer side")
+        st.markdown(pictures.metrics_table(measured))
+
+
+st.title("Your photo")
+entries = state.models_for_photos()
+side, main = st.columns([2, 5], gap="large")
+with side:
+    chosen_pictures = _choose_pictures()
+    chosen, settings = _steer(entries)
+    raw = st.toggle(
+        "Raw network output", key="raw", bind="query-params", help="Show the 32 x 32 pixels that a network made."
+    )
+with main:
+    if len(chosen_pictures) < 2:
+        st.session_state.pop("results", None)
+    if len(chosen_pictures) > 1:
+        files.show_files(chosen_pictures, chosen[0], settings)
+    elif chosen_pictures:
+        try:
+            _show_picture(*chosen_pictures[0], chosen, settings, raw)
+        except ColorizerError as error:
+            st.error(str(error), icon=":material/broken_image:")
+    else:
+        st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
+        st.caption(
+            f"{FORMAT_NAMES}; up to {MAX_FILES} files of {MAX_UPLOAD_BYTES // 2**20} MB and "
+            f"{MAX_PIXELS // 1_000_000} megapixels each. They stay on the computer that runs this app, in memory only."
+        )

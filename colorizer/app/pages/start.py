@@ -1,0 +1,68 @@
+"""Start: what the app does, on a large photo, on your own, and while it learns."""
+
+import streamlit as st
+
+from colorizer.app.widgets import live, pictures, state
+from colorizer.app.widgets.before_after import show_before_after
+from colorizer.config import DEFAULT_VIVIDNESS, default_name, get_preset
+from colorizer.errors import ColorizerError
+from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.pixels.images import PHOTOS, SUFFIXES
+from colorizer.training.job import TrainingSpec
+
+_HERO = "chelsea"
+_BOLD = 1.4  # its colours; what the network itself answers is paler
+_LINKS = {
+    "gallery": ("Browse test images, best and worst", "grid_view"),
+    "photo": ("Colorize your own pictures", "photo_camera"),
+    "train": ("Train a network yourself", "model_training"),
+    "how": ("See how it works", "school"),
+}
+
+st.title("Gray pictures, back in colour")
+st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
+
+entries = state.usable_models()
+best = state.models_for_photos()[0]
+above = st.container()
+hero, side = st.columns([3, 2], gap="large")
+with side:
+    upload = st.file_uploader("Drop your own", type=SUFFIXES, key="start-upload")
+    if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
+        preset = get_preset("quick")
+        train = preset.train.replace(dataset=live.training_dataset())
+        live.start_run(TrainingSpec(default_name(preset.name), preset.model, train, preset.name))
+    st.space("small")
+    for page, (label, icon) in _LINKS.items():
+        st.page_link(f"colorizer/app/pages/{page}.py", label=label, icon=f":material/{icon}:")
+with hero:
+    picture, title = _HERO, PHOTOS[_HERO]
+    if upload is not None:
+        try:
+            state.open_picture(upload.getvalue())
+            picture, title = upload.getvalue(), upload.name
+        except ColorizerError as error:
+            st.error(str(error), icon=":material/broken_image:")
+    shown, line = st.container(), st.empty()
+    with line, st.spinner("Colorizing …"):
+        photo, after = state.shrink_picture(picture), state.colorize(best, picture, (DEFAULT_VIVIDNESS, _BOLD, None))
+    with shown:
+        show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
+    line.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
+if "run" in st.query_params:
+    with above:
+        live.show_run()
+
+st.header("Epoch by epoch")
+st.markdown("How each shipped model got there. Move the slider: nothing is computed, these were kept during training.")
+trained = [entry for entry in entries if entry.shipped and len(state.load_snapshots(entry)[0]) > 1]
+if trained:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        entry = state.pick_model(trained, key="history")
+        epochs, images = state.load_snapshots(entry)
+        marks = [f"{epoch:.3g}" for epoch in epochs]
+        last = len(marks) - 1
+        index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
+    pictures.show_snapshot(images[index], entry.name, marks[index])
+else:
+    st.caption("No shipped model here has snapshots. Restore the folder assets/models.")

@@ -1,0 +1,1 @@
+"""What the pages share. Only the pages and these widgets import Streamlit."""

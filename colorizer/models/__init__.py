@@ -1,0 +1,1 @@
+"""Saved models, and what they make of a picture."""

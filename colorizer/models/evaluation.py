@@ -1,0 +1,195 @@
+"""Predictions of a model on a data set, kept on disk, and its table of metrics beside the gray copy."""
+
+import contextlib
+import threading
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colorizer import config
+from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
+from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
+from colorizer.errors import ModelError
+from colorizer.models import library, linear
+from colorizer.models.colorizer import Colorizer
+from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
+from colorizer.pixels.images import lay_on_white
+from colorizer.pixels.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
+from colorizer.storage import read_json, replace_folder, write_json
+
+_PART = 1000  # images that are predicted at a time, to bound memory
+_write_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
+
+    Of a model with chroma bins, there is one of each for every one of `VIVIDNESS_LEVELS`, along a first axis.
+    """
+
+    images: np.ndarray
+    mse: np.ndarray
+
+    def at(self, vividness: float = DEFAULT_VIVIDNESS) -> "Predictions":
+        """Those at the level nearest to `vividness`; without levels, the same."""
+        if self.mse.ndim == 1:
+            return self
+        level = nearest_level(vividness)
+        return Predictions(self.images[level], self.mse[level])
+
+
+def measure(
+    colorizer: Colorizer, dataset: Dataset, split: str, vividness: float | None = None, strength: float = 1.0
+) -> dict[str, Any]:
+    """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
+
+    Returns:
+        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` and
+        `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without class names).
+    """
+    images, labels = dataset.split(split).images, dataset.split(split).labels
+    prediction = colorizer.predict(to_luminance(images), vividness, strength)
+
+    def by_class(mse: np.ndarray) -> dict[str, float]:
+        chosen = {name: labels == label for label, name in enumerate(dataset.class_names) if (labels == label).any()}
+        return {name: float(mse[rows].mean()) for name, rows in chosen.items()}
+
+    return {
+        "images": len(images),
+        "model": compute_metrics(prediction, images),
+        "gray_copy": _gray_copy_metrics(dataset.name, split, images),
+        "classes": by_class(image_mse(prediction, images)),
+        "gray_copy_classes": by_class(image_mse(gray_copy(images), images)) if dataset.class_names else {},
+    }
+
+
+def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
+    """Metrics of what needs no network, on images, uint8 (N, 32, 32, 3).
+
+    Returns:
+        for `mean chroma` (every pixel gets the training images' mean chroma) and `closed form` (the best linear map
+        from luminance to chroma), a dict of every metric.
+    """
+    statistics, luminance = load_statistics(), to_luminance(images)
+    mean_chroma = split_luminance(statistics.mean.reshape(1, 1024, 3))[1].mean(axis=(0, 1))
+    regression = linear.solve(statistics.mean, statistics.factors, "chroma")
+    chroma = regression.decode(regression.encode(luminance, MAX_LATENT_DIM))
+    return {
+        "mean chroma": compute_metrics(luminance + mean_chroma @ YCBCR_TO_RGB[1:], images),
+        "closed form": compute_metrics(luminance + chroma @ YCBCR_TO_RGB[1:], images),
+    }
+
+
+def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[int]) -> list[float]:
+    """Mean squared error, unclipped, of CIFAR-10's best linear autoencoder of each `latent_dim`, as `training` has it.
+
+    Args:
+        images: uint8 of shape (N, 32, 32, 3).
+        target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
+        latent_dims: of the bottleneck, each up to `MAX_LATENT_DIM`.
+    """
+    statistics, luminance = load_statistics(), to_luminance(images)
+    solution = linear.solve(statistics.mean, statistics.factors, target)
+    truth = luminance if target == "gray" else images.astype(np.float32) / 255
+
+    def loss(latent_dim: int) -> float:
+        output = solution.decode(solution.encode(luminance, latent_dim))
+        if target == "chroma":
+            output = luminance + output @ YCBCR_TO_RGB[1:]
+        return float(np.mean(np.square(output - truth)))
+
+    return [loss(latent_dim) for latent_dim in latent_dims]
+
+
+def measure_photos(
+    colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
+) -> dict[str, Any]:
+    """Measure a model on whole photos, each uint8 (H, W, 3) or (H, W, 4), at their own resolution.
+
+    Returns:
+        dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
+        `ratio` of the two, and `better` (on how many photos the model beats the gray copy).
+    """
+    from skimage.color import deltaE_ciede2000
+
+    errors = []
+    for photo in photos:
+        photo = lay_on_white(photo)
+        truth = to_lab(photo)
+        results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
+        errors.append([deltaE_ciede2000(truth, to_lab(result)).mean() for result in results])
+    model, gray = np.transpose(errors)
+    return {
+        "photos": len(errors),
+        "delta_e": float(model.mean()),
+        "gray_copy": float(gray.mean()),
+        "ratio": float(model.mean() / gray.mean()),
+        "better": int(np.sum(model < gray)),
+    }
+
+
+def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str, float]:
+    """The gray copy's metrics, kept on disk for CIFAR-10, whose images never change."""
+    if dataset != "cifar10":
+        return gray_copy_metrics(images)
+    path = config.home() / "predictions" / f"gray-copy-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
+    with contextlib.suppress(OSError, ValueError):
+        stored = read_json(path)
+        if set(stored) == set(METRICS):
+            return stored
+    computed = gray_copy_metrics(images)
+    with contextlib.suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, computed)
+    return computed
+
+
+def predict_split(colorizer: Colorizer, split: Split) -> Predictions:
+    """Run a model over a split."""
+    images, mse = [], []
+    for start in range(0, len(split.images), _PART):
+        part = split.images[start : start + _PART]
+        prediction = colorizer.predict(to_luminance(part), colorizer.levels)
+        images.append(to_uint8(prediction))
+        mse.append(image_mse(prediction, part))
+    return Predictions(np.concatenate(images, axis=-4), np.concatenate(mse, axis=-1))
+
+
+def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> Predictions | None:
+    """Predictions from disk, without TensorFlow: those on `samples` came with the model, others if made before."""
+    folder = _folder(entry, dataset, split)
+    try:
+        if dataset == "samples":
+            arrays = library.load_arrays(entry, "predictions.npz")
+            stored = Predictions(arrays["samples"], arrays["samples_mse"])
+        else:
+            stored = Predictions(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "mse.npy"))
+    except (ModelError, KeyError, OSError, ValueError, EOFError):
+        return None
+    num_images = NUM_SAMPLES if dataset == "samples" else stored.mse.shape[-1]
+    shape = (len(VIVIDNESS_LEVELS), num_images) if stored.mse.ndim == 2 else (num_images,)
+    return stored if stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3) else None
+
+
+def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Split) -> Predictions:
+    """Run a model over a split and keep the result on disk, in one step."""
+    with _write_lock:
+        stored = stored_predictions(colorizer.entry, dataset, split)
+        if stored is not None:  # another thread was quicker
+            return stored
+        predictions = predict_split(colorizer, images)
+        folder = _folder(colorizer.entry, dataset, split)
+        # A full or read-only disk costs time at the next start, nothing else.
+        with contextlib.suppress(OSError), replace_folder(folder) as staging:
+            np.save(staging / "images.npy", predictions.images)
+            np.save(staging / "mse.npy", predictions.mse)
+        return predictions
+
+
+def _folder(entry: library.ModelEntry, dataset: str, split: str) -> Path:
+    return config.home() / "predictions" / f"{entry.name}-{entry.checksum[:16]}-{dataset}-{split}"

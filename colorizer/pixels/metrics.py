@@ -1,0 +1,96 @@
+"""The project's metrics, on NumPy arrays; definitions and gray-copy values are in the README."""
+
+import math
+
+import numpy as np
+
+from colorizer.pixels.color import as_float, gray_copy, to_lab
+
+METRICS = {
+    "mse": ("lower", ".5f"),
+    "mae": ("lower", ".4f"),
+    "psnr": ("higher", ".2f"),
+    "ssim": ("higher", ".4f"),
+    "delta_e": ("lower", ".2f"),
+    "ab_mae": ("lower", ".2f"),
+    "accuracy_2": ("higher", ".3f"),
+    "accuracy_5": ("higher", ".3f"),
+    "colorfulness": ("closest", ".2f"),
+}
+"""Name of each metric: which direction is better, and how to print it."""
+
+_CHUNK = 500  # images converted to Lab at a time, about 50 MB
+
+
+def image_mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean squared error of each image, float64 (..., N), the prediction clipped to [0, 1].
+
+    Args:
+        prediction: shape (..., N, H, W, 3), uint8, or float.
+        truth: shape (N, H, W, 3), uint8, or float in [0, 1].
+    """
+    difference = np.clip(as_float(prediction), 0, 1) - as_float(truth)
+    return np.mean(np.square(difference), axis=(-3, -2, -1), dtype=np.float64)
+
+
+def colorfulness(images: np.ndarray) -> np.ndarray:
+    """Colorfulness of each image (Hasler and Suesstrunk 2003, equation for M3), on 0-255 values; 0 for gray.
+
+    Takes (N, H, W, 3), uint8, or float in [0, 1], and returns float64 (N,).
+    """
+    rgb = as_float(images).astype(np.float64) * 255
+    red_green = rgb[..., 0] - rgb[..., 1]
+    yellow_blue = (rgb[..., 0] + rgb[..., 1]) / 2 - rgb[..., 2]
+    spread = np.sqrt(red_green.var(axis=(1, 2)) + yellow_blue.var(axis=(1, 2)))
+    offset = np.hypot(red_green.mean(axis=(1, 2)), yellow_blue.mean(axis=(1, 2)))
+    return spread + 0.3 * offset
+
+
+def compute_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Compute every metric of `METRICS`, averaged over the images.
+
+    `mse`, `mae` and `psnr` pool all pixels and channels; `ssim` is the mean of scikit-image's over images;
+    `delta_e` is CIEDE2000; `ab_mae` is in Lab units; `accuracy_2` and `accuracy_5` are the share of pixels
+    with |dL| <= e and |da|, |db| <= 2.2 e after rounding each to an integer (Nazeri et al. 2018).
+
+    Args:
+        prediction: shape (N, H, W, 3), uint8 or float; clipped to [0, 1].
+        truth: shape (N, H, W, 3), uint8, or float in [0, 1].
+
+    Returns:
+        dict of Python floats.
+
+    Raises:
+        ValueError: the shapes differ, or there is no image.
+    """
+    from skimage.color import deltaE_ciede2000
+    from skimage.metrics import structural_similarity
+
+    if prediction.shape != truth.shape or prediction.ndim != 4 or prediction.shape[-1] != 3 or not len(truth):
+        raise ValueError(f"expected two arrays of one shape (N, H, W, 3), received {prediction.shape}, {truth.shape}")
+    sums = dict.fromkeys(METRICS, 0.0)
+    for start in range(0, len(truth), _CHUNK):
+        predicted = np.clip(as_float(prediction[start : start + _CHUNK]), 0, 1)
+        true = as_float(truth[start : start + _CHUNK])
+        share = len(true) / len(truth)
+        difference = predicted.astype(np.float64) - true
+        sums["mse"] += share * np.mean(np.square(difference))
+        sums["mae"] += share * np.mean(np.abs(difference))
+        pairs = zip(predicted, true, strict=True)
+        similarities = [structural_similarity(a, b, channel_axis=-1, data_range=1.0) for a, b in pairs]
+        sums["ssim"] += share * np.mean(similarities)
+        predicted_lab, true_lab = to_lab(predicted), to_lab(true)
+        sums["delta_e"] += share * np.mean(deltaE_ciede2000(true_lab, predicted_lab))
+        sums["ab_mae"] += share * np.mean(np.abs(predicted_lab - true_lab)[..., 1:], dtype=np.float64)
+        rounded = np.abs(np.rint(predicted_lab) - np.rint(true_lab))
+        for tolerance in (2, 5):
+            within = rounded <= np.array([1, 2.2, 2.2]) * tolerance
+            sums[f"accuracy_{tolerance}"] += share * np.mean(within.all(axis=-1))
+        sums["colorfulness"] += share * np.mean(colorfulness(predicted))
+    sums["psnr"] = 10 * math.log10(1 / sums["mse"]) if sums["mse"] > 0 else math.inf
+    return {name: float(value) for name, value in sums.items()}
+
+
+def gray_copy_metrics(truth: np.ndarray) -> dict[str, float]:
+    """Metrics of the gray copy of `truth`, an array of shape (N, H, W, 3)."""
+    return compute_metrics(gray_copy(truth), truth)

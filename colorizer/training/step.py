@@ -1,0 +1,200 @@
+"""The compiled training step: rows of uint8 images become a batch, a loss and new weights inside one graph."""
+
+import contextlib
+import functools
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from colorizer.config import ModelConfig, TrainConfig
+from colorizer.data.datasets import Dataset, load_statistics
+from colorizer.data.pictures import load_pictures
+from colorizer.errors import ConfigError, TrainingError
+from colorizer.models.colorizer import split_at_logits
+from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
+
+_VALIDATION_BATCH = 1000
+_PHOTO_SIZE = 128  # pixels of a side at which photos are kept for training; crops of them are seen at 64
+# Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
+_RARITY_SCALE = 0.1
+
+
+class Trainer:
+    """The compiled training step and validation pass over one data set."""
+
+    def __init__(
+        self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
+    ) -> None:
+        self._model, self._config, self._target = model, train_config, model_config.target
+        images = dataset.train.images[: train_config.train_images or None]
+        if train_config.epochs and not len(images):
+            raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
+        self._num_images = len(images)
+        self._batch_size = max(1, min(train_config.batch_size, len(images)))
+        self.steps_per_epoch = max(1, len(images) // self._batch_size)
+        self._validation = dataset.validation.images
+        self._bins = None
+        if model_config.chroma_bins:
+            self._read, self._paint = split_at_logits(model)
+            centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
+            weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
+            self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
+        # AutoGraph warns with Python 3.13; nothing here needs it.
+        compiled = functools.partial(tf.function, reduce_retracing=True, autograph=False)
+        self._compiled_error = compiled(self._squared_error)
+        self._identity = json.dumps([model_config.to_dict(), train_config.to_dict()])
+        self._variables = list(model.variables)
+        if not train_config.epochs:
+            return
+        self._images = tf.constant(images)
+        self._photos = None
+        if train_config.photos:
+            if model_config.architecture != "unet" or model_config.chroma_bins:
+                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
+            photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
+            self._photos = tf.constant(photos)
+            self._num_larger = max(1, self._batch_size // 16)
+        self._rate_factor = tf.Variable(1.0)
+        self._optimizer = self._build_optimizer()
+        self._optimizer.build(model.trainable_variables)
+        self._variables += self._optimizer.variables
+        self._compiled_step = compiled(self._step)
+
+    def _build_optimizer(self) -> keras.optimizers.Optimizer:
+        config, schedule = self._config, lambda step: self._config.learning_rate
+        if config.schedule == "cosine":
+            steps = self.steps_per_epoch * config.epochs
+            warmup = max(1, min(steps // 20, 200))
+            peak = config.learning_rate
+            schedule = keras.optimizers.schedules.CosineDecay(
+                peak / 20, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
+            )
+
+        def rate() -> tf.Tensor:
+            return schedule(optimizer.iterations) * self._rate_factor
+
+        # The gradients of a mean over 3,072 values are small beside Adam's default epsilon, which `notebook` keeps.
+        if not config.weight_decay:
+            optimizer = keras.optimizers.Adam(rate)
+        else:
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+        return optimizer
+
+    def save(self, path: Path, progress: dict[str, Any], **arrays: np.ndarray) -> None:
+        """Write a checkpoint: all variables, and the loop's progress, JSON-ready values and arrays."""
+        state = np.array(json.dumps([self._identity, progress]))
+        variables = {f"variable_{index}": variable.numpy() for index, variable in enumerate(self._variables)}
+        staging = path.with_suffix(".staging.npz")
+        with contextlib.suppress(OSError):  # a full disk must not end the run that it is there to save
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(staging, state=state, **variables, **arrays)
+            staging.replace(path)
+
+    def restore(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """Go back to a checkpoint of the same configurations and return its progress; None if there is none to use."""
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                arrays = dict(file)
+            identity, progress = json.loads(str(arrays.pop("state")))
+            values = [arrays.pop(f"variable_{index}") for index in range(len(self._variables))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if identity != self._identity:
+            return None
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
+        return progress, arrays
+
+    def shuffled_rows(self, epoch: int) -> np.ndarray:
+        """Row indices of an epoch's batches, int32 (steps, batch_size); the remainder is left out."""
+        order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
+        return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
+
+    def step(self, rows: np.ndarray, step: int, rate_factor: float) -> float:
+        """Take one optimizer step on those rows and return the batch's loss."""
+        self._rate_factor.assign(rate_factor)
+        return self._compiled_step(self._images, tf.constant(rows), tf.constant(step, tf.int32)).numpy()
+
+    def _step(self, images: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        # The images are no part of the graph, which TensorFlow never frees if an activation has its own gradient.
+        luminance, truth = self._to_float(self._augment(tf.gather(images, rows), step))
+        with tf.GradientTape() as tape:
+            if self._bins is None:
+                loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
+                objective = loss
+                if self._photos is not None:
+                    some = tf.gather(images, rows[: self._num_larger])
+                    luminance, larger = self._to_float(self._larger_images(some, step))
+                    objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
+            else:
+                logits = self._read(luminance, training=True)
+                objective = self._cross_entropy(logits, truth)
+                loss = tf.reduce_mean(tf.square(self._paint(luminance, logits) - truth))
+        variables = self._model.trainable_variables
+        self._optimizer.apply(tape.gradient(objective, variables), variables)
+        return loss
+
+    def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """As many random crops of photos as there are images, and these enlarged, float32 (2 N, 64, 64, 3)."""
+        count = self._num_larger
+        seed = tf.stack([tf.constant(self._config.seed + 1), step])
+        chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
+        side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
+        side = 0.5 + side / 2  # of the photo's, so that crops are shrunk, never enlarged
+        top, left = top * (1 - side), left * (1 - side)
+        right = left + side
+        left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
+        boxes = tf.stack([top, left, top + side, right], axis=1)
+        crops = tf.image.crop_and_resize(tf.gather(self._photos, chosen), boxes, tf.range(count), (64, 64))
+        enlarged = tf.image.resize(images, (64, 64), "bicubic")
+        return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
+
+    def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy with soft targets, rare colours weighted up (Zhang et al. 2016, sections 2.1 and 2.2).
+
+        The target of a pixel is a Gaussian over the bins' distances, its standard deviation half a grid step.
+        """
+        centres, weights = self._bins
+        chroma = tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID")
+        distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
+        targets = tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+        return -tf.reduce_mean(tf.reduce_sum(weights * targets * tf.nn.log_softmax(logits), axis=-1))
+
+    def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Shift each image by its own offset, mirrored at the edges, and flip half of them: one gather."""
+        if not self._config.shift and not self._config.flips:
+            return images
+        seed = tf.stack([tf.constant(self._config.seed), step])
+        limit, shape = self._config.shift, (2, self._batch_size, 1)
+        offsets = tf.random.stateless_uniform(shape, seed, -limit, limit + 1, tf.int32)
+        rows, columns = tf.unstack(31 - tf.abs(31 - tf.abs(tf.range(32) + offsets)))  # (N, 32) each
+        if self._config.flips:
+            columns = tf.where(tf.random.stateless_uniform((self._batch_size, 1), seed) < 0.5, columns, 31 - columns)
+        pixels = rows[:, :, None] * 32 + columns[:, None, :]
+        return tf.gather(tf.reshape(images, (self._batch_size, 1024, 3)), pixels, batch_dims=1)
+
+    def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return luminance (N, 32, 32, 1) and the target, RGB or luminance, of uint8 images."""
+        rgb = tf.cast(images, tf.float32) / 255
+        luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
+        return luminance, luminance if self._target == "gray" else rgb
+
+    def validation_loss(self, on_part: Callable[[], Any]) -> float:
+        """Mean squared error over the validation images, unclipped; `on_part` is called after every thousand."""
+        total = 0.0
+        for start in range(0, len(self._validation), _VALIDATION_BATCH):
+            part = self._validation[start : start + _VALIDATION_BATCH]
+            total += float(self._compiled_error(tf.constant(part))) * len(part)
+            on_part()
+        return total / len(self._validation)
+
+    def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
+        luminance, truth = self._to_float(images)
+        return tf.reduce_mean(tf.square(self._model(luminance, training=False) - truth))

@@ -1,1 +1,0 @@
-"""The pages of the app, and the only code that imports Streamlit."""

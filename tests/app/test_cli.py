@@ -1,0 +1,298 @@
+"""cli: what each command prints, writes and returns; JSON alone on stdout; failures in one sentence; Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorizer.app import cli
+from colorizer.data import datasets
+from colorizer.models import evaluation, library
+from colorizer.models.colorizer import load
+from colorizer.pixels.metrics import METRICS
+
+TINY = ["--preset", "notebook", "--encoder-widths", "8", "--decoder-widths", "8", "--dataset", "synthetic"]
+
+
+def test_data_tells_what_is_here(run, run_json, home):
+    code, result = run_json("data")
+    assert (code, result["home"]) == (0, str(home))
+    assert {name: entry["state"] for name, entry in result["datasets"].items()} == {
+        "cifar10": "missing", "samples": "built in", "synthetic": "built in"
+    }  # fmt: skip
+    assert result["datasets"]["samples"]["bytes"] > 20 * 1000
+    _, out, _ = run("data")
+    assert all(word in out for word in ("cifar10", "missing", "samples", "synthetic", str(home)))
+
+
+def test_a_download_without_a_network_fails_in_one_sentence(run, monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    code, out, err = run("data", "--download")
+    assert (code, out) == (1, "")
+    assert "error: CIFAR-10 could not be downloaded from" in err
+
+
+def test_models_lists_the_library_damaged_ones_too(run, run_json, save_tiny):
+    save_tiny("mine")
+    (save_tiny("broken").path / "model.keras").unlink()
+    code, result = run_json("models")
+    models = {model["name"]: model for model in result["models"]}
+    assert code == 0
+    assert models["linear"]["shipped"]
+    assert not models["mine"]["shipped"]
+    assert models["mine"]["card"]["model"]["latent_dim"] == 4
+    assert models["broken"]["damage"] == "model.keras is missing"
+    _, out, _ = run("models")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert rows["linear"].endswith("shipped")
+    assert rows["mine"].endswith("yours")
+    assert rows["broken"].endswith("model.keras is missing")
+
+
+def test_train_puts_a_model_into_the_library(run, home):
+    code, out, err = run("train", *TINY, "--train-images", 64, "--epochs", 2, "--batch-size", 32, "--name", "mine")
+    assert code == 0
+    assert out.startswith(f"Saved mine in {home / 'models' / 'mine'}\nmse 0.")
+    assert "on the 20 built-in samples; gray copy 0.00610" in out
+    assert "epoch 2: loss 0." in err
+    entry = library.find_model("mine")
+    assert entry.card["preset"] == "notebook"
+    assert (entry.model_config.encoder_widths, entry.train_config.epochs) == ((8,), 2)
+    assert entry.train_config.learning_rate == 1e-3  # of the preset
+
+
+def test_train_prints_its_card_as_json_and_can_replace(run, run_json, tmp_path):
+    command = ["train", *TINY, "--train-images", 16, "--epochs", 1, "--name", "mine", "--library", tmp_path / "shelf"]
+    code, result = run_json(*command)
+    assert (code, result["name"], result["path"]) == (0, "mine", str(tmp_path / "shelf" / "mine"))
+    assert result["card"]["metrics"]["samples"]["images"] == 20
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert "error: A model named mine is already here." in err
+    assert run_json(*command, "--replace")[0] == 0
+
+
+@pytest.fixture
+def few_models(monkeypatch):
+    """A library of two models, for loading all that are shipped takes its time."""
+    entries = [library.find_model(name) for name in ("dense", "linear")]
+    monkeypatch.setattr(library, "list_models", lambda: entries)
+
+
+def test_evaluate_all_measures_every_model_and_the_baselines(run, run_json, few_models, tmp_path):
+    code, result = run_json("evaluate", "--all", "--dataset", "samples")
+    names = [entry.name for entry in library.list_models()]
+    assert (code, list(result["models"]), result["images"]) == (0, names, 20)
+    assert set(result["baselines"]) == {"gray copy", "mean chroma", "closed form"}
+    for values in [measured["model"] for measured in result["models"].values()] + list(result["baselines"].values()):
+        assert set(values) == set(METRICS)
+    # Chroma that is known from statistics alone is better than none.
+    errors = {name: values["mse"] for name, values in result["baselines"].items()}
+    assert errors["closed form"] < errors["mean chroma"] < errors["gray copy"]
+    figure = tmp_path / "figures" / "metrics.png"
+    _, out, _ = run("evaluate", "--all", "--dataset", "samples", "--figure", figure)
+    assert [line.split("  ")[0] for line in out.splitlines()[4:]][: len(names) + 1] == [*names, "gray copy"]
+    with Image.open(figure) as picture:
+        assert min(picture.size) > 500
+
+
+def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_models, monkeypatch):
+    calls = []
+
+    def note(name, function):
+        return lambda *args, **options: calls.append(name) or function(*args, **options)
+
+    monkeypatch.setattr("colorizer.app.commands.load", note("load", load))
+    monkeypatch.setattr(evaluation, "measure", note("measure", evaluation.measure))
+    assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
+    assert calls == ["load", "measure"] * 2
+
+
+def test_a_figure_that_cannot_be_written_gives_a_sentence(run, few_models):
+    code, out, err = run("evaluate", "--all", "--dataset", "samples", "--figure", "x.nope")
+    assert (code, out) == (1, "")
+    assert "error: x.nope cannot be written (" in err
+
+
+def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path):
+    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
+    measured = result["models"]["linear"]
+    assert (code, measured["photos"]) == (0, 20)
+    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
+    _, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert f"{measured['better']} of 20" in out
+    (tmp_path / "photos" / "broken.png").write_text("no picture")
+    code, _, err = run("evaluate", "linear", "--photos", tmp_path / "photos")
+    assert code == 1
+    assert "broken.png: The file is not a picture" in err
+
+
+def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):
+    _, result = run_json("evaluate", "linear", "--dataset", "samples")
+    counts = {name: int((samples.labels == index).sum()) for index, name in enumerate(datasets.CLASS_NAMES)}
+    for metrics, classes in (("metrics", "classes"), ("gray_copy", "gray_copy_classes")):
+        total = sum(counts[name] * mse for name, mse in result[classes].items())
+        assert total / 20 == pytest.approx(result[metrics]["mse"])
+
+
+@pytest.fixture
+def elsewhere(tmp_path, samples):
+    """Names of two data sets of a few images that are not built in."""
+    np.savez(tmp_path / "few.npz", x_train=datasets.draw_synthetic(32, seed=0), x_val=samples.images)
+    (tmp_path / "photos").mkdir()
+    for index, image in enumerate(samples.images):
+        Image.fromarray(image).resize((48, 40)).save(tmp_path / "photos" / f"{index}.png")
+    return {"npz": f"cifar100:{tmp_path / 'few.npz'}", "folder": f"folder:{tmp_path / 'photos'}"}
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_a_model_is_trained_and_measured_on_other_images(run, run_json, elsewhere, kind):
+    small = ["--preset", "dense-chroma", "--encoder-widths", "8", "--decoder-widths", "8", "--latent-dim", "4"]
+    words = ["train", *small, "--dataset", elsewhere[kind], "--epochs", 1, "--batch-size", 8]
+    code, _ = run_json(*words, "--name", "first")
+    assert code == 0
+    code, second = run_json(*words, "--name", "second", "--init-from", "first", "--freeze-encoder")
+    assert code == 0
+    assert "--init-from first --freeze-encoder" in second["card"]["command"]
+    entry = library.find_model("first")
+    images = {"npz": 20, "folder": 2}[kind]
+    assert set(entry.card["metrics"]) == {"samples", "own_validation"}
+    assert entry.card["metrics"]["own_validation"]["images"] == images
+    code, measured = run_json("evaluate", "first", "--dataset", elsewhere[kind], "--split", "validation")
+    assert (code, measured["images"], measured["classes"]) == (0, images, {})
+    assert measured["metrics"] == pytest.approx(entry.card["metrics"]["own_validation"]["model"], rel=1e-5)
+    assert measured["gray_copy"]["mse"] == pytest.approx(entry.gray_copy_loss)
+    _, text, _ = run("evaluate", "--all", "--dataset", elsewhere[kind])
+    assert "second" in text
+    assert "mse by class" not in text
+
+
+def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
+    code, result = run_json("evaluate", "linear", "--dataset", "samples")
+    assert code == 0
+    assert (result["model"], result["dataset"], result["split"], result["images"]) == ("linear", "samples", "test", 20)
+    assert list(result["metrics"]) == list(result["gray_copy"]) == list(METRICS)
+    assert result["metrics"]["mse"] == pytest.approx(library.find_model("linear").metric("samples"), rel=1e-4)
+    _, out, _ = run("evaluate", library.SHIPPED / "linear", "--dataset", "samples", "--split", "validation")
+    assert out.startswith("linear on samples validation, 20 images\n")
+    assert all(f"\n{name} " in out for name in METRICS)
+    assert "0.00610" in out
+
+
+def test_report_writes_its_pictures(run_json, tmp_path):
+    code, result = run_json("report", "notebook", "--output", tmp_path / "report")
+    names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png"]
+    names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names), "training.webp"]
+    assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
+    for path in result["written"]:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["data", "--nope"],
+        ["data", "extra"],
+        ["train", "--preset", "nope"],
+        ["train", "--epochs", "many"],
+        ["train", "--encoder-widths", "8,x"],
+        ["train", "--flips", "maybe"],
+        ["evaluate"],
+        ["evaluate", "linear", "--split", "all"],
+        ["colorize", "linear", "photo.png"],
+        ["colorize", "linear", "--output", "out"],
+        ["report", "linear"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: python -m colorizer")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "--name", "../evil"], "'../evil' is not a valid name."),
+        (["train", "--epochs", "9999"], "epochs must be a whole number from 0 to 200, received 9999."),
+        (["train", "--name", "linear"], "A model named linear is already here."),
+        (["train", "--name", "mine"], "CIFAR-10 is not on this machine."),
+        (["train", "--dataset", "samples", "--name", "mine"], "The data set samples has no training images."),
+        (["train", *TINY, "--epochs", "0", "--name", "mine", "--library", "file/shelf"], "could not be saved in"),
+        (["evaluate", "nope"], "There is no model 'nope'."),
+        (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
+        (["evaluate", "linear", "--dataset", "mnist"], "dataset must be one of cifar10, synthetic, samples, cifar100,"),
+        (["evaluate", "linear", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
+        (["train", "--dataset", "folder:nope", "--name", "mine"], "There is no folder nope."),
+        (["train", "--freeze-encoder", "--name", "mine"], "freeze_encoder needs init_from."),
+        (["train", "--init-from", "nope", "--name", "mine"], "There is no model 'nope'."),
+        (["train", "--init-from", "unet", "--name", "mine"], "The encoder of unet does not fit: its architecture is"),
+        (
+            ["evaluate", "linear", "--dataset", "samples", "--split", "train"],
+            "The data set samples has no train images.",
+        ),
+        (["evaluate", "linear", "--photos", "nope"], "There are no pictures in nope."),
+        (["evaluate", "linear", "--dataset", "samples", "--strength", "2"], "strength must be a number from 0 to 1.5,"),
+        (["evaluate", "linear", "--dataset", "samples", "--vividness", "1"], "linear has no vividness to set."),
+        (["colorize", "nope", "photo.png", "--output", "out"], "There is no model 'nope'."),
+        (["colorize", "linear", "photo.png", "--output", "out", "--vividness", "1"], "linear has no vividness to set."),
+        (["colorize", "linear", "photo.png", "--output", "out", "--strength", "2"], "strength must be a number from 0"),
+        (["colorize", "linear", "photo.png", "--output", "out", "--size", "64"], "linear sees every photo at 32 x 32"),
+        (["colorize", "unet", "photo.png", "--output", "out", "--size", "1"], "size must be a multiple of 8 from 32"),
+        (["report", "./nope", "--output", "out"], "The model nope is damaged: card.json is missing."),
+        (["report", "linear", "--output", "file/report"], "cannot be written"),
+    ],
+)
+def test_failures_return_1_with_one_sentence(run, words, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert sentence in err
+    assert "Traceback" not in err
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+
+
+def test_write_statistics_needs_the_real_data(run):
+    before = datasets.STATISTICS_PATH.read_bytes()
+    assert run("data", "--write-statistics")[0] == 1
+    assert datasets.STATISTICS_PATH.read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_is_learned(tmp_path):
+    command = [sys.executable, "-m", "colorizer", "train", *TINY, "--batch-size", "4", "--epochs", "200"]
+    log = tmp_path / "stderr"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*command, "--name", "interrupted", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=os.environ,
+        ) as process,
+    ):
+        end = time.monotonic() + 60
+        while "loss=" not in log.read_text() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, log.read_text()
+    assert "Stopping after this batch; what is learned so far is kept." in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert json.loads(out)["card"]["stopped"]
+    assert library.find_model("interrupted").card["epochs_done"] > 0

@@ -1,0 +1,231 @@
+"""service: every transition of a run, the queue and its visitors, with a quick fake worker that speaks the protocol."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from colorizer import config
+from colorizer.config import TrainConfig
+from colorizer.errors import ConfigError, ModelError, TrainingError
+from colorizer.jobs import service, worker
+from colorizer.models import library
+from colorizer.training.job import TrainingSpec
+from tests.trainings import SECONDS, finish, held, learning, names, wait, wait_for, worker_id
+
+# One run
+
+
+def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
+    run_id, key = trainings.start(spec("quick"))
+    assert trainings.view(run_id).active
+    assert [run.run_id for run in trainings.active_runs()] == [run_id]
+    run = finish(trainings, run_id)
+    assert (run.state, run.stage, run.message, run.progress) == ("done", "", "", 1.0)
+    assert run.spec == spec("quick")
+    assert [epoch["epoch"] for epoch in run.epochs] == [1, 2, 3, 4]
+    assert (run.best_val_loss, run.seconds) == (2 / 40, pytest.approx(0.2))
+    assert [epochs for epochs, _ in run.snapshots] == [0, 1, 2, 3, 4]
+    assert (run.snapshot_images(4) == 40).all()
+    assert names() == {"quick"}
+    assert not trainings.active_runs()
+    assert [other.run_id for other in trainings.list_runs()] == [run_id]
+    with pytest.raises(ModelError, match="A model named quick is already here"):
+        trainings.start(spec("quick"))
+    trainings.discard(run_id, key)
+    assert (names(), trainings.list_runs()) == (set(), [])
+
+
+def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
+    monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
+    trainings.prepare()
+    wait(lambda: trainings.prepared)
+    spare = trainings._spare.process.pid
+    run_id, _ = trainings.start(spec("long"))
+    assert worker_id(trainings, run_id) == spare
+    wait(lambda: trainings.prepared)
+    assert trainings._spare.process.pid != spare
+    assert os.getpriority(os.PRIO_PROCESS, spare) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+
+
+def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
+    trainings.prepare()
+    trainings._spare.process.kill()
+    trainings._spare.ended.wait()
+    run_id, _ = trainings.start(spec("quick"))
+    assert finish(trainings, run_id).state == "done"
+
+
+def test_a_stopped_run_keeps_its_model(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+    trainings.stop(run_id, key)
+    assert finish(trainings, run_id).state == "stopped"
+    assert library.find_model("long").card["stopped"]
+    trainings.stop(run_id, key)  # once more does no harm
+
+
+def test_a_discarded_run_leaves_neither_run_nor_model(trainings, spec, home):
+    run_id, key = learning(trainings, spec("long"))
+    trainings.discard(run_id, key)
+    with pytest.raises(TrainingError, match=rf"There is no training run '{run_id}' here\. It may have been discarded"):
+        trainings.view(run_id)
+    wait(lambda: not held(trainings))
+    assert not (home / "runs" / run_id).exists()
+    assert not names()
+
+
+def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
+    run_id, key = trainings.start(spec("saving"))
+    wait(lambda: trainings.view(run_id).stage == "saving" and list(home.glob("models/.staging-*/model.keras")))
+    trainings.discard(run_id, key)
+    wait(lambda: not held(trainings))
+    assert not names()
+    assert not (home / "runs" / run_id).exists()
+
+
+def test_a_paused_run_waits_and_goes_on(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+    trainings.pause(run_id, key)
+    step = wait_for(trainings, run_id, "paused").step
+    time.sleep(0.3)  # thirty times longer than a step
+    assert trainings.view(run_id).step <= step + 1
+    trainings.resume(run_id, key)
+    wait(lambda: trainings.view(run_id).step > step + 10)
+    assert trainings.view(run_id).state == "running"
+
+
+def test_a_paused_run_can_be_stopped(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+    trainings.pause(run_id, key)
+    wait_for(trainings, run_id, "paused")
+    trainings.stop(run_id, key)
+    assert finish(trainings, run_id).state == "stopped"
+    assert "long" in names()
+
+
+def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+    trainings.set_learning_rate_factor(run_id, key, 4)
+
+    def changed():  # the fake loss is the factor divided by the step
+        run = trainings.view(run_id)
+        return run.learning_rate_factor == 4 and run.curve[-1][1] * run.step > 3.5
+
+    wait(changed)
+    os.kill(worker_id(trainings, run_id), signal.SIGKILL)
+    finish(trainings, run_id)
+    trainings.resume(run_id, key)
+    wait(lambda: trainings.view(run_id).active and changed())
+    for factor in (0, 11, -1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=r"must be from 0\.01 to 10, received"):
+            trainings.set_learning_rate_factor(run_id, key, factor)
+
+
+@pytest.mark.parametrize("behaviour", ["deaf", "immortal"])
+def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainings, spec, behaviour, monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE", 0.2)
+    run_id, key = learning(trainings, spec(behaviour))
+    trainings.stop(run_id, key)
+    run = finish(trainings, run_id)
+    assert (run.state, run.resumable) == ("interrupted", True)
+    assert run.message.endswith("was ended. Resume it to go on from its last epoch.")
+    assert not names()
+
+
+def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home, monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE", 0.1)
+    run_id, key = trainings.start(spec("saving"))
+    wait(lambda: trainings.view(run_id).stage == "saving")
+    trainings.stop(run_id, key)
+    time.sleep(0.5)  # five times the patience
+    (home / "go").touch()
+    assert finish(trainings, run_id).state == "done"
+
+
+def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
+    monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
+    monkeypatch.setattr(service, "_SPARE_DELAY", 0.1)
+    monkeypatch.setattr(worker, "PATIENCE", SECONDS)
+    run_id, _ = trainings.start(spec("long"))
+    run = finish(trainings, run_id)
+    assert (run.state, run.message) == ("stopped", "It reached the time limit, and what it had learned is kept.")
+    assert "long" in names()
+
+
+# Queue and visitors
+
+
+def test_runs_wait_in_order_and_each_gets_its_turn(trainings, spec):
+    first, key = learning(trainings, spec("long"))
+    second, third = (trainings.start(spec(name))[0] for name in ("quick-2", "quick-3"))
+    assert [(run.run_id, run.state, run.position) for run in trainings.active_runs()] == [
+        (first, "running", 0),
+        (second, "queued", 1),
+        (third, "queued", 2),
+    ]
+    trainings.stop(first, key)
+    wait(lambda: trainings.view(second).state == "running")
+    assert trainings.view(third).position == 1
+    assert finish(trainings, third).state == "done"
+    assert trainings.view(second).state == "done"
+    assert names() == {"long", "quick-2", "quick-3"}
+
+
+def test_a_full_queue_and_a_second_run_of_a_visitor_are_refused(trainings, spec, monkeypatch):
+    monkeypatch.setattr(config, "MAX_QUEUED_RUNS", 1)
+    run_id, key = trainings.start(spec("long"))
+    with pytest.raises(TrainingError, match=r"You have a training under way already \(long\)\. Stop it, or wait"):
+        trainings.start(spec("quick"), key)
+    with pytest.raises(TrainingError, match=r"A training named long is under way\. Choose another name"):
+        trainings.start(spec("long"))
+    waiting, _ = trainings.start(spec("long-2"))
+    with pytest.raises(TrainingError, match=r"The queue is full: 1 trainings wait already\. Try again later"):
+        trainings.start(spec("quick"))
+    assert held(trainings) == [run_id, waiting]
+    assert len(trainings.list_runs()) == 2
+
+
+def test_a_visitor_starts_again_with_the_same_key_after_the_end(trainings, spec):
+    first, key = trainings.start(spec("quick-1"))
+    finish(trainings, first)
+    second, same = trainings.start(spec("quick-2"), key)
+    assert same == key
+    assert trainings.may_control(second, key)
+
+
+@pytest.mark.parametrize("method", ["stop", "discard"])
+def test_a_waiting_run_leaves_the_queue(trainings, spec, method):
+    first, _ = learning(trainings, spec("long"))
+    second, key = trainings.start(spec("quick"))
+    getattr(trainings, method)(second, key)
+    assert held(trainings) == [first]
+    if method == "stop":
+        run = trainings.view(second)
+        assert (run.state, run.message) == ("stopped", "It was stopped before it began: there is nothing to keep.")
+    else:
+        assert [run.run_id for run in trainings.list_runs()] == [first]
+
+
+def test_anybody_may_watch_and_only_who_started_it_controls(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+    _, other = trainings.start(spec("quick"))
+    calls = [
+        lambda key: trainings.stop(run_id, key),
+        lambda key: trainings.discard(run_id, key),
+        lambda key: trainings.pause(run_id, key),
+        lambda key: trainings.resume(run_id, key),
+        lambda key: trainings.set_learning_rate_factor(run_id, key, 1),
+    ]
+    for call in calls:
+        for wrong in (other, "", "schlüssel", "\0", "\ud800"):
+            with pytest.raises(TrainingError, match="Somebody else started this run, and only they control it"):
+                call(wrong)
+    assert trainings.may_control(run_id, key)
+    assert trainings.view(run_id).state == "running"
+
+
+@pytest.mark.parametrize("dataset", ["cifar100:a.npz", "folder:/home"])
+def test_a_page_cannot_have_files_of_the_machine_read(trainings, tiny_model, dataset):
+    with pytest.raises(TrainingError, match=f"A page cannot train on '{dataset}'. Choose one of cifar10, synthetic"):
+        trainings.start(TrainingSpec("spy", tiny_model, TrainConfig(dataset=dataset)))

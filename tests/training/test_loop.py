@@ -1,0 +1,321 @@
+"""training: repeatable, honest losses, events in order, stopping, snapshots, warm start, errors."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from colorizer.config import MAX_SNAPSHOTS, ModelConfig
+from colorizer.data import datasets
+from colorizer.errors import TrainingError
+from colorizer.models import linear
+from colorizer.pixels.color import LUMINANCE_WEIGHTS, to_luminance, to_uint8
+from colorizer.training.loop import Batch, Epoch, Snapshot, train
+from colorizer.training.networks import build_model
+
+
+def _losses(history):
+    return {key: history[key] for key in ("batch_loss", "loss", "val_loss")}
+
+
+def _mse(model, images, target="rgb"):
+    luminance = to_luminance(images)
+    truth = luminance if target == "gray" else images / 255
+    return np.square(np.asarray(model(luminance)) - truth).mean()
+
+
+def test_the_same_seed_gives_the_same_history_and_another_seed_does_not(tiny, tiny_model, tiny_train):
+    config = tiny_train.replace(flips=True, shift=2)
+    first, again = (train(tiny_model, config, tiny) for _ in range(2))
+    assert _losses(first.history) == _losses(again.history)
+    for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = train(tiny_model, config.replace(seed=1), tiny)
+    assert other.history["batch_loss"] != first.history["batch_loss"]
+
+
+def test_events_come_in_order(tiny, tiny_model, tiny_train):
+    events = []
+    result = train(tiny_model, tiny_train, tiny, events.append)
+    kinds = "".join({Batch: "b", Epoch: "e", Snapshot: "s"}[type(event)] for event in events)
+    assert kinds[0] == kinds[-1] == "s"
+    assert kinds.replace("s", "") == "bbbbebbbbe"
+    batches = [event for event in events if isinstance(event, Batch)]
+    assert [batch.step for batch in batches] == list(range(1, 9))
+    assert [batch.epochs for batch in batches] == [step / 4 for step in range(1, 9)]
+    assert {batch.steps for batch in batches} == {8}
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert [epoch.loss for epoch in epochs] == pytest.approx(
+        [np.mean([b.loss for b in batches[:4]]), np.mean([b.loss for b in batches[4:]])]
+    )
+    for key in ("epoch", "loss", "val_loss", "seconds"):
+        assert result.history[key] == [getattr(epoch, key) for epoch in epochs]
+    assert result.history["batch_loss"] == pytest.approx([batch.loss for batch in batches], abs=1e-6)
+    assert result.history["batch_epochs"] == [batch.epochs for batch in batches]
+    assert not result.stopped
+    assert result.seconds > sum(result.history["seconds"])
+
+
+@pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
+def test_losses_are_the_mean_squared_error_of_the_images(tiny, tiny_model, tiny_train, target):
+    config = tiny_model.replace(target=target)
+    keras.utils.set_random_seed(tiny_train.seed)
+    untrained = build_model(config)
+    batches = []
+    result = train(config, tiny_train.replace(batch_size=64, epochs=1), tiny, batches.append)
+    assert batches[1].loss == pytest.approx(_mse(untrained, tiny.train.images, target), rel=1e-4)
+    assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images, target), rel=1e-4)
+
+
+@pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
+def test_the_loss_falls(tiny, tiny_model, tiny_train, target):
+    config = tiny_train.replace(epochs=30, learning_rate=3e-3)
+    history = train(tiny_model.replace(target=target), config, tiny).history
+    assert history["loss"][-1] < 0.95 * history["loss"][0]
+    if target != "chroma":  # which starts at the gray copy; 64 images teach it little that holds for others
+        assert history["val_loss"][-1] < history["val_loss"][0]
+
+
+@pytest.fixture(scope="module")
+def base_history(tiny, tiny_model, tiny_train):
+    return train(tiny_model, tiny_train, tiny).history
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 5e-3},
+        {"schedule": "cosine"},
+        {"weight_decay": 0.5},
+        {"flips": True},
+        {"shift": 4},
+        {"batch_size": 8},
+        {"train_images": 32},
+        {"epochs": 3},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_has_an_effect(tiny, tiny_model, tiny_train, base_history, change):
+    changed = train(tiny_model, tiny_train.replace(**change), tiny).history
+    assert np.isfinite(changed["val_loss"]).all()
+    assert changed["val_loss"][-1] != base_history["val_loss"][-1]
+
+
+def test_a_stop_is_honoured_within_a_batch_and_keeps_a_model(tiny, tiny_model, tiny_train):
+    events = []
+    result = train(tiny_model, tiny_train, tiny, events.append, lambda: True)
+    assert [type(event) for event in events] == [Snapshot, Batch, Epoch, Snapshot]
+    assert result.stopped
+    assert len(result.history["batch_loss"]) == len(result.history["val_loss"]) == 1
+    assert result.history["val_loss"][0] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
+
+
+def test_snapshots_show_the_model_as_it_learns(tiny, tiny_model, tiny_train, samples):
+    snapshots = []
+    result = train(
+        tiny_model, tiny_train.replace(epochs=20), tiny, lambda e: isinstance(e, Snapshot) and snapshots.append(e)
+    )
+    assert 10 <= len(snapshots) <= MAX_SNAPSHOTS
+    assert result.snapshots == snapshots
+    epochs = [snapshot.epochs for snapshot in snapshots]
+    assert epochs == sorted(set(epochs))
+    assert (epochs[0], epochs[-1]) == (0, 20)
+    assert {(snapshot.images.shape, str(snapshot.images.dtype)) for snapshot in snapshots} == {
+        ((8, 32, 32, 3), "uint8")
+    }
+    eight = to_luminance(samples.images[list(datasets.SNAPSHOT_SAMPLES)])
+    np.testing.assert_array_equal(snapshots[-1].images, to_uint8(np.asarray(result.model(eight))))
+    assert (snapshots[0].images != snapshots[-1].images).any()
+
+
+def test_a_picture_of_the_visitors_is_shown_after_the_eight_and_not_kept(tiny, tiny_model, tiny_train, samples):
+    shown, picture = [], samples.images[11]
+    result = train(
+        tiny_model, tiny_train, tiny, lambda e: isinstance(e, Snapshot) and shown.append(e.images), picture=picture
+    )
+    assert {images.shape for images in shown} == {(9, 32, 32, 3)}
+    assert {snapshot.images.shape for snapshot in result.snapshots} == {(8, 32, 32, 3)}
+    expected = to_uint8(np.asarray(result.model(to_luminance(picture[None]))))[0]
+    np.testing.assert_allclose(shown[-1][-1].astype(int), expected, atol=1)
+
+
+def test_a_long_run_has_at_most_30_snapshots(tiny, tiny_model, tiny_train):
+    result = train(tiny_model, tiny_train.replace(epochs=60, batch_size=8), tiny)
+    assert len(result.history["batch_loss"]) == 480
+    assert len(result.snapshots) <= 30
+
+
+def test_the_curve_is_thinned_to_means_of_neighbouring_batches(tiny, tiny_model, tiny_train, monkeypatch):
+    losses = []
+    monkeypatch.setattr("colorizer.training.loop._MAX_CURVE_POINTS", 4)
+    history = train(tiny_model, tiny_train, tiny, lambda e: isinstance(e, Batch) and losses.append(e.loss)).history
+    assert history["batch_loss"] == pytest.approx(np.reshape(losses, (4, 2)).mean(axis=1), abs=1e-6)
+    assert history["batch_epochs"] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_gray_snapshots_have_three_equal_channels(tiny, tiny_model, tiny_train):
+    images = train(tiny_model.replace(target="gray"), tiny_train, tiny).snapshots[-1].images
+    assert images.shape == (8, 32, 32, 3)
+    assert (images == images[..., :1]).all()
+
+
+@pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
+@pytest.mark.parametrize("widths", [(), (8,)], ids=["linear", "dense"])
+def test_zero_epochs_give_the_closed_form(samples, tiny_train, target, widths):
+    config = ModelConfig(latent_dim=24, target=target, linear_path=True, encoder_widths=widths, decoder_widths=widths)
+    result = train(config, tiny_train.replace(epochs=0), datasets.load_dataset("samples"))
+    luminance = to_luminance(samples.images)
+    statistics = datasets.load_statistics()
+    solution = linear.solve(statistics.mean, statistics.factors, target)
+    expected = solution.decode(solution.encode(luminance, 24))
+    if target == "chroma":
+        red, blue = luminance + 1.402 * expected[..., 1:], luminance + 1.772 * expected[..., :1]
+        green = (luminance - LUMINANCE_WEIGHTS[0] * red - LUMINANCE_WEIGHTS[2] * blue) / LUMINANCE_WEIGHTS[1]
+        expected = np.concatenate([red, green, blue], axis=-1)
+    np.testing.assert_allclose(np.asarray(result.model(luminance)), expected, atol=2e-4)
+    assert result.history["epoch"] == [0]
+    assert result.history["val_loss"] == [pytest.approx(_mse(result.model, samples.images, target), rel=1e-4)]
+    assert result.history["batch_loss"] == []
+    assert [snapshot.epochs for snapshot in result.snapshots] == [0]
+
+
+def test_zero_epochs_through_all_components_give_the_closed_form(samples, tiny_train):
+    config = ModelConfig(latent_dim=24, linear_path=True, encoder_widths=(), decoder_widths=(8,), output_components=512)
+    model = train(config, tiny_train.replace(epochs=0), datasets.load_dataset("samples")).model
+    solution = linear.solve(datasets.load_statistics().mean, datasets.load_statistics().factors)
+    luminance = to_luminance(samples.images)
+    expected = solution.decode(solution.encode(luminance, 24))
+    np.testing.assert_allclose(np.asarray(model(luminance)), expected, atol=2e-4)
+
+
+def test_input_components_are_uncorrelated_and_stay_as_they_are(tiny, tiny_train):
+    config = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,), input_components=16, target="chroma")
+    model = train(config, tiny_train, tiny).model
+    untrained = train(config, tiny_train.replace(epochs=0), tiny).model
+    for one, other in zip(*(m.get_layer("input_components").get_weights() for m in (model, untrained)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    components = keras.Model(model.input, model.get_layer("input_components").output)
+    values = np.asarray(components(to_luminance(datasets.draw_synthetic(4000, seed=1))))
+    correlation = np.corrcoef(values.T) - np.eye(16)
+    assert np.abs(correlation).max() < 0.1
+    assert (np.diff(values.std(axis=0)) < 0.05).all()  # strongest first
+
+
+def test_the_warm_start_beside_hidden_layers_still_learns(tiny, tiny_train):
+    config = ModelConfig(latent_dim=8, encoder_widths=(8,), decoder_widths=(8,), activation="gelu", linear_path=True)
+    start = train(config, tiny_train.replace(epochs=0), tiny).model.get_weights()
+    end = train(config, tiny_train, tiny).model.get_weights()
+    layers = [weight.shape for weight, other in zip(start, end, strict=True) if (weight == other).all()]
+    assert layers == []  # none is stuck at zero
+
+
+def test_a_data_set_without_training_images_is_refused(tiny_model, tiny_train):
+    with pytest.raises(TrainingError, match=r"The data set samples has no training images\. Choose cifar10"):
+        train(tiny_model, tiny_train, datasets.load_dataset("samples"))
+
+
+def test_a_batch_larger_than_the_data_set_is_made_smaller(tiny, tiny_model, tiny_train):
+    history = train(tiny_model, tiny_train.replace(batch_size=4096), tiny).history
+    assert len(history["batch_loss"]) == 2
+
+
+def test_a_loss_that_is_not_finite_is_given_up(tiny, tiny_train):
+    deep = ModelConfig(latent_dim=64, encoder_widths=(64,) * 8, decoder_widths=(64,) * 8)
+    with pytest.raises(
+        TrainingError,
+        match=r"The loss became (inf|nan) at step \d+ of 40\. Start again with a smaller learning rate than 1",
+    ):
+        train(deep, tiny_train.replace(epochs=10, learning_rate=1.0), tiny)
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": "cosine", "weight_decay": 0.1}])
+def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, tiny_model, tiny_train, changes):
+    config = tiny_train.replace(learning_rate=1e-3, **changes)
+    doubled = config.replace(learning_rate=2e-3)
+    usual = train(tiny_model, config, tiny).history
+    halved = train(tiny_model, doubled, tiny, learning_rate_factor=lambda: 0.5).history
+    assert halved["batch_loss"] == pytest.approx(usual["batch_loss"], rel=1e-5)
+    factors = iter([1.0] * 3 + [1e-6] * 100)
+    frozen = train(tiny_model, config, tiny, learning_rate_factor=lambda: next(factors)).history
+    assert frozen["batch_loss"][:4] == usual["batch_loss"][:4]  # the fourth is measured before its step
+    assert frozen["batch_loss"][4:] != usual["batch_loss"][4:]
+
+
+def test_a_pause_is_no_time_of_the_training(tiny, tiny_model, tiny_train):
+    def wait():
+        time.sleep(0.15)
+        return False
+
+    began = time.perf_counter()
+    result = train(tiny_model, tiny_train, tiny, should_stop=wait)
+    waited = 0.15 * len(result.history["batch_loss"])
+    assert sum(result.history["seconds"]) < time.perf_counter() - began - waited
+
+
+class _KilledError(Exception):
+    """Stands for a process that ends in the middle of an epoch."""
+
+
+@pytest.fixture
+def killed_run(tiny, tiny_model, tiny_train, tmp_path):
+    """The checkpoint of a run of 4 epochs that was killed in its third."""
+    config, checkpoint = tiny_train.replace(epochs=4, flips=True, shift=1), tmp_path / "folder" / "run.npz"
+
+    def kill(event):
+        if isinstance(event, Batch) and event.epochs > 2:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        train(tiny_model, config, tiny, kill, checkpoint=checkpoint)
+    return config, checkpoint
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny, tiny_model, killed_run):
+    config, checkpoint = killed_run
+    events = []
+    resumed = train(tiny_model, config, tiny, events.append, checkpoint=checkpoint)
+    whole = train(tiny_model, config, tiny)
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == [3, 4]
+    assert _losses(resumed.history) == _losses(whole.history)
+    assert [snapshot.epochs for snapshot in resumed.snapshots] == [snapshot.epochs for snapshot in whole.snapshots]
+    for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(tiny, tiny_model, killed_run):
+    config, checkpoint = killed_run
+    other = train(tiny_model, config.replace(seed=5), tiny, checkpoint=checkpoint)
+    assert other.history["epoch"] == [1, 2, 3, 4]
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    whole = train(tiny_model, config, tiny, checkpoint=checkpoint)
+    assert whole.history["epoch"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
+    config = ModelConfig("unet", latent_dim=32, target="chroma", dropout=dropout)
+    result = train(config, tiny_train.replace(epochs=20, learning_rate=3e-3, schedule="cosine"), tiny)
+    gray_copy = np.square(tiny.validation.images / 255 - to_luminance(tiny.validation.images)).mean()
+    assert result.history["val_loss"][-1] < gray_copy
+
+
+VIVID = ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16)
+
+
+def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(tiny, tiny_train):
+    config = tiny_train.replace(epochs=3, learning_rate=3e-3)
+    result = train(VIVID, config, tiny)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
+
+
+@pytest.mark.parametrize("bins", [0, 16])
+def test_bfloat16_gives_a_float32_model_that_learned_about_the_same(bins, tiny, tiny_train):
+    config = VIVID.replace(chroma_bins=bins)
+    full, half = (train(config, tiny_train.replace(precision=name), tiny) for name in ("float32", "bfloat16"))
+    assert {layer.compute_dtype for layer in half.model.layers} == {"float32"}
+    assert half.history["val_loss"][-1] == pytest.approx(full.history["val_loss"][-1], rel=0.02)
+    assert half.history["val_loss"][-1] == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
+    assert keras.config.dtype_policy().name == "float32"
