@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 
 from colorizer.app import cli
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
 from colorizer.data.cifar10 import CLASS_NAMES, TRAIN_BATCHES
 from colorizer.jobs import sweeps
 from colorizer.jobs.service import TrainingService
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 from tests.trainings import FAKE_WORKER
 
 CIFAR10_SOURCE = os.environ.get("COLORIZER_CIFAR10")  # as it was before any test hid it

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from colorizer import config, errors
-from colorizer.config import PRESETS, ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig
+from colorizer.presets import PRESETS, get_preset
 
 PARTS = [
     pytest.param(getattr(preset, part), id=f"{preset.name}-{part}")
@@ -25,6 +26,7 @@ RANGES = {
     (TrainConfig, "batch_size"): (1, 4096),
     (TrainConfig, "learning_rate"): (1e-6, 1.0),
     (TrainConfig, "weight_decay"): (0, 1.0),
+    (TrainConfig, "epsilon"): (1e-12, 0.1),
     (TrainConfig, "shift"): (0, 8),
     (TrainConfig, "seed"): (0, 2**31 - 1),
 }
@@ -42,7 +44,7 @@ def test_presets_are_keyed_by_their_names_and_say_what_they_show():
 
 
 def test_the_notebook_preset_is_the_original_network():
-    preset = config.get_preset("notebook")
+    preset = get_preset("notebook")
     assert preset.model == ModelConfig(
         latent_dim=32, encoder_widths=(512, 128), decoder_widths=(128, 512), activation="relu",
         bottleneck_activation=True, output_activation="sigmoid", target="rgb",
@@ -52,7 +54,7 @@ def test_the_notebook_preset_is_the_original_network():
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(errors.ConfigError, match=r"no preset 'nope'\. Choose one of linear, notebook"):
-        config.get_preset("nope")
+        get_preset("nope")
 
 
 @pytest.mark.parametrize("cls", [ModelConfig, TrainConfig])
@@ -95,7 +97,6 @@ def test_whole_numbers_refuse_fractions(name):
         (ModelConfig, "target"),
         (ModelConfig, "activation"),
         (ModelConfig, "output_activation"),
-        (TrainConfig, "dataset"),
         (TrainConfig, "schedule"),
     ],
 )
@@ -140,7 +141,34 @@ def test_other_names_with_a_colon_are_not(name):
         TrainConfig(dataset=name)
 
 
-@pytest.mark.parametrize("name", ["../evil", "A", None, 1])
+@pytest.mark.parametrize("name", ["dataset", "photos", "init_from"])
+@pytest.mark.parametrize("value", [None, 1, {}])
+def test_texts_take_only_text(name, value):
+    with pytest.raises(errors.ConfigError, match=f"{name} must be text, received"):
+        TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"target": "chroma"}, "sigmoid needs the architecture dense and the target rgb or gray"),
+        ({"architecture": "conv", "latent_dim": 64}, "sigmoid needs the architecture dense"),
+        ({"linear_path": True, "output_components": 8}, "sigmoid cannot be combined with linear_path or output_comp"),
+    ],
+)
+def test_a_sigmoid_output_is_refused_where_it_would_be_ignored_or_wrong(settings, match):
+    assert ModelConfig(output_activation="sigmoid", target="gray").output_activation == "sigmoid"
+    with pytest.raises(errors.ConfigError, match=match):
+        ModelConfig(output_activation="sigmoid", **settings)
+
+
+@pytest.mark.parametrize("architecture", ["dense", "conv"])
+def test_dropout_is_refused_where_no_layer_has_it(architecture):
+    with pytest.raises(errors.ConfigError, match="dropout needs the architecture unet"):
+        ModelConfig(architecture=architecture, latent_dim=64, dropout=0.1)
+
+
+@pytest.mark.parametrize("name", ["../evil", "A"])
 def test_the_model_to_start_from_has_a_valid_name(name):
     with pytest.raises(errors.ConfigError, match="is not a valid name"):
         TrainConfig(init_from=name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colorizer.config import PRESETS
+from colorizer.presets import PRESETS
 from colorizer.training.loop import train
 
 # Losses of the first three steps, batches of 16 out of 48 synthetic images, and the validation loss on the samples.

@@ -2,12 +2,10 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import math
 import os
 import sys
-import types
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from colorizer import config
 from colorizer.app import commands
 from colorizer.errors import ColorizerError
 from colorizer.jobs.sweeps import LATENT_DIMS
+from colorizer.presets import PRESETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,16 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     add("models", commands.list_models, "The models in the library, best first.")
 
     settings = argparse.ArgumentParser(add_help=False)
-    settings.add_argument("--preset", choices=list(config.PRESETS), default="dense")
+    settings.add_argument("--preset", choices=list(PRESETS), default="dense")
     group = settings.add_argument_group("settings", "each overrides the preset's value")
-    for setting in (*dataclasses.fields(config.ModelConfig), *dataclasses.fields(config.TrainConfig)):
-        option = "--" + setting.name.replace("_", "-")
-        if setting.type is bool:
+    for name, setting in (config.ModelConfig.model_fields | config.TrainConfig.model_fields).items():
+        option, kind = "--" + name.replace("_", "-"), type(setting.default)
+        if kind is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
-        elif isinstance(setting.type, types.GenericAlias):
+        elif kind is tuple:
             group.add_argument(option, type=_whole_numbers, metavar="N,N,...")
         else:
-            group.add_argument(option, type=setting.type, metavar=setting.type.__name__.upper())
+            group.add_argument(option, type=kind, metavar=kind.__name__.upper())
 
     summary = "Train a model and put it into the library. Ctrl-C keeps what is learned so far."
     command = add("train", commands.train, summary, settings)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
+from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.data.pictures import load_photos
 from colorizer.errors import ConfigError, TrainingError
@@ -21,8 +22,8 @@ from colorizer.jobs import archives, batch, search, sweeps
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import check_strength, load
 from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.presets import get_preset
 from colorizer.training import job
-from colorizer.training.job import TrainingSpec
 
 
 def _import_tensorflow_quietly() -> None:
@@ -90,8 +91,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def train(options: argparse.Namespace) -> tuple[dict, str]:
     """Train a model, and put it into the library."""
-    preset = config.get_preset(options.preset)
-    configurations = config.vary(preset.model, preset.train, _given(options))
+    preset = get_preset(options.preset)
+    configurations = config.apply_settings(preset.model, preset.train, _given(options))
     name = options.name or config.default_name(options.preset)
     spec = TrainingSpec(config.validate_name(name), *configurations, options.preset)
     entry = _run_training(spec, options.library, options.replace)
@@ -141,8 +142,8 @@ def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> lib
 
 def run_sweep(options: argparse.Namespace) -> tuple[dict, str]:
     """Run a sweep, then train and save its best configuration."""
-    preset, given = config.get_preset(options.preset), _given(options)
-    model, train = config.vary(preset.model, preset.train, given)
+    preset, given = get_preset(options.preset), _given(options)
+    model, train = config.apply_settings(preset.model, preset.train, given)
     latent_dims, tried = options.latent_dims, "sweep" if options.latent_dims is None else "latent-dims"
     if latent_dims is sweeps.LATENT_DIMS:
         latent_dims = sweeps.suitable_latent_dims(model)

@@ -20,9 +20,9 @@ import filelock
 import numpy as np
 
 from colorizer import config
+from colorizer.config import TrainingSpec
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.storage import read_json, replace_folder, write_json
-from colorizer.training.job import TrainingSpec
 
 ACTIVE_STATES = ("queued", "running", "paused")
 ENDED_STATES = ("done", "stopped", "failed", "interrupted")

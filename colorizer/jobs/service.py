@@ -11,13 +11,13 @@ import filelock
 import numpy as np
 
 from colorizer import config
+from colorizer.config import TrainingSpec
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.jobs import runs, worker
 from colorizer.jobs.runs import RunReader, RunView
 from colorizer.jobs.worker import WorkerProcess
 from colorizer.models import library
 from colorizer.storage import delete_folder
-from colorizer.training.job import TrainingSpec
 
 _SPARE_DELAY = 3.0  # seconds from the start of a run to that of the next spare, which would slow its first steps
 _OTHER_SERVER_DELAY = 1.0  # seconds between looks whether another server's run has ended

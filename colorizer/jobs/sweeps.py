@@ -8,13 +8,14 @@ import json
 import math
 import statistics
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from colorizer import config
-from colorizer.config import ModelConfig, Preset, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ConfigError
+from colorizer.presets import PRESETS, Preset, get_preset
 from colorizer.storage import read_json
 
 LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -98,7 +99,7 @@ class Sweep:
                 settings[key] = tuple(map(int, filter(None, settings[key].split(","))))
             elif key == "learning_rate":
                 settings[key] = float(f"{settings[key]:.2g}")
-        return config.vary(self.model, self.train, settings)
+        return config.apply_settings(self.model, self.train, settings)
 
     @property
     def first_settings(self) -> dict[str, Any]:
@@ -155,8 +156,8 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what sweep.json holds."""
-        content = asdict(self)
-        return {key: value for key, value in content.items() if key not in ("name", "trials")}
+        configurations = {"model": self.model.to_dict(), "train": self.train.to_dict()}
+        return {"preset": self.preset, **configurations, "choices": self.choices, "closed_form": self.closed_form}
 
 
 def plan_sweep(
@@ -179,7 +180,7 @@ def plan_sweep(
     Raises:
         ConfigError: there is nothing to train, or a bottleneck does not fit the architecture.
     """
-    if config.validate_name(name) in config.PRESETS:
+    if config.validate_name(name) in PRESETS:
         raise ConfigError(f"{name} is a preset. Choose another --name, which becomes one more.")
     if not train.epochs:
         raise ConfigError(f"{preset} is not trained: it has 0 epochs. Choose another preset, or set --epochs.")
@@ -241,7 +242,7 @@ def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
     """The best configuration of each sweep, by the sweep's name; each has the name of the preset that it began with."""
     presets = {}
     for sweep in sweeps:
-        if sweep.name in config.PRESETS:
+        if sweep.name in PRESETS:
             continue
         best, trials = sweep.finished[0], len(sweep.trials)
         summary = f"The best of {trials} trials of a sweep from {sweep.preset}: validation mse {best.val_loss[-1]:.5f}."
@@ -257,7 +258,7 @@ def read_sweep(name: str) -> Sweep:
         model, train = ModelConfig.from_dict(content["model"]), TrainConfig.from_dict(content["train"])
         choices = {key: tuple(values) for key, values in content["choices"].items()}
         closed_form = tuple(map(float, content["closed_form"]))
-        sweep = Sweep(name, config.get_preset(content["preset"]).name, model, train, choices, closed_form)
+        sweep = Sweep(name, get_preset(content["preset"]).name, model, train, choices, closed_form)
         if not sweep.first_settings or len(closed_form) != len(choices.get("latent_dim", ())):
             raise ConfigError("it has no choices, or not as many losses of the closed form")
         if not all(0 < loss < math.inf for loss in closed_form):

@@ -5,7 +5,6 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,46 +13,28 @@ from typing import Any
 import numpy as np
 
 from colorizer import config
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, load_photo
+from colorizer.presets import get_preset
 from colorizer.training import transfer
 
 
-@dataclass(frozen=True)
-class TrainingSpec:
-    """What to train and under which name to save it."""
-
-    name: str
-    model: ModelConfig
-    train: TrainConfig
-    preset: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainingSpec":
-        """Build from `to_dict`'s result, validated."""
-        model, train = ModelConfig.from_dict(values["model"]), TrainConfig.from_dict(values["train"])
-        return cls(config.validate_name(values["name"]), model, train, values["preset"])
-
-    def command(self) -> str:
-        """The command line that trains this again."""
-        preset = config.get_preset(self.preset or "dense")
-        words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
-        usual = preset.model.to_dict() | preset.train.to_dict()
-        for key, value in (self.model.to_dict() | self.train.to_dict()).items():
-            option = key.replace("_", "-")
-            if isinstance(value, bool) and value != usual[key]:
-                words.append(f"--{option}" if value else f"--no-{option}")
-            elif value != usual[key]:
-                words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-        return shlex.join([*words, "--name", self.name])
+def training_command(spec: TrainingSpec) -> str:
+    """Return the command line that trains `spec` again: its preset, and every setting that differs from it."""
+    preset = get_preset(spec.preset or "dense")
+    words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
+    usual = preset.model.to_dict() | preset.train.to_dict()
+    for key, value in (spec.model.to_dict() | spec.train.to_dict()).items():
+        option = key.replace("_", "-")
+        if isinstance(value, bool) and value != usual[key]:
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value != usual[key]:
+            words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join([*words, "--name", spec.name])
 
 
 def run_training(
@@ -97,7 +78,7 @@ def run_training(
     card = {
         "name": spec.name,
         "preset": spec.preset,
-        "command": spec.command(),
+        "command": training_command(spec),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git_commit(),
         "model": spec.model.to_dict(),

@@ -79,11 +79,10 @@ class Trainer:
         def rate() -> tf.Tensor:
             return schedule(optimizer.iterations) * self._rate_factor
 
-        # The gradients of a mean over 3,072 values are small beside Adam's default epsilon, which `notebook` keeps.
         if not config.weight_decay:
-            optimizer = keras.optimizers.Adam(rate)
+            optimizer = keras.optimizers.Adam(rate, epsilon=config.epsilon)
         else:
-            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-9)
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=config.epsilon)
             optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
 

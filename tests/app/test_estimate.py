@@ -3,9 +3,9 @@
 import pytest
 
 from colorizer.app.widgets import estimate
-from colorizer.config import PRESETS, ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.jobs.runs import RunView
-from colorizer.training.job import TrainingSpec
+from colorizer.presets import PRESETS
 from colorizer.training.networks import build_model
 
 CONFIGS = {preset.name: preset.model for preset in PRESETS.values() if preset.name not in ("unet", "unet-photo")} | {

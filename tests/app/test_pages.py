@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from colorizer.app.widgets import state
-from colorizer.config import get_preset
+from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.jobs import runs, service
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
+from colorizer.presets import get_preset
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer.config import get_preset
 from colorizer.data import datasets
 from colorizer.pixels.color import to_luminance
+from colorizer.presets import get_preset
 from colorizer.training.loop import Epoch, train
 from colorizer.training.networks import build_model
 

@@ -12,10 +12,10 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from colorizer import config
-from colorizer.config import get_preset
+from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.jobs.service import TrainingService, training_service
-from colorizer.training.job import TrainingSpec
+from colorizer.presets import get_preset
 from tests.benchmarks.home import own_home
 from tests.benchmarks.measurement import Measurement
 

@@ -85,7 +85,7 @@ def test_a_program_that_cannot_be_started_gives_a_sentence(open_server, spec):
 SERVER = """
 import json, sys, time
 from colorizer.jobs.service import TrainingService
-from colorizer.training.job import TrainingSpec
+from colorizer.config import TrainingSpec
 
 trainings = TrainingService(tuple(json.loads(sys.argv[1])))
 run_id, key = trainings.start(TrainingSpec.from_dict(json.loads(sys.argv[2])))

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from colorizer import config
-from colorizer.config import TrainConfig
+from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ColorizerError, TrainingError
 from colorizer.jobs import runs
 from colorizer.jobs.runs import RunReader, RunWriter
-from colorizer.training.job import TrainingSpec
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import time
 import pytest
 
 from colorizer import config
-from colorizer.config import TrainConfig
+from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ConfigError, ModelError, TrainingError
 from colorizer.jobs import service, worker
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 from tests.trainings import SECONDS, finish, held, learning, names, wait, wait_for, worker_id
 
 # One run

@@ -15,6 +15,7 @@ from colorizer.app import cli
 from colorizer.errors import ConfigError
 from colorizer.jobs import search, sweeps
 from colorizer.models import library
+from colorizer.presets import PRESETS
 from tests.conftest import RAY_MISSING, TINY_TRAIN, sweep_trial, write_sweep
 
 WORDS = ["sweep", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--epochs", "2"]
@@ -190,7 +191,7 @@ def test_numbers_that_are_none_are_wrong_usage(words, capsys):
 
 
 def test_bottlenecks_that_do_not_suit_the_architecture_are_left_out():
-    suits = {name: sweeps.suitable_latent_dims(config.PRESETS[name].model) for name in ("dense", "conv", "unet")}
+    suits = {name: sweeps.suitable_latent_dims(PRESETS[name].model) for name in ("dense", "conv", "unet")}
     assert suits["dense"] == (2, 4, 8, 16, 32, 64, 128, 256, 512)
     assert (suits["conv"], suits["unet"]) == ((16, 32, 64, 128, 256, 512), (4, 8, 16, 32, 64, 128, 256, 512))
 
@@ -285,7 +286,7 @@ def test_nothing_is_resumed_or_trained_that_is_not_there(tune, tiny_sweep, capsy
 
 
 def test_a_model_that_is_not_the_sweeps_is_not_overwritten(tune, save_tiny, capsys):
-    model, train = config.PRESETS["notebook"].model, TINY_TRAIN.replace(batch_size=256)
+    model, train = PRESETS["notebook"].model, TINY_TRAIN.replace(batch_size=256)
     plan = sweeps.plan_sweep("mine", "notebook", model.replace(latent_dim=4), train, latent_dims=(2,))
     write_sweep(sweeps.replace(plan, closed_form=(0.04,)), sweep_trial(settings={"latent_dim": 2}))
     before = save_tiny("mine").checksum

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from colorizer import config
-from colorizer.config import TrainConfig
+from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.jobs import service
 from colorizer.jobs.service import TrainingService
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 from tests.trainings import FAKE_WORKER, SECONDS, finish, wait
 
 FULL_DISK = """

@@ -28,7 +28,7 @@ def linear():
 def vivid():
     """A small untrained model with chroma bins whose logits are not all alike."""
     keras.utils.set_random_seed(0)
-    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=32))
+    model = build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma", chroma_bins=32))
     centres, _ = chroma_bins(datasets.load_statistics().shares, 32)
     model.get_layer("bin_centres").set_weights([centres[None, None]])
     kernel, bias = model.get_layer("logits").get_weights()
@@ -175,7 +175,7 @@ def test_the_public_names(samples):
 def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
     from colorizer.training.networks import build_model
 
-    model = Colorizer(build_model(ModelConfig("unet", latent_dim=16, target="chroma")), None)
+    model = Colorizer(build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma")), None)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     result = model.colorize(image)
     assert result.shape == image.shape
@@ -267,7 +267,7 @@ def test_a_model_without_bins_has_no_vividness(linear):
 
 def test_a_unet_averages_over_the_mirrored_image(samples):
     keras.utils.set_random_seed(0)
-    model = build_model(ModelConfig("unet", latent_dim=16, target="chroma"))
+    model = build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma"))
     luminance = to_luminance(samples.images)
     mirrored = np.asarray(model(luminance[:, :, ::-1]))[:, :, ::-1]
     expected = (np.asarray(model(luminance)) + mirrored) / 2

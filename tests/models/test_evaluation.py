@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000
 
-from colorizer.config import ModelConfig, TrainConfig, get_preset
+from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import gray_copy, to_lab, to_luminance, to_uint8
 from colorizer.pixels.images import load_photo
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_mse
+from colorizer.presets import get_preset
 from colorizer.training import loop
-from colorizer.training.job import TrainingSpec, run_training
+from colorizer.training.job import run_training
 
 
 @pytest.fixture(scope="module")

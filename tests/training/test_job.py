@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from colorizer.app import cli
-from colorizer.config import MAX_SNAPSHOTS, PRESETS, ModelConfig, TrainConfig
+from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, TrainingSpec
 from colorizer.errors import ColorizerError, ConfigError, DataError, ModelError
 from colorizer.models import library
 from colorizer.pixels.images import PHOTOS
+from colorizer.presets import PRESETS
 from colorizer.training import job
-from colorizer.training.job import TrainingSpec, run_training
+from colorizer.training.job import run_training, training_command
 from colorizer.training.loop import Batch, Epoch, Snapshot
 
 OVERRIDES = [
@@ -57,7 +58,7 @@ def test_the_command_line_of_a_specification_trains_the_same(spec, monkeypatch):
         raise ColorizerError("far enough")
 
     monkeypatch.setattr(job, "run_training", capture)
-    words = shlex.split(spec.command())
+    words = shlex.split(training_command(spec))
     assert words[:4] == ["python", "-m", "colorizer", "train"]
     cli.main(words[3:])
     ((name, model, train),) = [(p.name, p.model, p.train) for p in parsed]
@@ -86,7 +87,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
     card = entry.card
     assert (entry.model_config, entry.train_config) == (tiny_spec.model, tiny_spec.train)
     assert card["name"] == "mine"
-    assert card["command"] == tiny_spec.command()
+    assert card["command"] == training_command(tiny_spec)
     assert card["parameters"] == 1024 * 8 + 8 + 8 * 4 + 4 + 4 * 8 + 8 + 8 * 3072 + 3072
     assert (card["epochs_done"], card["stopped"]) == (1, False)
     assert card["best_val_loss"] == pytest.approx(events[-2].val_loss)

@@ -295,13 +295,13 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(tiny, tiny_
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_small_unet_learns_to_beat_the_gray_copy(tiny, tiny_train, dropout):
-    config = ModelConfig("unet", latent_dim=32, target="chroma", dropout=dropout)
+    config = ModelConfig(architecture="unet", latent_dim=32, target="chroma", dropout=dropout)
     result = train(config, tiny_train.replace(epochs=20, learning_rate=3e-3, schedule="cosine"), tiny)
     gray_copy = np.square(tiny.validation.images / 255 - to_luminance(tiny.validation.images)).mean()
     assert result.history["val_loss"][-1] < gray_copy
 
 
-VIVID = ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16)
+VIVID = ModelConfig(architecture="unet", latent_dim=16, target="chroma", chroma_bins=16)
 
 
 def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(tiny, tiny_train):

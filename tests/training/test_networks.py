@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from colorizer.config import PRESETS, ModelConfig
+from colorizer.config import ModelConfig
 from colorizer.pixels.color import split_luminance, to_luminance
+from colorizer.presets import PRESETS
 from colorizer.training.networks import MODELS, build_model
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)
@@ -18,7 +19,7 @@ def luminance(samples):
 
 
 def test_every_architecture_of_the_config_has_a_builder():
-    assert set(MODELS) == set(ModelConfig.__dataclass_fields__["architecture"].metadata["choices"])
+    assert set(MODELS) == set(ModelConfig.choices("architecture"))
 
 
 @EVERY_PRESET
@@ -68,7 +69,7 @@ def test_luminance_passes_through(luminance):
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (64, 40)])
 def test_a_unet_takes_any_multiple_of_8_and_keeps_its_luminance(height, width):
     luminance = np.random.default_rng(0).random((2, height, width, 1), np.float32)
-    output = np.asarray(build_model(ModelConfig("unet", latent_dim=16, target="chroma"))(luminance))
+    output = np.asarray(build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma"))(luminance))
     assert output.shape == (2, height, width, 3)
     np.testing.assert_allclose(to_luminance(output), luminance, atol=1e-5)
 

@@ -19,7 +19,7 @@ from colorizer.training.loop import train
 from colorizer.training.networks import build_model
 from colorizer.training.step import Trainer
 
-UNET = ModelConfig("unet", latent_dim=16, target="chroma")
+UNET = ModelConfig(architecture="unet", latent_dim=16, target="chroma")
 VIVID = UNET.replace(chroma_bins=16)
 
 

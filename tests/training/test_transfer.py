@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from colorizer.config import PRESETS, ModelConfig
+from colorizer.config import ModelConfig
 from colorizer.errors import ConfigError
 from colorizer.models import library
 from colorizer.pixels.color import to_luminance
+from colorizer.presets import PRESETS
 from colorizer.training.loop import Batch, train
 from colorizer.training.networks import build_model
 from colorizer.training.transfer import check_encoders, copy_weights, find_encoder
@@ -17,9 +18,9 @@ CONFIGS = {
     "dense-chroma": ModelConfig(
         latent_dim=4, target="chroma", encoder_widths=(8,), decoder_widths=(8,), input_components=16
     ),
-    "conv": ModelConfig("conv", latent_dim=16),
-    "unet": ModelConfig("unet", latent_dim=16, target="chroma", dropout=0.2),
-    "unet-vivid": ModelConfig("unet", latent_dim=16, target="chroma", chroma_bins=16),
+    "conv": ModelConfig(architecture="conv", latent_dim=16),
+    "unet": ModelConfig(architecture="unet", latent_dim=16, target="chroma", dropout=0.2),
+    "unet-vivid": ModelConfig(architecture="unet", latent_dim=16, target="chroma", chroma_bins=16),
 }
 _SMALL = ModelConfig(latent_dim=4, encoder_widths=(8,), decoder_widths=(8,))
 EVERY_ARCHITECTURE = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -4,11 +4,11 @@ import streamlit as st
 
 from colorizer.app.widgets import live, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
-from colorizer.config import DEFAULT_VIVIDNESS, default_name, get_preset
+from colorizer.config import DEFAULT_VIVIDNESS, TrainingSpec, default_name
 from colorizer.errors import ColorizerError
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import PHOTOS, SUFFIXES
-from colorizer.training.job import TrainingSpec
+from colorizer.presets import get_preset
 
 _HERO = "chelsea"
 _BOLD = 1.4  # its colours; what the network itself answers is paler

@@ -4,7 +4,7 @@ import streamlit as st
 
 from colorizer import config
 from colorizer.app.widgets import estimate, live, losses, pictures, runs_table, state, sweeps_table
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
 from colorizer.errors import ColorizerError, ConfigError
 from colorizer.jobs.runs import RunView
@@ -12,8 +12,8 @@ from colorizer.jobs.service import training_service
 from colorizer.jobs.sweeps import best_presets, list_sweeps
 from colorizer.models import library
 from colorizer.pixels.images import SUFFIXES, cut_small, lay_on_white
+from colorizer.presets import PRESETS, Preset
 from colorizer.training import transfer
-from colorizer.training.job import TrainingSpec
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
 _EPOCHS = (1, 2, 3, 4, 5, 8, 12, 16, 20, 30, 40, 60, 80)
@@ -30,7 +30,7 @@ _SLIDERS = {
 _DEFAULT_PRESET = "dense-chroma"
 
 
-def _slider_values(preset: config.Preset) -> dict[str, float]:
+def _slider_values(preset: Preset) -> dict[str, float]:
     """The slider positions of a preset; 0 training images mean all of them."""
     values = preset.model.to_dict() | preset.train.to_dict()
     return {key: values[key] or options[-1] for key, (_, options, _, _) in _SLIDERS.items()}
@@ -52,7 +52,7 @@ def _plan(sources: dict[str, library.ModelEntry]) -> tuple[str, ModelConfig, Tra
             transfer.check_encoders(model, source.model_config, source.name)
         except ConfigError:
             name, model = source.card.get("preset"), source.model_config
-            name = name if name in config.PRESETS else preset.name
+            name = name if name in PRESETS else preset.name
     values = {key: chosen[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
     frozen = source is not None and chosen.freeze_encoder
     return name, model, preset.train.replace(**values, init_from=chosen.init_from, freeze_encoder=frozen)
@@ -156,7 +156,7 @@ st.markdown("Choose a preset, change what you like, and watch it learn. The resu
 sources = {entry.name: entry for entry in library.list_models() if not entry.damage}
 sweeps = list_sweeps()
 # `unet-photo` learns from a folder of photos, which a page cannot name.
-presets = {name: preset for name, preset in config.PRESETS.items() if preset.train.epochs and name != "unet-photo"}
+presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 presets |= best_presets(sweeps)
 trainings = training_service().list_runs()
 chosen = st.pills(

@@ -9,13 +9,13 @@ import streamlit as st
 from colorizer import config
 from colorizer.app.widgets import losses, pictures
 from colorizer.app.widgets.charts import Curve
+from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.errors import ColorizerError
 from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 
 DATASETS = {
     "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",

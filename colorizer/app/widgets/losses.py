@@ -3,10 +3,10 @@
 import streamlit as st
 
 from colorizer.app.widgets import charts
+from colorizer.config import TrainingSpec
 from colorizer.errors import ColorizerError
 from colorizer.jobs.runs import RunView
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 
 _LOG, _LINEAR = "Log", "Linear"
 

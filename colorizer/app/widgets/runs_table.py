@@ -7,10 +7,10 @@ import streamlit as st
 
 from colorizer.app import figures
 from colorizer.app.widgets import live, losses
+from colorizer.config import TrainingSpec
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.training.job import TrainingSpec
 
 _METRICS = {"mse": "%.5f", "psnr": "%.2f", "ssim": "%.3f", "delta_e": "%.2f"}
 
