@@ -22,7 +22,7 @@ from colorizer.training.loop import Batch, Epoch, Snapshot
 OVERRIDES = [
     ("notebook", {"target": "gray", "latent_dim": 512}, {}),
     ("notebook", {"encoder_widths": (), "decoder_widths": (7, 9)}, {"learning_rate": 1e-5}),
-    ("notebook", {"bottleneck_activation": False, "linear_path": True}, {"schedule": "cosine", "flips": True}),
+    ("notebook", {"output_activation": "linear", "linear_path": True}, {"schedule": "cosine", "flips": True}),
     ("dense", {"linear_path": True}, {"flips": False, "shift": 0, "seed": 7, "train_images": 500}),
     ("linear", {"latent_dim": 512}, {"dataset": "synthetic", "weight_decay": 1}),
     ("unet", {}, {"dataset": "folder:my photos", "init_from": "unet", "freeze_encoder": True}),
