@@ -36,7 +36,7 @@ def apply_chroma(image: np.ndarray, chroma: np.ndarray, luminance: np.ndarray | 
     smooth = (min(full, _SMOOTH * small) for full, small in zip(image.shape[:2], chroma.shape[:2], strict=True))
     coefficients = np.moveaxis(resize_planes(fit(luminance, chroma), *smooth), -1, 0).copy()
     planes = [Image.fromarray(plane) for plane in coefficients]
-    result = np.empty_like(image)
+    result = np.empty(image.shape, np.uint8)
 
     def merge(rows: slice, columns: slice) -> None:
         size = (columns.stop - columns.start, rows.stop - rows.start)

@@ -153,9 +153,9 @@ def _orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, from 1 (upright) to 8, of a picture that is open and not yet loaded."""
     if picture.format == "TIFF":  # Pillow turns this format itself.
         return 1
-    if "exif" not in picture.info:
+    if not picture.info.get("exif"):
         return picture.getexif().get(_ORIENTATION_TAG, 1)
-    # Pillow would read every tag, and warn of each damaged one.
+    # Pillow would read every tag and warn of each damaged one.
     exif = picture.info["exif"].removeprefix(b"Exif\0\0")
     with contextlib.suppress(struct.error):
         order = "<" if exif[:2] == b"II" else ">"
@@ -270,6 +270,16 @@ def _shrink(plane: np.ndarray, height: int, width: int) -> np.ndarray:
         size = (columns.stop - columns.start, rows.stop - rows.start)
         small[rows, columns] = np.asarray(picture.resize(size, Image.Resampling.BOX, box))
     return small
+
+
+def fit_inside(image: np.ndarray, longest: int) -> np.ndarray:
+    """Scale an image, uint8 (H, W, 3), down until its longer side has `longest` pixels; a smaller one stays as it is."""
+    height, width = image.shape[:2]
+    if max(height, width) <= longest:
+        return image.copy()
+    scale = longest / max(height, width)
+    small = resize_planes(image, *(max(1, round(side * scale)) for side in (height, width)))
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
 def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
