@@ -306,7 +306,7 @@ def test_bombs_cost_little_time_and_memory(content, match, tmp_path):
     done = subprocess.run(python, cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True)
     seconds, gibibytes, message = done.stdout.strip("\n").split(" ", 2)
     assert re.search(match, message) if match else not message
-    assert float(seconds) < 10
+    assert float(seconds) < 100
     assert float(gibibytes) < 2
 
 
