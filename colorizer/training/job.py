@@ -30,6 +30,7 @@ from colorizer.pixels.images import PHOTOS, load_photo
 from colorizer.presets import get_preset
 from colorizer.training import shapes
 
+_log = logging.getLogger(__name__)
 _FIXED_BYTES = 4 * 2**20  # The snapshots and predictions of a model take less than this.
 
 
@@ -70,7 +71,8 @@ def run_training(
     checkpoint: Path | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
-    on_warning: Callable[[str], None] = logging.getLogger(__name__).warning,
+    run_id: str = "",
+    on_warning: Callable[[str], None] = _log.warning,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -86,6 +88,7 @@ def run_training(
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder: as in `library.save_model`, like `replace`.
         checkpoint: as in `loop.train`; it is deleted when the model is saved.
+        run_id: the run of the app that this training belongs to. The card keeps it under `run`.
 
     Raises:
         ModelError: the name is taken, or the model cannot be saved.
@@ -121,7 +124,21 @@ def run_training(
             picture,
             on_warning,
         )
-        return _save(spec, result, dataset, on_stage, folder, replace, checkpoint)
+        on_stage("saving")
+        colorizer = Colorizer(result.model, None)
+        card = _make_card(spec, result, colorizer) | ({"run": run_id} if run_id else {})
+        arrays = _make_arrays(result, colorizer)
+        entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
+    if datasets.cifar10_status()["state"] == "prepared":
+        to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
+    if to_measure:
+        on_stage("measuring")
+        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
+        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
+    return entry
 
 
 @contextlib.contextmanager
@@ -143,7 +160,8 @@ def _lock(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # It is deleted while it is held, so that nobody else can hold this file.
+        with contextlib.suppress(OSError):  # Windows cannot delete an open file.
+            path.unlink()
         lock.release()
 
 
@@ -166,22 +184,9 @@ def _check_room(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> No
             )
 
 
-def _save(
-    spec: TrainingSpec,
-    result: Any,
-    dataset: datasets.Dataset,
-    on_stage: Callable[[str], None],
-    folder: Path | None,
-    replace: bool,
-    checkpoint: Path | None,
-) -> library.ModelEntry:
-    """Put the result of `loop.train` into the library, then measure it."""
-    on_stage("saving")
-    colorizer = Colorizer(result.model, None)
-    samples = datasets.load_samples()
-    predictions = evaluation.predict_split(colorizer, samples)
-    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
-    card = {
+def _make_card(spec: TrainingSpec, result: Any, colorizer: Colorizer) -> dict[str, Any]:
+    """Return the card of a model, the result of `loop.train`, with its metrics on the samples."""
+    return {
         "name": spec.name,
         "preset": spec.preset,
         "command": training_command(spec),
@@ -200,7 +205,13 @@ def _save(
         | {package: version(package) for package in ("tensorflow", "keras", "numpy")},
         "metrics": {"samples": evaluation.measure(colorizer, datasets.load_dataset("samples"), "test")},
     }
-    arrays = {
+
+
+def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.ndarray]]:
+    """Return the snapshots of a training, and what its model makes of the samples and the built-in photos."""
+    predictions = evaluation.predict_split(colorizer, datasets.load_samples())
+    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
+    return {
         "snapshots.npz": {
             "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
             "images": np.stack([snapshot.images for snapshot in result.snapshots]),
@@ -208,17 +219,6 @@ def _save(
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
         | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }
-    entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
-    if datasets.cifar10_status()["state"] == "prepared":
-        to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
-    if to_measure:
-        on_stage("measuring")
-        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
-        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
-    return entry
 
 
 def _git_commit() -> str | None:

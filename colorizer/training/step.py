@@ -138,7 +138,7 @@ class Trainer:
         return progress, arrays
 
     def shuffled_rows(self, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch's batches, int32 (steps, batch_size); rows beyond the last whole batch are out."""
+        """Return the rows of an epoch's batches, int32 (steps, batch_size); an incomplete last batch is left out."""
         order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
         return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
 
