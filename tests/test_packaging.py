@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import colorizer
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, wait_until_healthy, find_chromium, settle
+from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium, settle, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
