@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from colorizer.errors import ConfigError
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_INSTALLED_ASSETS = Path(__file__).resolve().parent / "assets"  # A wheel holds the assets inside the package.
+ASSETS = _INSTALLED_ASSETS if _INSTALLED_ASSETS.is_dir() else _INSTALLED_ASSETS.parents[1] / "assets"
 DATASETS = ("cifar10", "synthetic", "samples")
 PAGE_DATASETS = (*DATASETS, "cifar100")  # Visitors may train on these; the command line also takes paths.
 
