@@ -19,7 +19,7 @@ from colorizer.data.pictures import load_photos
 from colorizer.errors import ConfigError, ModelError, TrainingError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
-from colorizer.models.colorizer import check_strength, load
+from colorizer.models.colorizer import Colorizer, load
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.presets import get_preset
 from colorizer.training import job
@@ -299,7 +299,7 @@ def colorize(
         settings: as in `Colorizer.colorize`.
     """
     entry = _find_model(name, paths)
-    check_strength(settings["strength"])
+    Colorizer(None, entry).check_settings(**settings)
     files = batch.plan_files(paths, output, overwrite)
     if address:
         from colorizer.jobs import archives
@@ -307,10 +307,7 @@ def colorize(
         done = archives.colorize_files(entry, files, output, address, overwrite, **settings)
     else:
         _import_tensorflow_quietly()
-        colorizer = load(entry.path)
-        colorizer.check_vividness(settings["vividness"])
-        colorizer.check_size(settings["size"])
-        done = batch.colorize_files(colorizer, files, **settings)
+        done = batch.colorize_files(load(entry.path), files, **settings)
     result: dict[str, Any] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout that a node died.
         for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
