@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
-from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.data.pictures import load_photos
 from colorizer.errors import ConfigError, ModelError, TrainingError
@@ -103,7 +102,7 @@ def train(settings: dict[str, Any], preset_name: str, name: str, folder: Path | 
     preset = get_preset(preset_name)
     configurations = config.apply_settings(preset.model, preset.train, settings)
     name = config.validate_name(name or config.default_name(preset_name))
-    entry = _run_training(TrainingSpec(name, *configurations, preset_name), folder, replace)
+    entry = _run_training(config.TrainingSpec(name, *configurations, preset_name), folder, replace)
     card = entry.card
     split, where = entry.reported
     text = (
@@ -113,10 +112,9 @@ def train(settings: dict[str, Any], preset_name: str, name: str, folder: Path | 
     return {"name": entry.name, "path": str(entry.path), "card": card}, text
 
 
-def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> library.ModelEntry:
+def _run_training(spec: config.TrainingSpec, folder: Path | None, replace: bool) -> library.ModelEntry:
     """Train with progress on stderr; the first Ctrl-C ends the training early and keeps the model."""
-    name = spec.name
-    library.check_name_is_free(name, folder, replace)
+    library.check_name_is_free(spec.name, folder, replace)
     _import_tensorflow_quietly()
     stop = threading.Event()
 
@@ -128,7 +126,7 @@ def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> lib
 
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
-        with tqdm(desc=name, unit="batch", file=sys.stderr, mininterval=0.5) as bar:
+        with tqdm(desc=spec.name, unit="batch", file=sys.stderr, mininterval=0.5) as bar:
 
             def show(event: Any) -> None:
                 if type(event).__name__ == "Batch":
@@ -142,7 +140,7 @@ def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> lib
             def tell(stage: str) -> None:
                 bar.write(f"{stage} ...", file=sys.stderr)
 
-            checkpoint = config.home() / "checkpoints" / f"{name}.npz"
+            checkpoint = config.home() / "checkpoints" / f"{spec.name}.npz"
             return job.run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -205,7 +203,7 @@ def run_sweep(
     saved = entry and (entry.model_config, entry.train_config)
     if entry is None or entry.card.get("stopped") or saved != best:
         ours = saved in [done.configure(trial.settings) for trial in done.finished]
-        entry = _run_training(TrainingSpec(name, *best, preset_name), None, replace=ours)
+        entry = _run_training(config.TrainingSpec(name, *best, preset_name), None, replace=ours)
     rows = done.table()
     text = f"{done.title}\n\n{tables.sweep(rows)}\n\n{_draw_sweep(done)}\n"
     text += f"The best is in the library, and a preset of the Train page, as {name}."
