@@ -140,7 +140,7 @@ def _run_training(spec: config.TrainingSpec, folder: Path | None, replace: bool)
             def tell(stage: str) -> None:
                 bar.write(f"{stage} ...", file=sys.stderr)
 
-            checkpoint = config.home() / "checkpoints" / f"{spec.name}.npz"
+            checkpoint = job.checkpoint_path(spec)
             return job.run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)
