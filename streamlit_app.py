@@ -3,8 +3,9 @@
 import streamlit as st
 
 from colorizer.app.widgets import state
+from colorizer.config import ASSETS
 
-st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
+st.set_page_config(page_title="Colorizer", page_icon=str(ASSETS / "icon.png"), layout="wide")
 st.html(  # wide tables scroll, not the page; a tablet has no room for columns either; dark's accent is light
     "<style>[data-testid=stMarkdownContainer]:has(> table) { overflow-x: auto }"
     "@media (max-width: 900px) { [data-testid=stColumn] { min-width: calc(100% - 1.5rem) } }"
