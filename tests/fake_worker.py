@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from colorizer import config
-from colorizer.jobs import runs, worker
+from colorizer.jobs import worker
 from colorizer.models import library
 
 STEPS_PER_EPOCH = 10
@@ -80,7 +80,6 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
         if behaviour == "memory":
             raise MemoryError
         if behaviour == "full":
-            runs.write_json = find_no_room  # nor for a status
             find_no_room()
         if behaviour not in ("deaf", "immortal") and should_stop():
             stopped = True

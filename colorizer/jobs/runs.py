@@ -1,20 +1,26 @@
-"""Training runs on disk: each is a folder that one worker writes and that any server reads.
+"""Training runs: their transitions, how a page reads them, and how the worker that trains one writes it.
 
-It holds `spec.json`, `status.json`, `events.jsonl`, `worker.log`, `checkpoint.npz`, snapshots and perhaps the visitor's
-`picture.npy`. The server that has a run in its queue locks `server.lock`, the worker that trains it `worker.lock`: a
-run that should be active and has neither lock belonged to a process that is gone.
+The state of a run, its events and its visitor's wishes are rows of the database. Its snapshots, its checkpoint, its log
+and the visitor's picture are files in its folder. The worker that trains holds the lock `turn.lock`: it lets one run
+train at a time, and because the system releases it when the worker dies, it also tells whether a run is still alive.
 """
 
 import contextlib
 import hashlib
+import io
 import json
+import math
+import os
 import secrets
+import shutil
+import sqlite3
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import filelock
 import numpy as np
@@ -22,39 +28,44 @@ import numpy as np
 from colorizer import config
 from colorizer.config import TrainingSpec
 from colorizer.errors import ConfigError, TrainingError
+from colorizer.jobs.database import runs_folder, transaction
 from colorizer.models import library
-from colorizer.storage import read_json, replace_folder, write_json
+from colorizer.storage import write_bytes
 
 ACTIVE_STATES = ("queued", "running", "paused")
 ENDED_STATES = ("done", "stopped", "failed", "interrupted")
 CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
-SERVER_LOCK, _WORKER_LOCK = "server.lock", "worker.lock"
+_RESERVE = "reserve"  # Deleting this file makes room to write how a run ended when the disk is full.
+_RESERVE_BYTES = 128 * 1024
 _UPDATES_PER_SECOND = 10
-_LOCK_PATIENCE = 10.0  # seconds that a worker waits for the last one to let go of the run
+_LOOKS_PER_SECOND = 50  # The worker looks at the wishes at most this often.
+_LOCK_PATIENCE = 2.0  # Seconds; somebody who only looks whether the lock is held holds it for a moment.
+_turn_check = threading.Lock()
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder shows it now."""
+    """A run as it is now."""
 
-    run_id: str  # its folder's name
+    run_id: str
     spec: TrainingSpec
-    created: str  # when it was asked for, ISO 8601, UTC
-    state: str  # one of ACTIVE_STATES or ENDED_STATES
-    stage: str = ""  # of a running one: `starting`, `training`, `stopping`, `saving` or `measuring`
-    message: str = ""  # why it ended as it did
-    position: int = 0  # in the queue, from 1
-    learning_rate_factor: float = 1.0  # what the schedule is multiplied by
-    step: int = 0  # batches done
-    steps: int = 0  # of the whole run
-    # Epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
+    created: str  # When the visitor asked for it: ISO 8601, UTC.
+    state: str  # One of ACTIVE_STATES or ENDED_STATES.
+    stage: str = ""  # While it runs: `starting`, `training`, `stopping`, `saving` or `measuring`.
+    message: str = ""  # Why it ended as it did.
+    position: int = 0  # Its place among the runs that wait, from 1.
+    learning_rate_factor: float = 1.0  # The schedule is multiplied by this.
+    step: int = 0  # The number of batches done.
+    steps: int = 0  # The number of batches in the whole run.
+    # Pairs of epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
     curve: list[tuple[float, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)  # the `loop.Epoch` events
-    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # epochs and file of each
+    epochs: list[dict[str, float]] = field(default_factory=list)  # The values of the `loop.Epoch` events.
+    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # Pairs of epochs and file.
 
     @property
     def active(self) -> bool:
+        """Whether the run waits, runs or is paused."""
         return self.state in ACTIVE_STATES
 
     @property
@@ -64,16 +75,17 @@ class RunView:
 
     @property
     def progress(self) -> float:
-        """Share of the steps that are done, 0 to 1."""
-        return self.step / self.steps if self.steps else 0.0
+        """The share of the steps that are done, 0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps > 0 else 0.0
 
     @property
     def seconds(self) -> float:
-        """Time of the epochs that are done."""
+        """The training time of the epochs that are done."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
     def best_val_loss(self) -> float | None:
+        """The lowest validation loss of any epoch; None before the first epoch is done."""
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
 
     def model(self) -> library.ModelEntry | None:
@@ -86,10 +98,10 @@ class RunView:
         return entry if not entry.damage and entry.card.get("run") == self.run_id else None
 
     def snapshot_images(self, index: int) -> np.ndarray:
-        """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).
+        """Return the reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).
 
         Raises:
-            TrainingError: the file is missing or damaged.
+            TrainingError: The file is missing or damaged.
         """
         path = self.snapshots[index][1]
         images = _read_images(path)
@@ -98,208 +110,407 @@ class RunView:
         return images
 
 
-def runs_folder() -> Path:
-    """Folder of all runs."""
-    return config.home() / "runs"
-
-
-def list_ids() -> list[str]:
-    """Ids of all runs, newest first."""
-    names = [path.name for path in runs_folder().glob("*/")]
-    return sorted(filter(config.NAME_PATTERN.fullmatch, names), reverse=True)
-
-
-def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
-    """Create the folder of a queued run that `key` controls, in one step; return its id."""
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    about = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "owner": hash_key(key)}
-    with replace_folder(runs_folder() / run_id) as folder:
-        write_json(folder / "spec.json", spec.to_dict() | about)
-        write_json(folder / "status.json", {"state": "queued"})
-        if picture is not None:
-            np.save(folder / "picture.npy", picture)
-    return run_id
+def run_folder(run_id: str) -> Path:
+    """Return the folder of a run's files."""
+    return runs_folder() / config.validate_name(run_id)
 
 
 def load_picture(run_id: str) -> np.ndarray | None:
-    """A visitor's own image that a run shows in its snapshots, uint8 (32, 32, 3), or None if it has none to use."""
-    picture = _read_images(runs_folder() / run_id / "picture.npy")
+    """Return the visitor's image that a run shows in its snapshots, uint8 (32, 32, 3), or None without a sound one."""
+    picture = _read_images(run_folder(run_id) / "picture.npy")
     return picture if picture is not None and picture.shape == (32, 32, 3) else None
 
 
 def _read_images(path: Path) -> np.ndarray | None:
-    with contextlib.suppress(Exception), path.open("rb") as file:  # a damaged file raises many kinds of errors
+    with contextlib.suppress(Exception), path.open("rb") as file:  # A damaged file raises many kinds of errors.
         images = np.lib.format.read_array(file)
         if images.dtype == np.uint8:
             return images
     return None
 
 
-def change_status(run_id: str, **values: Any) -> None:
-    """Change a run's status, in one step."""
-    path = runs_folder() / run_id / "status.json"
-    write_json(path, read_json(path) | values)
+def _write_images(path: Path, images: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, images)
+    write_bytes(path, buffer.getvalue())
+
+
+# Transitions, each in one transaction
+
+
+def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
+    """Queue a new run that `key` controls and return its id; raises `TrainingError` where there is no room for it."""
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    values = {
+        "id": run_id,
+        "name": spec.name,
+        "spec": json.dumps(spec.to_dict()),
+        "owner": hash_key(key),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        with transaction() as db:
+            _check_room(db, spec.name, key)
+            columns = f"place, {', '.join(values)}"
+            db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", list(values.values()))
+            _make_folder(run_id)
+            if picture is not None:
+                _write_images(run_folder(run_id) / "picture.npy", picture)
+    except BaseException:
+        shutil.rmtree(run_folder(run_id), ignore_errors=True)
+        raise
+    return run_id
+
+
+def requeue(run_id: str, key: str) -> None:
+    """Queue a run again that has ended; raises `TrainingError` where there is no room for it."""
+    with transaction() as db:
+        name = db.execute("SELECT name FROM runs WHERE id = ?", [run_id]).fetchone()[0]
+        _check_room(db, name, key)
+        db.execute(
+            "UPDATE runs SET state = 'queued', stage = '', message = '', pause_wanted = 0, stop_wanted = 0, "
+            f"stop_reason = '', place = {_NEXT_PLACE} WHERE id = ? AND state NOT IN {ACTIVE_STATES}",
+            [run_id],
+        )
+        _make_folder(run_id)
+
+
+def wish(run_id: str, **wishes: Any) -> None:
+    """Note what a visitor wants of a run that is running or paused, by the columns that hold wishes."""
+    settings = ", ".join(f"{column} = :{column}" for column in wishes)
+    with transaction() as db:
+        db.execute(f"UPDATE runs SET {settings} WHERE id = :id AND {_AT_WORK}", wishes | {"id": run_id})
+
+
+def end(run_id: str, state: str, message: str, waiting: bool = False) -> bool:
+    """Note how a run ended; on a full disk, give up the run's reserve to make room for it.
+
+    Args:
+        run_id: The run.
+        state: One of ENDED_STATES.
+        message: Why it ended so, for the visitor.
+        waiting: Whether the run should end from the queue instead of from work.
+
+    Returns:
+        Whether the run was waiting, or at work, as `waiting` says.
+    """
+    # Another server may have found the worker gone before this one could say why.
+    known = "state = 'queued'" if waiting else f"({_AT_WORK} OR (state = 'interrupted' AND message = ''))"
+    for attempt in ("first", "last"):
+        try:
+            with transaction() as db:
+                changes = "state = ?, stage = '', message = ?"
+                done = db.execute(f"UPDATE runs SET {changes} WHERE id = ? AND {known}", [state, message, run_id])
+            return done.rowcount > 0
+        except TrainingError:
+            if attempt == "last":
+                raise
+        finally:
+            with contextlib.suppress(OSError):
+                (run_folder(run_id) / _RESERVE).unlink(missing_ok=True)
+    raise AssertionError("The last attempt returns or raises.")
+
+
+def delete(run_id: str) -> None:
+    """Delete a run's row and events; a worker that is still at it finds no row and gives up."""
+    with transaction() as db:
+        db.execute("DELETE FROM runs WHERE id = ?", [run_id])
+
+
+_AT_WORK = "state IN ('running', 'paused')"
+_NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
+
+
+def _check_room(db: sqlite3.Connection, name: str, key: str) -> None:
+    """Raise the error that says why no run of that name may be queued for `key`, if there is one."""
+    lock = _try_turn()
+    if lock is not None:
+        _note_interrupted(db)
+        lock.release()
+    active = db.execute(f"SELECT name, owner, state FROM runs WHERE state IN {ACTIVE_STATES}").fetchall()
+    if any(name == other for other, _, _ in active):
+        raise TrainingError(f"A training named {name} is under way. Choose another name.")
+    if mine := [other for other, owner, _ in active if owner == hash_key(key)]:
+        raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
+    if len(active) > config.MAX_QUEUED_RUNS:
+        raise TrainingError(f"The queue is full: {len(active) - 1} trainings wait already. Try again later.")
+
+
+def _make_folder(run_id: str) -> None:
+    folder = run_folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The bytes are random, since some disks store zeros in no space at all.
+    write_bytes(folder / _RESERVE, os.urandom(_RESERVE_BYTES))
 
 
 def hash_key(key: str) -> str:
-    """SHA-256 of a visitor's key: the disk need not know the key itself."""
+    """Return the SHA-256 of a visitor's key: the disk need not know the key itself."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
-    """Lock a file until it is released or this process ends; raises `TrainingError` if another one has it."""
-    lock = filelock.FileLock(path, timeout=patience, thread_local=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise TrainingError(f"Another process holds {path.name}. Wait until it has ended.") from None
-    return lock
+# The turn
 
 
-def _is_locked(path: Path) -> bool:
+def _try_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
+    """Take the lock that lets one run train at a time; return None where another process has it."""
+    with _turn_check:  # Two threads that only look would otherwise take each other for a worker.
+        lock = filelock.FileLock(runs_folder() / "turn.lock", thread_local=False)
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(timeout=patience)
+            return lock
+    return None
+
+
+def turn_is_taken() -> bool:
+    """Return whether a worker on this machine's folder is training at this moment."""
     try:
-        if path.exists():
-            take_lock(path, patience=0).release()
+        lock = _try_turn()
+    except OSError:  # Nobody can train on a disk that cannot be written.
         return False
-    except TrainingError:
-        return True
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
-class RunReader:
-    """Reads a run's folder again and again, and each of its events once."""
+def _note_interrupted(db: sqlite3.Connection) -> None:
+    """Say of the runs whose worker is gone that they are interrupted; the caller holds the turn."""
+    # The model is in the library before it is measured.
+    db.execute(
+        "UPDATE runs SET state = CASE stage WHEN 'measuring' THEN 'done' ELSE 'interrupted' END, stage = '' "
+        f"WHERE {_AT_WORK}"
+    )
 
-    def __init__(self, run_id: str) -> None:
-        self._folder = runs_folder() / config.validate_name(run_id)
-        self._about: dict[str, Any] = {}
-        self._offset = 0
-        self._step = self._steps = 0
-        # Of each kind, the time in epochs, and what belongs to it: a batch's loss, an epoch's event, a snapshot's file.
-        self._events: dict[str, list[tuple[float, Any]]] = {"batch": [], "epoch": [], "snapshot": []}
 
-    def owned_by(self, key: str) -> bool:
-        """Whether `key` is the one the run was created with; it must have been read."""
-        return bool(key) and secrets.compare_digest(str(self._about.get("owner")), hash_key(key))
+# Reading
 
-    def read(self, known_alive: bool = False) -> RunView:
-        """Read what is new and return the run.
 
-        Args:
-            known_alive: whether its server or worker is known to be there; if not, its locks tell.
+def next_queued() -> str | None:
+    """Return the id of the run that waits longest, or None where no run waits."""
+    with transaction(write=False) as db:
+        row = db.execute("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1").fetchone()
+    return row and row[0]
 
-        Raises:
-            TrainingError: there is no such run, or its folder is damaged.
-        """
-        name = self._folder.name
-        try:
-            if not self._about:
-                self._about = read_json(self._folder / "spec.json")
-            status = read_json(self._folder / "status.json")
-            self._read_events()
-            return self._view(status, known_alive)
-        except FileNotFoundError:
-            raise TrainingError(f"There is no training run {name!r} here. It may have been discarded.") from None
-        except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"The folder of the run {name!r} is damaged ({error}). Delete it.") from error
 
-    def _view(self, status: dict[str, Any], known_alive: bool) -> RunView:
-        state, stage = status["state"], status.get("stage", "")
-        if state not in ACTIVE_STATES + ENDED_STATES:
-            raise ValueError(f"its state is {state!r}")
-        locks = (self._folder / SERVER_LOCK, self._folder / _WORKER_LOCK)
-        if state in ACTIVE_STATES and not known_alive and not any(map(_is_locked, locks)):
-            state = "done" if stage == "measuring" else "interrupted"  # the model is saved before it is measured
-        return RunView(
-            run_id=self._folder.name,
-            spec=TrainingSpec.from_dict(self._about),
-            created=str(self._about.get("created", "")),
-            state=state,
-            stage=stage if state in ACTIVE_STATES else "",
-            message=str(status.get("message", "")),
-            learning_rate_factor=float(status.get("learning_rate_factor", 1)),
-            step=self._step,
-            steps=self._steps,
-            curve=self._events["batch"].copy(),
-            epochs=[epoch for _, epoch in self._events["epoch"]],
-            snapshots=self._events["snapshot"].copy(),
-        )
+def progress(run_id: str) -> sqlite3.Row | None:
+    """Return `state`, `stage` and `stop_wanted` of a run, or None where it was discarded."""
+    with transaction(write=False) as db:
+        return db.execute("SELECT state, stage, stop_wanted FROM runs WHERE id = ?", [run_id]).fetchone()
 
-    def _read_events(self) -> None:
-        with contextlib.suppress(FileNotFoundError), (self._folder / "events.jsonl").open("rb") as file:
-            file.seek(self._offset)
-            lines = file.read().split(b"\n")[:-1]  # the last line may be half-written
-            for line in lines:
-                self._add(json.loads(line))
-            self._offset += sum(len(line) + 1 for line in lines)
 
-    def _add(self, event: dict[str, Any]) -> None:
-        """Add an event; what was to come after it is forgotten: a run that was resumed does it again."""
-        kind, now = event["event"], event["epoch" if event["event"] == "epoch" else "epochs"]
-        for events in self._events.values() if kind == "batch" else (self._events[kind],):
-            while events and events[-1][0] >= now:
+def is_owner(run_id: str, key: str) -> bool:
+    """Return whether `key` is the one that a run was created with."""
+    with transaction(write=False) as db:
+        row = db.execute("SELECT owner FROM runs WHERE id = ?", [run_id]).fetchone()
+    return bool(key and row) and secrets.compare_digest(str(row[0]).encode(), hash_key(key).encode())
+
+
+def _snapshot_name(number: int) -> str:
+    return f"snapshot-{number:09}.npy"
+
+
+class _Events:
+    """The events of one run, as far as they were read."""
+
+    def __init__(self) -> None:
+        # For each kind, pairs of the time in epochs and what belongs to it: a loss, an epoch's values, a file's name.
+        self.known: dict[str, list[tuple[float, Any]]] = {"batch": [], "epoch": [], "snapshot": []}
+
+    def add(self, number: int, kind: str, epochs: float, loss: float, val_loss: float, seconds: float) -> None:
+        """Add an event and forget what came after its time before: a resumed run does that part again."""
+        if kind not in self.known or not all(map(math.isfinite, (epochs, loss, val_loss, seconds))):
+            return
+        for events in self.known.values() if kind == "batch" else (self.known[kind],):
+            while events and events[-1][0] >= epochs:
                 events.pop()
         if kind == "batch":
-            self._step, self._steps = event["step"], event["steps"]
-            curve = self._events["batch"]
-            curve.append((now, event["loss"]))
+            curve = self.known["batch"]
+            curve.append((epochs, loss))
             if len(curve) > config.MAX_CURVE_POINTS:
                 pairs = np.array(curve[:-1]).reshape(-1, 2, 2).mean(axis=1)
                 curve[:] = [*map(tuple, pairs.tolist()), curve[-1]]
+        elif kind == "epoch":
+            epoch = int(epochs) if epochs == int(epochs) else epochs
+            values = {"epoch": epoch, "loss": loss, "val_loss": val_loss, "seconds": seconds}
+            self.known["epoch"].append((epochs, values))
         else:
-            self._events[kind].append((now, event if kind == "epoch" else self._folder / event["images"]))
+            self.known["snapshot"].append((epochs, _snapshot_name(number)))
+
+
+class RunReader:
+    """Reads runs again and again, and each of their events once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: dict[str, _Events] = {}
+        self._last = 0  # The id of the last event that was read.
+        self._folder: Path | None = None
+
+    def read(self, run_id: str | None = None, attended: str | None = None) -> list[RunView]:
+        """Return that run, or all runs that can be read, newest first.
+
+        Args:
+            run_id: The run to read; None reads all.
+            attended: The id of a run that counts as alive although its worker may just have ended.
+
+        Raises:
+            TrainingError: The database cannot be read, or there is no such run, or its row is damaged.
+        """
+        which, values = ("WHERE id = ?", [config.validate_name(run_id)]) if run_id is not None else ("", [])
+        ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
+        with self._lock, transaction(write=False) as db:
+            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY place DESC", values).fetchall()
+            self._read_events(db)
+            views = []
+            alive = any(row["state"] in ("running", "paused") for row in rows) and turn_is_taken()
+            for row in rows:
+                try:
+                    views.append(self._view(row, alive or row["id"] == attended))
+                except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    if run_id is not None:
+                        raise TrainingError(f"The run {run_id!r} is damaged. Start another training.") from error
+        if run_id is not None and not views:
+            raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.")
+        return views
+
+    def _read_events(self, db: sqlite3.Connection) -> None:
+        if self._folder != runs_folder():
+            self._events, self._last, self._folder = {}, 0, runs_folder()
+        columns = "id, run, kind, epochs, loss, val_loss, seconds"
+        for number, run_id, *values in db.execute(
+            f"SELECT {columns} FROM events WHERE id > ? ORDER BY id", [self._last]
+        ):
+            self._events.setdefault(run_id, _Events()).add(number, *values)
+            self._last = number
+
+    def _view(self, row: sqlite3.Row, alive: bool) -> RunView:
+        state, stage, folder = row["state"], row["stage"], run_folder(row["id"])
+        if state not in ACTIVE_STATES + ENDED_STATES:
+            raise ValueError(f"its state is {state!r}")
+        if state in ("running", "paused") and not alive:
+            state = "done" if stage == "measuring" else "interrupted"
+        events = self._events.get(row["id"], _Events()).known
+        return RunView(
+            run_id=row["id"],
+            spec=_parse_spec(row["spec"]),
+            created=str(row["created"]),
+            state=state,
+            stage=str(stage) if state in ACTIVE_STATES else "",
+            message=str(row["message"]),
+            position=row["position"] if state == "queued" else 0,
+            learning_rate_factor=float(row["learning_rate_factor"]),
+            step=int(row["step"]),
+            steps=int(row["steps"]),
+            curve=events["batch"].copy(),
+            epochs=[epoch for _, epoch in events["epoch"]],
+            snapshots=[(epochs, folder / name) for epochs, name in events["snapshot"]],
+        )
+
+
+@lru_cache(maxsize=1000)
+def _parse_spec(text: str) -> TrainingSpec:
+    return TrainingSpec.from_dict(json.loads(text))
+
+
+# The worker's side
 
 
 class RunWriter:
-    """Writes the folder of a run that `create` made, and holds the worker's lock on it; what is there already, stays.
+    """A run in the hands of the worker that trains it: it holds the turn, writes what happens and reads the wishes."""
 
-    `report` is told every status as well, for the disk may be full.
-    """
+    def __init__(self, run_id: str, turn: filelock.BaseFileLock) -> None:
+        self.run_id = run_id
+        self._turn = turn  # The lock is released when the process ends.
+        self._losses: list[float] = []  # The losses of the batches since the last update.
+        self._last_update = self._last_look = 0.0
+        self._paused = self._stopping = False
+        with transaction(write=False) as db:
+            self.spec = _parse_spec(db.execute("SELECT spec FROM runs WHERE id = ?", [run_id]).fetchone()[0])
 
-    def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
-        self._lock = take_lock(folder / _WORKER_LOCK, _LOCK_PATIENCE)
-        self._folder, self._report = folder, report
-        self._status = read_json(folder / "status.json") | {"message": ""}
-        self._pending: list[float] = []
-        self._last_update = 0.0
-        self._events = folder / "events.jsonl"
-        with self._events.open("a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a killed worker may have left half a line
+    @classmethod
+    def begin(cls, run_id: str) -> Self | None:
+        """Take the turn for a run that waits; return None where another run is at work or this one waits no more."""
+        turn = _try_turn(_LOCK_PATIENCE)
+        if turn is None:
+            return None
+        with transaction() as db:
+            _note_interrupted(db)
+            begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
+            begun = db.execute(begin, [run_id]).rowcount
+        if begun:
+            return cls(run_id, turn)
+        turn.release()
+        return None
 
-    @property
+    def set_stage(self, stage: str) -> None:
+        """Note what the run is doing now."""
+        self._update(state="running", stage=stage)
+
+    def should_stop(self) -> bool:
+        """Return whether a visitor wants the run to stop; while the visitor wants it to pause, wait."""
+        while self._look()["pause_wanted"] and not self._wishes["stop_wanted"]:
+            if not self._paused:
+                self._update(state="paused")
+            self._paused = True
+            time.sleep(1 / _LOOKS_PER_SECOND)
+        if self._paused:
+            self._update(state="running")
+            self._paused = False
+        if self._wishes["stop_wanted"] and not self._stopping:
+            self.set_stage("stopping")
+            self._stopping = True
+        return self._stopping
+
     def learning_rate_factor(self) -> float:
-        """What the schedule was last multiplied by."""
-        return float(self._status.get("learning_rate_factor", 1))
+        """Return what the schedule is to be multiplied by."""
+        return float(self._look()["learning_rate_factor"])
 
-    def spec(self) -> TrainingSpec:
-        return TrainingSpec.from_dict(read_json(self._folder / "spec.json"))
+    def stop_reason(self) -> str:
+        """Return why the run was asked to stop, if something other than the visitor asked."""
+        return str(self._look()["stop_reason"])
 
-    def update(self, **values: Any) -> None:
-        """Change the status, where these values differ from it."""
-        status = self._status | values
-        if status == self._status:
-            return
-        self._status = status
-        try:
-            write_json(self._folder / "status.json", status)
-        finally:
-            self._report(status)
+    def _look(self) -> sqlite3.Row:
+        """Return the visitor's wishes, which may be a fiftieth of a second old."""
+        if time.monotonic() - self._last_look > 1 / _LOOKS_PER_SECOND:
+            with transaction(write=False) as db:
+                columns = "pause_wanted, stop_wanted, stop_reason, learning_rate_factor"
+                self._wishes = db.execute(f"SELECT {columns} FROM runs WHERE id = ?", [self.run_id]).fetchone()
+            self._last_look = time.monotonic()
+        if self._wishes is None:
+            raise TrainingError("The run was discarded.")
+        return self._wishes
+
+    def _update(self, **values: Any) -> None:
+        settings = ", ".join(f"{column} = :{column}" for column in values)
+        with transaction() as db:
+            db.execute(f"UPDATE runs SET {settings} WHERE id = :id", values | {"id": self.run_id})
 
     def on_event(self, event: Any) -> None:
-        """Keep an event; batches are joined so that at most ten updates a second are written."""
+        """Keep an event of `loop.train`; batches are joined so that at most ten updates a second are written."""
         kind, values = type(event).__name__.lower(), dict(vars(event))
+        values["epochs"] = values.pop("epoch", None) or values.get("epochs", 0.0)
         if kind == "batch":
-            self._pending.append(values.pop("loss"))
+            self._losses.append(values["loss"])
             now = time.monotonic()
             if now - self._last_update < 1 / _UPDATES_PER_SECOND and values["step"] < values["steps"]:
                 return
             self._last_update = now
-            values["loss"] = float(np.mean(self._pending))
-            self._pending.clear()
-        elif kind == "snapshot":
-            file_name = f"snapshot-{len(list(self._folder.glob('snapshot-*.npy'))):03}.npy"
-            staging = self._folder / f".{file_name}"
-            np.save(staging, values["images"])
-            staging.replace(self._folder / file_name)
-            values["images"] = file_name
-        with self._events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": kind} | values) + "\n")
+            values["loss"] = float(np.mean(self._losses))
+            self._losses.clear()
+        columns = [key for key in ("epochs", "loss", "val_loss", "seconds") if key in values]
+        if wrong := next((key for key in columns if not math.isfinite(values[key])), None):
+            raise TrainingError(
+                f"The {wrong} became {values[wrong]} after {values['epochs']:.3g} epochs. "
+                "Start again with a smaller learning rate."
+            )
+        with transaction() as db:
+            names, marks = ", ".join(["run", "kind", *columns]), ", ".join("?" * (len(columns) + 2))
+            row = [self.run_id, kind, *(float(values[key]) for key in columns)]
+            number = db.execute(f"INSERT INTO events ({names}) VALUES ({marks})", row).lastrowid
+            if kind == "batch":
+                change = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
+                db.execute(change, [values["step"], values["steps"], self.run_id])
+                return
+            # Somebody may have removed the folder, which the checkpoint after an epoch needs as well.
+            run_folder(self.run_id).mkdir(parents=True, exist_ok=True)
+            if kind == "snapshot":
+                _write_images(run_folder(self.run_id) / _snapshot_name(number), values["images"])
