@@ -61,21 +61,20 @@ class TrainingService:
             TrainingError: There is no such run, or it is damaged, or the database cannot be read.
             ConfigError: `run_id` cannot be the id of a run.
         """
-        run = self._reader.read(run_id, self._attended)[0]
-        if run.state == "queued":
-            self._wake()
-        return run
+        return self._read(run_id)[0]
 
     def list_runs(self) -> list[RunView]:
         """Return all runs that can be read, newest first; `trouble` says why if the database cannot be read."""
         try:
-            found = self._reader.read(attended=self._attended)
+            found, self.trouble = self._read(), ""
         except ColorizerError as error:
-            self.trouble = str(error)
-            return []
-        self.trouble = ""
+            found, self.trouble = [], str(error)
+        return found
+
+    def _read(self, run_id: str | None = None) -> list[RunView]:
+        found = self._reader.read(run_id, self._attended)
         if any(run.state == "queued" for run in found):
-            self._wake()
+            self._wake()  # It may have been queued on a server that is gone.
         return found
 
     def active_runs(self) -> list[RunView]:
@@ -84,10 +83,10 @@ class TrainingService:
 
     def may_control(self, run_id: str, key: str) -> bool:
         """Return whether `key` is the one that started this run."""
-        try:
-            return runs.is_owner(run_id, key)
-        except ColorizerError:
-            return False
+        with contextlib.suppress(ColorizerError):
+            for row in database.query("SELECT owner FROM runs WHERE id = ?", run_id):
+                return bool(key) and secrets.compare_digest(row["owner"], runs.hash_key(key))
+        return False
 
     def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
         """Start a run, or queue it behind the one that is being trained.
@@ -122,18 +121,18 @@ class TrainingService:
         """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
         run = self._controlled(run_id, key)
         if run.active:
-            runs.wish(run_id, pause_wanted=False)
+            runs.wish(run_id, "pause_wanted", False)
             return
         if not run.resumable:
             raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
         library.check_name_is_free(run.spec.name)
-        runs.requeue(run_id, key)
+        runs.requeue(run_id, run.spec.name, key)
         self._wake()
 
     def pause(self, run_id: str, key: str) -> None:
         """Hold a running one after its current batch."""
         self._controlled(run_id, key)
-        runs.wish(run_id, pause_wanted=True)
+        runs.wish(run_id, "pause_wanted", True)
 
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
         """Multiply the schedule of a running one by `factor` from its next batch on."""
@@ -141,18 +140,18 @@ class TrainingService:
         if not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
         self._controlled(run_id, key)
-        runs.wish(run_id, learning_rate_factor=float(factor))
+        runs.wish(run_id, "learning_rate_factor", float(factor))
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
         self._controlled(run_id, key)
         if not runs.end(run_id, "stopped", "It was stopped before it began: there is nothing to keep.", waiting=True):
-            runs.wish(run_id, stop_wanted=True)
+            runs.wish(run_id, "stop_wanted", True)
 
     def discard(self, run_id: str, key: str) -> None:
         """End a run and delete it, with the model that it saved."""
         run = self._controlled(run_id, key)
-        runs.delete(run_id)
+        database.change("DELETE FROM runs WHERE id = ?", run_id)
         with self._lock:
             if self._attended == run_id and self._worker is not None:
                 self._worker.kill()
@@ -196,10 +195,11 @@ class TrainingService:
             run_id = None
             try:
                 with self._lock:
-                    run_id = None if self._closing.is_set() else runs.next_queued()
-                    if run_id is None:
+                    waiting = database.query("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1")
+                    if self._closing.is_set() or not waiting:
                         self._thread = None  # The next run that waits brings another.
                         return
+                    run_id = waiting[0]["id"]
                 if not runs.turn_is_taken() and self._train(run_id):
                     continue
             except Exception as error:
@@ -238,20 +238,20 @@ class TrainingService:
 
     def _attend(self, run_id: str, process: WorkerProcess) -> None:
         """Wait for a worker's end; see to it that it heeds the visitor and the time limit; note how it ended."""
-        begun, asked = time.monotonic(), None
+        begun, asked, progress = time.monotonic(), None, "SELECT stage, stop_wanted FROM runs WHERE id = ?"
         while not process.ended.wait(_LOOK_DELAY):
             now = time.monotonic()
             if now - begun > _SPARE_DELAY:
                 self.prepare()
             with contextlib.suppress(TrainingError):  # The worker meets the same trouble, and says what it is.
-                run = runs.progress(run_id)
-                if run is None:  # It was discarded on another server.
+                found = database.query(progress, run_id)
+                if not found:  # It was discarded on another server.
                     process.kill()
                     return
-                if now - begun > config.MAX_TRAINING_SECONDS and not run["stop_wanted"]:
+                if now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
                     reason = "It reached the time limit, and what it had learned is kept."
-                    runs.wish(run_id, stop_wanted=True, stop_reason=reason)
-                if not run["stop_wanted"] or run["stage"] not in ("starting", "training"):
+                    runs.wish(run_id, "stop_wanted", True, reason)
+                if not found[0]["stop_wanted"] or found[0]["stage"] not in ("starting", "training"):
                     asked = None
                     continue
                 asked = asked or now
@@ -259,8 +259,8 @@ class TrainingService:
                     (process.process.terminate if now - asked < 2 * worker.PATIENCE else process.process.kill)()
         if self._closing.is_set():
             return
-        run, reason = runs.progress(run_id), process.explain_end()
-        if run is not None and run["stage"] == "measuring":
+        found, reason = database.query(progress, run_id), process.explain_end()
+        if found and found[0]["stage"] == "measuring":
             runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
         elif asked is not None and time.monotonic() - asked > worker.PATIENCE:
             text = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended"

@@ -6,27 +6,36 @@ no more, or by a sentence that says why it cannot begin. Everything else goes th
 """
 
 import contextlib
+import math
 import os
 import queue
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self
+
+import filelock
+import numpy as np
 
 from colorizer import config
-from colorizer.errors import ColorizerError
+from colorizer.config import TrainingSpec
+from colorizer.errors import ColorizerError, TrainingError
 from colorizer.jobs import database, runs
-from colorizer.jobs.runs import RunWriter
 
 COMMAND = (sys.executable, "-m", "colorizer.jobs.worker")
 PATIENCE = 5.0  # Seconds from asking a worker to stop to terminating it, and from there to killing it.
 _DISK_REFUSED = 74  # The exit code of a worker that could not write how its run ended.
 READY, BEGUN, REFUSED = "ready", "begun", "refused"
+_UPDATES_PER_SECOND = 10
+_LOOKS_PER_SECOND = 50  # The worker looks at the wishes at most this often.
+_LOCK_PATIENCE = 2.0  # Seconds; somebody who only looks whether the turn is taken holds its lock for a moment.
 _PATH = re.compile(r"""(?<![\w:/.])(?:/|[A-Za-z]:\\)[^\s'",;()]{2,}""")
 
 
@@ -88,9 +97,95 @@ class WorkerProcess:
                 "Resume it, or start again with fewer images or smaller layers."
             )
         if code == _DISK_REFUSED:
-            return "The disk is full, or it refuses to be written to. Free some space, then resume the run."
+            return database.DISK_FULL
         how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
         return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
+
+
+class _RunWriter:
+    """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
+
+    def __init__(self, run_id: str, spec: TrainingSpec, turn: filelock.BaseFileLock) -> None:
+        """Use `begin` instead."""
+        self.run_id, self.spec = run_id, spec
+        self._turn = turn  # The system releases it when this process ends.
+        self._shown = ("running", "starting")  # The state and the stage that the database has.
+        self._losses: list[float] = []  # The losses of the batches since the last update.
+        self._last_update = self._last_look = 0.0
+
+    @classmethod
+    def begin(cls, run_id: str) -> Self | None:
+        """Take the turn for a run that waits; return None where another run is at work or this one waits no more."""
+        turn = runs.try_turn(_LOCK_PATIENCE)
+        if turn is None:
+            return None
+        with database.transaction() as db:
+            runs.note_interrupted(db)
+            begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
+            rows = db.execute(f"{begin} RETURNING spec", [run_id]).fetchall()
+        if rows:
+            return cls(run_id, runs.parse_spec(rows[0]["spec"]), turn)
+        turn.release()
+        return None
+
+    def set_stage(self, stage: str) -> None:
+        """Note what the run is doing now."""
+        self._show("running", stage)
+
+    def should_stop(self) -> bool:
+        """Return whether the run is to stop; while the visitor wants it to pause, wait."""
+        while self.wishes()["pause_wanted"] and not self.wishes()["stop_wanted"]:
+            self._show("paused", self._shown[1])
+            time.sleep(1 / _LOOKS_PER_SECOND)
+        stop = bool(self.wishes()["stop_wanted"])
+        self._show("running", "stopping" if stop else self._shown[1])
+        return stop
+
+    def learning_rate_factor(self) -> float:
+        """Return the number that the schedule is to be multiplied by."""
+        return float(self.wishes()["learning_rate_factor"])
+
+    def wishes(self) -> sqlite3.Row:
+        """Return what is wanted of the run; it may be a fiftieth of a second old."""
+        if time.monotonic() - self._last_look > 1 / _LOOKS_PER_SECOND:
+            columns = "pause_wanted, stop_wanted, stop_reason, learning_rate_factor"
+            rows = database.query(f"SELECT {columns} FROM runs WHERE id = ?", self.run_id)
+            if not rows:
+                raise TrainingError("The run was discarded.")
+            self._wishes, self._last_look = rows[0], time.monotonic()
+        return self._wishes
+
+    def _show(self, state: str, stage: str) -> None:
+        if (state, stage) != self._shown:
+            database.change("UPDATE runs SET state = ?, stage = ? WHERE id = ?", state, stage, self.run_id)
+            self._shown = (state, stage)
+
+    def on_event(self, event: Any) -> None:
+        """Keep an event of `loop.train`; batches are joined so that at most ten updates a second are written."""
+        kind, values = type(event).__name__.lower(), dict(vars(event))
+        if kind == "batch":
+            self._losses.append(event.loss)
+            now = time.monotonic()
+            if now - self._last_update < 1 / _UPDATES_PER_SECOND and event.step < event.steps:
+                return
+            values["loss"], self._last_update = float(np.mean(self._losses)), now
+            self._losses.clear()
+        numbers = [
+            values.get("epochs", values.get("epoch")),
+            *map(values.get, ("loss", "val_loss", "seconds"), [0] * 3),
+        ]
+        if not all(map(math.isfinite, numbers)):
+            raise TrainingError(f"The loss became {max(numbers)}. Start again with a smaller learning rate.")
+        with database.transaction() as db:
+            insert = "INSERT INTO events (run, kind, epochs, loss, val_loss, seconds) VALUES (?, ?, ?, ?, ?, ?)"
+            number = db.execute(insert, [self.run_id, kind, *map(float, numbers)]).lastrowid
+            if kind == "batch":
+                update = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
+                db.execute(update, [event.step, event.steps, self.run_id])
+            elif kind == "snapshot":
+                runs.write_images(runs.snapshot_path(self.run_id, number), event.images)
+            else:  # The checkpoint comes next, and somebody may have removed the folder.
+                runs.run_folder(self.run_id).mkdir(parents=True, exist_ok=True)
 
 
 def main(train: Callable[..., Any] | None = None) -> None:
@@ -100,7 +195,15 @@ def main(train: Callable[..., Any] | None = None) -> None:
     if hasattr(os, "nice"):  # Windows does not have it.
         os.nice(10)  # The pages stay quick.
     wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin, wanted), daemon=True).start()
+
+    def listen() -> None:
+        try:
+            for line in sys.stdin:
+                wanted.put(line.strip())
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
     if train is None:
         import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
         from colorizer.training.job import run_training as train
@@ -109,32 +212,23 @@ def main(train: Callable[..., Any] | None = None) -> None:
     while run is None:
         print(answer, file=answers, flush=True)
         try:
-            run = RunWriter.begin(run_id := wanted.get())
-            answer = REFUSED
+            run, answer = _RunWriter.begin(wanted.get()), REFUSED
         except Exception as error:
             answer = explain(error)
     print(BEGUN, file=answers, flush=True)
     with contextlib.suppress(OSError):
-        log = os.open(runs.run_folder(run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 2)
         os.dup2(log, 1)
     ending = _train(train, run)
     try:
-        runs.end(run_id, *ending)
+        runs.end(run.run_id, *ending)
     except ColorizerError:
         os._exit(_DISK_REFUSED)
     os._exit(0)  # Do not wait for the thread that blocks on stdin.
 
 
-def _listen(lines: TextIO, wanted: "queue.SimpleQueue[str]") -> None:
-    try:
-        for line in lines:
-            wanted.put(line.strip())
-    finally:
-        os._exit(1)
-
-
-def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
+def _train(train: Callable[..., Any], run: _RunWriter) -> tuple[str, str]:
     """Train a run; return the state in which it ends, and why."""
     try:
         entry = train(
@@ -147,7 +241,7 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
             picture=runs.load_picture(run.run_id),
             run_id=run.run_id,
         )
-        return "stopped" if entry.card["stopped"] else "done", run.stop_reason()
+        return "stopped" if entry.card["stopped"] else "done", run.wishes()["stop_reason"]
     except Exception as error:
         with contextlib.suppress(OSError):  # The log may be on the disk that is full.
             traceback.print_exc()
