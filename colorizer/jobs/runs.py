@@ -88,7 +88,7 @@ class RunView:
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
 
     def model(self) -> library.ModelEntry | None:
-        """Return the library's entry of the model that this run saved, or None where it is not there (any more).
+        """Return the library's entry of the model that this run saved, or None where it is not there.
 
         The run's name alone does not decide it: another training may have saved a model of that name since. The card
         of a model names the run that saved it.
@@ -279,7 +279,7 @@ class RunReader:
         Raises:
             TrainingError: The database cannot be read, or there is no such run, or it is damaged.
         """
-        which, values = ("WHERE id = ?", [config.validate_name(run_id)]) if run_id is not None else ("", [])
+        which, values = ("WHERE id = ?", [run_id]) if run_id is not None else ("", [])
         ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
         views = []
         with self._lock, transaction(write=False) as db:

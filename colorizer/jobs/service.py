@@ -61,7 +61,7 @@ class TrainingService:
             TrainingError: There is no such run, or it is damaged, or the database cannot be read.
             ConfigError: `run_id` cannot be the id of a run.
         """
-        return self._read(run_id)[0]
+        return self._read(config.validate_name(run_id))[0]
 
     def list_runs(self) -> list[RunView]:
         """Return all runs that can be read, newest first; `trouble` says why if the database cannot be read."""

@@ -102,7 +102,7 @@ class WorkerProcess:
         return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
 
 
-class _RunWriter:
+class RunWriter:
     """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
     def __init__(self, run_id: str, spec: TrainingSpec, turn: filelock.BaseFileLock) -> None:
@@ -174,8 +174,8 @@ class _RunWriter:
             values.get("epochs", values.get("epoch")),
             *map(values.get, ("loss", "val_loss", "seconds"), [0] * 3),
         ]
-        if not all(map(math.isfinite, numbers)):
-            raise TrainingError(f"The loss became {max(numbers)}. Start again with a smaller learning rate.")
+        if wrong := [number for number in numbers if not math.isfinite(number)]:
+            raise TrainingError(f"The loss became {wrong[0]}. Start again with a smaller learning rate.")
         with database.transaction() as db:
             insert = "INSERT INTO events (run, kind, epochs, loss, val_loss, seconds) VALUES (?, ?, ?, ?, ?, ?)"
             number = db.execute(insert, [self.run_id, kind, *map(float, numbers)]).lastrowid
@@ -212,7 +212,7 @@ def main(train: Callable[..., Any] | None = None) -> None:
     while run is None:
         print(answer, file=answers, flush=True)
         try:
-            run, answer = _RunWriter.begin(wanted.get()), REFUSED
+            run, answer = RunWriter.begin(wanted.get()), REFUSED
         except Exception as error:
             answer = explain(error)
     print(BEGUN, file=answers, flush=True)
@@ -228,7 +228,7 @@ def main(train: Callable[..., Any] | None = None) -> None:
     os._exit(0)  # Do not wait for the thread that blocks on stdin.
 
 
-def _train(train: Callable[..., Any], run: _RunWriter) -> tuple[str, str]:
+def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
     """Train a run; return the state in which it ends, and why."""
     try:
         entry = train(
