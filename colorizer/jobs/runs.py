@@ -37,6 +37,8 @@ ENDED_STATES = ("done", "stopped", "failed", "interrupted")
 CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
 _AT_WORK = "state IN ('running', 'paused')"
+# Another server may have found the worker gone before this one could say why.
+_NOT_ENDED = f"state IN {ACTIVE_STATES} OR (state = 'interrupted' AND message = '')"
 _NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
 _RESERVE = "reserve"  # Deleting this file makes room to write how a run ended when the disk is full.
 _RESERVE_BYTES = 128 * 1024
@@ -177,19 +179,17 @@ def wish(run_id: str, column: str, value: float, reason: str = "") -> None:
     change(f"UPDATE runs SET {column} = ?, stop_reason = ? WHERE id = ? AND {_AT_WORK}", value, reason, run_id)
 
 
-def end(run_id: str, state: str, message: str, waiting: bool = False) -> bool:
-    """Note that a run at work ended in `state`, and why; with `waiting`, that one in the queue did.
+def end(run_id: str, state: str, message: str, known: str = _NOT_ENDED) -> bool:
+    """Note that a run ended in `state` and why, if it is `known` to be so; return whether it was.
 
-    Returns whether there was such a run. If the disk is full, the run's reserve is deleted to make room.
+    If the disk is full, the run's reserve is deleted to make room.
     """
-    # Another server may have found the worker gone before this one could say why.
-    known = "state = 'queued'" if waiting else f"({_AT_WORK} OR (state = 'interrupted' AND message = ''))"
-    statement = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND {known}"
+    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({known})"
     try:
-        ended = change(statement, state, message, run_id)
+        ended = change(update, state, message, run_id)
     except TrainingError:
         _delete_reserve(run_id)
-        return change(statement, state, message, run_id) > 0
+        ended = change(update, state, message, run_id)
     if ended:
         _delete_reserve(run_id)
     return ended > 0
@@ -283,7 +283,7 @@ class RunReader:
         ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
         views = []
         with self._lock, transaction(write=False) as db:
-            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY place DESC", values).fetchall()
+            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY rowid DESC", values).fetchall()
             self._read_events(db)
             taken = any(row["state"] in ("running", "paused") for row in rows) and turn_is_taken()
             for row in rows:
