@@ -1,7 +1,7 @@
 """The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and it
-ends at once. Everything else goes through the database and the run's folder.
+It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and
+it ends at once. Everything else goes through the database and the run's folder.
 """
 
 import contextlib
@@ -98,9 +98,8 @@ class RunWriter:
     """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
     def __init__(self, run_id: str) -> None:
-        """Begin a run that waits; `spec` is None where another run is at work or this one waits no more."""
-        self.run_id = run_id
-        self.spec: TrainingSpec | None = None
+        """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
+        self.run_id, self.begun = run_id, False
         self._shown = ("running", "starting")  # The state and the stage that the database has.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
@@ -109,8 +108,11 @@ class RunWriter:
             with database.transaction() as db:
                 runs.note_interrupted(db)
                 begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
-                for row in db.execute(f"{begin} RETURNING spec", [run_id]).fetchall():
-                    self.spec = runs.parse_spec(row["spec"])
+                self.begun = db.execute(begin, [run_id]).rowcount > 0
+
+    def spec(self) -> TrainingSpec:
+        """Return what to train."""
+        return runs.parse_spec(database.query("SELECT spec FROM runs WHERE id = ?", self.run_id)[0]["spec"])
 
     def set_stage(self, stage: str) -> None:
         """Note what the run is doing now."""
@@ -154,15 +156,13 @@ class RunWriter:
                 return
             values["loss"], self._last_update = float(np.mean(self._losses)), now
             self._losses.clear()
-        numbers = [
-            values.get("epochs", values.get("epoch")),
-            *map(values.get, ("loss", "val_loss", "seconds"), [0] * 3),
-        ]
+        values["epochs"] = values.get("epochs", values.get("epoch"))
+        numbers = [float(values.get(key, 0)) for key in ("epochs", "loss", "val_loss", "seconds")]
         if wrong := [number for number in numbers if not math.isfinite(number)]:
             raise TrainingError(f"The loss became {wrong[0]}. Start again with a smaller learning rate.")
         with database.transaction() as db:
             insert = "INSERT INTO events (run, kind, epochs, loss, val_loss, seconds) VALUES (?, ?, ?, ?, ?, ?)"
-            number = db.execute(insert, [self.run_id, kind, *map(float, numbers)]).lastrowid
+            number = db.execute(insert, [self.run_id, kind, *numbers]).lastrowid
             if kind == "batch":
                 update = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
                 db.execute(update, [event.step, event.steps, self.run_id])
@@ -195,7 +195,7 @@ def main(train: Callable[..., Any] | None = None) -> None:
     print("ready", file=server, flush=True)
     try:
         run = RunWriter(wanted.get())
-        if run.spec is not None:
+        if run.begun:
             with contextlib.suppress(OSError):  # It may have no room for a log.
                 log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(log, 2)
@@ -210,7 +210,7 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
     """Train a run; return the state in which it ends, and why."""
     try:
         entry = train(
-            run.spec,
+            run.spec(),
             run.on_event,
             run.should_stop,
             run.set_stage,

@@ -75,6 +75,17 @@ def test_events_after_those_of_a_discarded_run_are_not_missed(run_id, tiny_model
     assert reader.read(other)[0].curve == [(0.1, 0.5)]
 
 
+def test_a_reader_starts_anew_when_the_database_was_moved_away(run_id, tiny_model, home):
+    reader = RunReader()
+    insert(run_id, "batch", 0.1)
+    reader.read()
+    database.close()
+    (home / "runs" / database.FILE).rename(home / "damaged")
+    other = runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
+    insert(other, "batch", 0.1)
+    assert [run.curve for run in reader.read()] == [[(0.1, 0.5)]]
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_long_run_is_thinned_and_keeps_its_shape(run_id, at_once):
     reader, count = RunReader(), 5000
@@ -121,12 +132,13 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
 
 def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
     first = RunWriter(run_id)
-    assert first.spec.name == "mine"
-    assert RunWriter(run_id).spec is None
+    assert first.begun
+    assert first.spec().name == "mine"
+    assert not RunWriter(run_id).begun
     first.turn.release()  # The system does this when a worker dies.
     for other in (run_id, "unknown"):
         late = RunWriter(other)
-        assert late.spec is None
+        assert not late.begun
         late.turn.release()
     assert view(run_id).state == "interrupted"
 
