@@ -5,6 +5,7 @@ model is sent. TensorFlow is imported by the workers only.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import socket
@@ -57,7 +58,7 @@ def colorize_files(
         ClusterError: Ray is missing, the cluster cannot be reached or has no room, or workers keep dying.
         ColorizerError: the workers cannot load the model, or refuse the settings.
     """
-    ray = import_ray()
+    ray = require("ray")
     folder = output / "manifest"
     if overwrite:
         delete_folder(folder)
@@ -113,13 +114,13 @@ class _Manifest:
             self.shard.close()
 
 
-def import_ray() -> Any:
-    """Import Ray; raise `ClusterError` where it is missing."""
+def require(package: str) -> Any:
+    """Import a package that only work on many cores needs; raise `ClusterError` where it is missing."""
     try:
-        import ray
+        return importlib.import_module(package)
     except ImportError:
-        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.") from None
-    return ray
+        message = f"{package.capitalize()} is not installed. Run pip install -r requirements-cluster.txt."
+        raise ClusterError(message) from None
 
 
 def count_room(ray: Any) -> int:
@@ -129,6 +130,11 @@ def count_room(ray: Any) -> int:
     if not room:
         raise ClusterError("No node of the cluster has a core and 1 GB of memory for a worker. Add a node.")
     return room
+
+
+def cannot_start(reason: str) -> ClusterError:
+    """Return the error that says why a worker cannot start."""
+    return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
 
 
 def limit_tensorflow() -> None:
@@ -195,9 +201,6 @@ def _spread(
         absolute = [PictureFile(file.source.absolute(), file.target.absolute()) for file in chunk]
         calls[worker.colorize.remote(absolute)] = worker, chunk, share
         queues[worker] += share
-
-    def cannot_start(reason: str) -> ClusterError:
-        return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
 
     workers = min(count_room(ray), len(chunks))
     for _ in range(workers):
