@@ -267,6 +267,7 @@ class _Worker:
             for file_name, part in content.items():
                 (folder / file_name).write_bytes(part)
             self._colorizer = load(folder)
+            # This loads the network while its files exist, and raises an error where the model refuses the settings.
             self._colorizer.colorize(np.zeros((32, 32, 3), np.uint8), **settings)
         self._settings = settings
 
