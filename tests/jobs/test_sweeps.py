@@ -57,7 +57,7 @@ def test_four_tiny_trials_outlive_their_driver_and_a_node(libraries, nodes, run,
         driver.kill()
     before = _lines("mine")
     with (config.home() / "sweeps" / "mine" / "trials.jsonl").open("a") as lines:
-        lines.write('{"settings": {"learning_rate": 0.00')  # cut
+        lines.write('{"settings": {"learning_rate": 0.00')  # This line is cut off.
 
     def kill_a_node():
         _wait_for_lines(len(before) + 1)
@@ -82,15 +82,17 @@ def test_four_tiny_trials_outlive_their_driver_and_a_node(libraries, nodes, run,
     entry = library.find_model("mine")
     assert {key: (entry.card["model"] | entry.card["train"])[key] for key in preset} == {k: best[k] for k in preset}
     assert (entry.card["preset"], entry.model_config.latent_dim, entry.train_config.epochs) == ("notebook", 4, 2)
-    assert entry.card["best_val_loss"] == pytest.approx(best["val_loss"], rel=1e-3)  # the same, with more threads
+    assert entry.card["best_val_loss"] == pytest.approx(
+        best["val_loss"], rel=1e-3
+    )  # It is the same training with more threads.
     assert (folder / "sweep.png").stat().st_size > 10_000
     ((name, offered),) = sweeps.best_presets(sweeps.list_sweeps()).items()
     assert (name, offered.name) == ("mine", "notebook")
     assert (offered.model, offered.train) == (entry.model_config, entry.train_config)
 
-    assert run(*words)[0] == 1  # a second time
+    assert run(*words)[0] == 1  # The name is taken now.
     assert "A model named mine is already here" in run(*words)[2]
-    code, out, _ = run(*words, "--resume")  # nothing is left to do
+    code, out, _ = run(*words, "--resume")  # Nothing is left to do.
     assert code == 0 and "mine: 4 trials from the preset notebook\n\nlearning_rate  batch_size" in out
     code, _, err = run(*words, "--resume", "--epochs", "3")
     assert code == 1 and "The sweep mine has the epochs 2, received 3. Resume it with" in err
@@ -102,7 +104,7 @@ def test_every_bottleneck_is_trained_to_the_end_beside_the_closed_form(libraries
     assert "Warning" not in err and "Traceback" not in err
     start = "notebook-latent-dims: 2 bottlenecks from the preset notebook\n\nlatent_dim  epochs  val_loss"
     assert (code, out[: len(start)]) == (0, start)
-    assert "| 2/2 " in err  # one that is named twice is one
+    assert "| 2/2 " in err  # A width that is named twice counts once.
     rows = sweeps.list_sweeps()[0].table()
     assert [(row["latent_dim"], row["epochs"]) for row in rows] == [(2, 2), (8, 2)]
     errors = [row["closed_form"] for row in rows]
@@ -224,7 +226,7 @@ def test_what_cannot_be_swept_is_refused_in_a_sentence(words, message, capsys):
 
 
 @pytest.mark.parametrize("words", [["--trials", "0"], ["--trials", "2.5"], ["--time-budget", "-1"], ["--trials", "x"]])
-def test_numbers_that_are_none_are_wrong_usage(words, capsys):
+def test_numbers_that_are_not_above_zero_are_wrong_usage(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["sweep", *words])
     assert "expected a number above 0" in capsys.readouterr().err
@@ -296,7 +298,10 @@ def test_a_line_that_is_no_trial_is_left_out(line, tiny_sweep):
         pytest.param({"choices": {"encoder_widths": ["8", "wide"]}}, id="widths"),
         pytest.param({"choices": {"learning_rate": [0, 1]}}, id="learning rate"),
         pytest.param({"closed_form": [0.1]}, id="closed form"),
-        pytest.param({"choices": {"latent_dim": [2]}, "closed_form": [float("nan")]}, id="a loss that is none"),
+        pytest.param(
+            {"choices": {"latent_dim": [2]}, "closed_form": [float("nan")]},
+            id="a closed-form loss that is not a number",
+        ),
         pytest.param({"choices": {"latent_dim": [2]}, "closed_form": [10**400]}, id="a loss too large"),
         pytest.param({"choices": {"latent_dim": [2]}}, id="bottlenecks without the closed form"),
         pytest.param({"model": {"latent_dim": 10**6}}, id="model"),
