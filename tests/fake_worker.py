@@ -61,7 +61,7 @@ def find_no_room(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None):
+def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None, run_id=""):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -91,7 +91,7 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
             checkpoint.write_text(str(step))
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())
-    card |= {"created": "9999", "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
+    card |= {"run": run_id, "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
     return library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from colorizer import config
 from colorizer.config import TrainingSpec
 from colorizer.errors import ConfigError, TrainingError
+from colorizer.models import library
 from colorizer.storage import read_json, replace_folder, write_json
 
 ACTIVE_STATES = ("queued", "running", "paused")
@@ -74,6 +75,15 @@ class RunView:
     @property
     def best_val_loss(self) -> float | None:
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
+
+    def model(self) -> library.ModelEntry | None:
+        """Return the library's entry of the model that this run saved, or None where it is not there (any more).
+
+        The run's name alone does not decide it: another training may have saved a model of that name since. The card
+        of a model names the run that saved it.
+        """
+        entry = library.read_entry(library.user_folder() / self.spec.name)
+        return entry if not entry.damage and entry.card.get("run") == self.run_id else None
 
     def snapshot_images(self, index: int) -> np.ndarray:
         """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).

@@ -177,8 +177,7 @@ class TrainingService:
                 self._drop(job)
             with contextlib.suppress(TrainingError):
                 run = RunReader(run_id).read(known_alive=True)
-                entry = library.read_entry(library.user_folder() / run.spec.name)
-                if entry.card.get("created", "") >= run.created and entry.card["train"] == run.spec.to_dict()["train"]:
+                if (entry := run.model()) is not None:
                     library.delete_model(entry.name)
             self._readers.pop(run_id, None)
             self._unwritten.pop(run_id, None)

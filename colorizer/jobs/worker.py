@@ -189,6 +189,7 @@ def _run(train: Callable[..., Any], wishes: _Wishes, report: Callable[[dict[str,
             checkpoint=Path(wishes.folder) / runs.CHECKPOINT,
             learning_rate_factor=learning_rate_factor,
             picture=runs.load_picture(Path(wishes.folder).name),
+            run_id=Path(wishes.folder).name,
         )
         ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": wishes.message}
     except Exception as error:
