@@ -1,9 +1,9 @@
-"""ui.charts: few points whatever the length, smoothing that keeps a level, and what is drawn beside what."""
+"""Loss charts: smoothing keeps a level, each line has its colour, and axes show every loss with round ticks."""
 
 import numpy as np
 import pytest
 
-from colorizer.app.widgets.charts import MAX_OTHERS, loss_chart, smooth
+from colorizer.app.widgets.losses import MAX_OTHERS, loss_chart, smooth
 
 CURVE = ([(0.5, 0.1), (1.0, 0.05)], [(1.0, 0.06)])
 

@@ -1,4 +1,4 @@
-"""A training run as it happens: progress, controls, reconstructions, loss curve, and what to do with the result."""
+"""A training run while it goes on: progress, controls, reconstructions, loss curve, and the model that it saved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ _STATES = {
     "queued": ("Waiting", "schedule", "gray"),
     "paused": ("Paused", "pause_circle", "orange"),
     "done": ("Done", "check_circle", "green"),
-    "stopped": ("Stopped and kept", "stop_circle", "gray"),
+    "stopped": ("Stopped", "stop_circle", "gray"),
     "failed": ("Failed", "error", "red"),
     "interrupted": ("Interrupted", "power_off", "red"),
 }
@@ -281,7 +281,7 @@ def _show_result(run: RunView) -> None:
     query = {"model": entry.name}
     with st.container(horizontal=True):
         for page, label, icon in (
-            ("gallery", "Open it in the gallery", "grid_view"),
+            ("gallery", "See it in the gallery", "grid_view"),
             ("photo", "Try it on a photo", "photo_camera"),
         ):
             path = f"colorizer/app/pages/{page}.py"

@@ -30,7 +30,7 @@ def escape(text: object) -> str:
 
 
 def hide_paths(text: str) -> str:
-    """Return `text` without the absolute paths of this machine: their last part stays, below the app's own folders more.
+    """Return `text` without the absolute paths of this machine: the last part of each stays.
 
     The command line names paths in full, as its user can open them. A visitor of a page cannot.
     """
