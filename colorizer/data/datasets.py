@@ -98,6 +98,12 @@ def load_dataset(name: str) -> Dataset:
     return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
 
 
+def num_train_images(name: str) -> int | None:
+    """Return how many training images a data set has without opening it; None where only its files can tell."""
+    sizes = {"cifar10": _SPLIT_SIZES["train"], "synthetic": _SYNTHETIC_IMAGES, "samples": 0, "cifar100": 45_000}
+    return sizes.get(name)
+
+
 def _unlabelled(images: np.ndarray) -> Split:
     return Split(images, np.zeros(len(images), np.uint8))
 
