@@ -12,15 +12,15 @@ from colorizer.pixels.metrics import image_mse
 
 _PUBLISHED_LOSS = 0.0139  # The original notebook printed this validation loss.
 _STEPS = {
-    "notebook-gray": "This is what the notebook's code did: it fitted grayscale to the same grayscale, through 512 numbers.",
+    "notebook-gray": "This is what the notebook's code did: it fitted grayscale to itself, through 512 numbers.",
     "notebook": "The same network is asked for colour, as its description says, through 32 numbers.",
     "linear": "This is the best linear map through 32 numbers, computed in closed form without any training.",
-    "dense": "It is trained properly: it starts from that linear map and has a linear bottleneck, a schedule and mirrored images.",
+    "dense": "It starts from that linear map and learns with a linear bottleneck, a schedule and mirrored images.",
     "dense-chroma": "The luminance passes through, and only the chroma goes through the 32 numbers.",
     "conv": "Convolutions replace the dense layers: 32 numbers at each of 4 x 4 places, with no luminance passthrough.",
     "unet": "It has convolutions, skip connections and the luminance passthrough.",
     "unet-photo": "The same network has also learned from larger photos.",
-    "unet-vivid": "The same body chooses among colours instead of predicting their mean. It is bolder, so its error is larger.",
+    "unet-vivid": "The same body chooses among colours instead of predicting their mean, so it is bolder.",
 }
 
 st.title("How it works")

@@ -46,7 +46,10 @@ with hero:
             show_error(error, icon="broken_image")
     shown, line = st.container(), st.empty()
     with line, st.spinner("Colorizing …"):
-        photo, after = state.shrink_picture(picture), state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None))
+        photo, after = (
+            state.shrink_picture(picture),
+            state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None)),
+        )
     with shown:
         show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
     line.caption(
@@ -57,7 +60,7 @@ if "run" in st.query_params:
         live.show_run()
 
 st.header("Epoch by epoch")
-st.markdown("These pictures were kept while each shipped model learned. Move the slider to see how its colours came about.")
+st.markdown("Each shipped model kept pictures while it learned. Move the slider to see how its colours came about.")
 trained = [entry for entry in entries if entry.shipped and len(state.load_snapshots(entry)[0]) > 1]
 if trained:
     with st.container(horizontal=True, vertical_alignment="bottom"):
