@@ -5,11 +5,13 @@ import streamlit as st
 from colorizer.app.widgets import state
 
 st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
-# Wide tables scroll instead of the page, columns stack on a tablet, and text on the dark theme's light accent is dark.
+# Wide tables scroll instead of the page, columns stack on a tablet, text on the dark theme's light accent is dark, and
+# the gallery keeps the places of its pictures free before they are drawn.
 st.html(
     "<style>[data-testid=stMarkdownContainer]:has(> table) { overflow-x: auto }"
     "@media (max-width: 900px) { [data-testid=stColumn] { min-width: calc(100% - 1.5rem) } }"
-    "[data-testid=stBaseButton-primary]:enabled, [data-tag] { color: light-dark(white, #171412) !important }</style>"
+    "[data-testid=stBaseButton-primary]:enabled, [data-tag] { color: light-dark(white, #171412) !important }"
+    "[class*=st-key-triptych-] { aspect-ratio: 588 / 192 }</style>"
 )
 page = st.navigation(
     [

@@ -126,7 +126,8 @@ with main:
             truth = split.images[index : index + 1]
             with st.container(gap="xxsmall"):
                 name = CLASS_NAMES[split.labels[index]]
-                pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
+                with st.container(key=f"triptych-{index}"):
+                    pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
                 st.button(
                     f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
                     f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",

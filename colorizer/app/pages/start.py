@@ -53,7 +53,7 @@ with hero:
     with shown:
         show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
     line.caption(
-        f"{escape(title)} was colorized by {best.name} at strength {_STRENGTH}. Move the line across the picture."
+        f"Photo: {escape(title)}. It was colorized by {best.name} at strength {_STRENGTH}. Move the line across it."
     )
 if "run" in st.query_params:
     with above:

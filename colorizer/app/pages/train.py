@@ -166,7 +166,7 @@ def _show_start(name: str, model: ModelConfig, train: TrainConfig, earlier: list
     parameters, _ = estimate.count(model)
     seconds, source = estimate.seconds(model, train, earlier)
     st.markdown(f"**{parameters:,}** parameters, about **{live.duration(max(1, seconds))}** here")
-    st.caption(f"The time is estimated {source}. Saving and measuring the model takes a few seconds more.")
+    st.caption(f"This time is an estimate, {source}. Saving and measuring the model takes a few seconds more.")
     if name != presets[chosen].name or model.latent_dim != st.session_state.latent_dim:
         st.caption(f"The encoder of {train.init_from} differs from that of {chosen}: its whole architecture is taken.")
     if seconds > config.MAX_TRAINING_SECONDS:

@@ -57,7 +57,7 @@ def log_axis(losses: Iterable[float]) -> dict[str, Any]:
     for digits in _TICK_DIGITS:
         ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
         ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
+        if len(ticks) >= 4:
             break
     scale = {"type": "log", "nice": False, "domain": [low, high]}
     return {"scale": scale, "axis": {"format": "~g", "values": ticks, "labelOverlap": True}}
