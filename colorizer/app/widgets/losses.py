@@ -52,7 +52,7 @@ def log_axis(losses: Iterable[float]) -> dict[str, Any]:
         losses: positive finite numbers, at least one.
     """
     losses = list(losses)
-    low, high = min(losses) / 1.05, max(losses) * 1.05
+    low, high = min(losses) / 1.1, max(losses) * 1.1
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in _TICK_DIGITS:
         ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
