@@ -14,7 +14,7 @@ from colorizer.jobs.sweeps import best_presets, list_sweeps
 from colorizer.models import library
 from colorizer.pixels.images import SUFFIXES, cut_small, lay_on_white
 from colorizer.presets import PRESETS, Preset
-from colorizer.training import transfer
+from colorizer.training import shapes
 
 # Each slider sets one setting. It has a label, its stops, a format, and a sentence on what moving it does.
 _SLIDERS = {
@@ -74,7 +74,7 @@ def _plan() -> tuple[str, ModelConfig, TrainConfig]:
     name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
     if source is not None:
         try:
-            transfer.check_encoders(model, source.model_config, source.name)
+            shapes.check_encoders(model, source.model_config, source.name)
         except ConfigError:
             name, model = source.card.get("preset"), source.model_config
             name = name if name in list(PRESETS) else preset.name
@@ -163,7 +163,7 @@ def _show_sources() -> None:
 
 def _show_start(name: str, model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> None:
     """Say what this training costs, and offer to start it."""
-    parameters, _ = estimate.count(model)
+    parameters, _ = shapes.count(model)
     seconds, source = estimate.seconds(model, train, earlier)
     st.markdown(f"**{parameters:,}** parameters, about **{live.duration(max(1, seconds))}** here")
     st.caption(f"This time is an estimate, {source}. Saving and measuring the model takes a few seconds more.")

@@ -19,7 +19,7 @@ from colorizer.jobs.service import training_service
 DATASETS = {
     "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
     "synthetic": "Random clouds that share only their mean and covariance with CIFAR-10.",
-    "cifar100": "Photographs of a hundred kinds of things. Keras downloads them once, 170 MB.",
+    "cifar100": "Photographs of a hundred kinds of things. They are downloaded once, 170 MB.",
 }
 _DATASET_NAMES = {"cifar10": "CIFAR-10", "synthetic": "synthetic clouds", "cifar100": "CIFAR-100"}
 _STATES = {
