@@ -20,7 +20,7 @@ from colorizer.data.pictures import load_photos
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.jobs import archives, batch, search, sweeps
 from colorizer.models import evaluation, library
-from colorizer.models.colorizer import check_strength, load
+from colorizer.models.colorizer import Colorizer, load
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.presets import get_preset
 from colorizer.training import job
@@ -241,16 +241,14 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, str]:
 def colorize(options: argparse.Namespace) -> tuple[dict, str]:
     """Colorize pictures, with Ray or without."""
     entry = library.find_model(options.name)
-    check_strength(options.strength)
     settings = {name: getattr(options, name) for name in ("vividness", "strength", "size")}
+    Colorizer(None, entry).check_settings(**settings)
     files = batch.plan_files(options.files, options.output, options.overwrite)
     if options.ray:
         done = archives.colorize_files(entry, files, options.output, options.ray, options.overwrite, **settings)
     else:
         _import_tensorflow_quietly()
         colorizer = load(entry.path)
-        colorizer.check_vividness(options.vividness)
-        colorizer.check_size(options.size)
         done = batch.colorize_files(colorizer, files, **settings)
     result: dict[str, list] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # where Ray prints that a node died
