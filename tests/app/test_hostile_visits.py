@@ -11,7 +11,7 @@ from colorizer.data import datasets
 from colorizer.jobs.service import training_service
 from colorizer.models import library
 from tests.app.conftest import ROOT
-from tests.app.test_text import HOSTILE
+from tests.app.test_text import INLINE
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 SHOWING = ("title", "header", "markdown", "caption", "error", "warning", "info", "toast", "metric")
@@ -32,7 +32,7 @@ def damage(folder, name, **card):
     (folder / name / "card.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", INLINE)
 @pytest.mark.parametrize("page", ["start", "train"])
 def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page, text):
     app = open_page(page, run=text)
@@ -40,7 +40,7 @@ def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page,
     assert not any(text in shown for shown in shown_texts(app))
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", INLINE)
 def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     app = open_page("start")
     app.file_uploader(key="start-upload").upload(f"{text}.png", (datasets.ASSETS / "icon.png").read_bytes()).run()
@@ -49,10 +49,11 @@ def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     assert not any(text in shown for shown in shown_texts(app))
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", INLINE)
 def test_a_hostile_model_folder_and_card_are_shown_letter_by_letter(open_page, home, text):
     damage(home / "models", "broken", model={text: 1})
     damage(home / "models", text.replace("/", "-"), sha256=5)
+    damage(home / "models", os.fsdecode(b"not-utf-8-\xff"), sha256=5)
     for page in PAGES:
         app = open_page(page)
         assert not app.exception

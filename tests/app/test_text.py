@@ -8,7 +8,7 @@ from colorizer import config
 from colorizer.app.widgets.text import describe, escape, hide_paths
 from colorizer.errors import ConfigError
 
-HOSTILE = (
+INLINE = (
     "![x](http://evil.example/x.png)",
     "[login](http://evil.example)",
     "<img src=http://evil.example/x.png>",
@@ -17,12 +17,10 @@ HOSTILE = (
     ":material/home: :smile: :red[x] :red-badge[x] :streamlit:",
     "$\\frac{1}{2}$ and $$x$$",
     "**bold** _italic_ ~~gone~~ `code` | cell |",
-    "# heading",
-    "- item",
-    "1. item",
     "a\n\n    code\n\n[x]: http://evil.example",
     "back\\*slash &lt; \\",
 )
+HOSTILE = (*INLINE, "# heading", "- item", "1. item")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
