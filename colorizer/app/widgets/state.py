@@ -109,8 +109,8 @@ def show_damaged_models() -> None:
         if not entry.damage:
             continue
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            name = escape(entry.name)
-            st.markdown(f":material/warning: **{name}** is damaged and left out: {describe(entry.damage)}.")
+            name, reason = escape(entry.name), describe(entry.damage).rstrip(".")
+            st.markdown(f":material/warning: **{name}** is damaged and left out: {reason}.")
             if not entry.shipped:
                 st.button("Delete it", key=f"delete-{name}", on_click=_delete, args=(entry.name,))
 
