@@ -37,6 +37,8 @@ ENDED_STATES = ("done", "stopped", "failed", "interrupted")
 CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
 _AT_WORK = "state IN ('running', 'paused')"
+# Another server may have found the worker gone before this one could say why.
+_NOT_ENDED = f"state IN {ACTIVE_STATES} OR (state = 'interrupted' AND message = '')"
 _NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
 _RESERVE = "reserve"  # Deleting this file makes room to write how a run ended when the disk is full.
 _RESERVE_BYTES = 128 * 1024
@@ -177,19 +179,17 @@ def wish(run_id: str, column: str, value: float, reason: str = "") -> None:
     change(f"UPDATE runs SET {column} = ?, stop_reason = ? WHERE id = ? AND {_AT_WORK}", value, reason, run_id)
 
 
-def end(run_id: str, state: str, message: str, waiting: bool = False) -> bool:
-    """Note that a run at work ended in `state`, and why; with `waiting`, that one in the queue did.
+def end(run_id: str, state: str, message: str, known: str = _NOT_ENDED) -> bool:
+    """Note that a run ended in `state` and why, if it is `known` to be so; return whether it was.
 
-    Returns whether there was such a run. If the disk is full, the run's reserve is deleted to make room.
+    If the disk is full, the run's reserve is deleted to make room.
     """
-    # Another server may have found the worker gone before this one could say why.
-    known = "state = 'queued'" if waiting else f"({_AT_WORK} OR (state = 'interrupted' AND message = ''))"
-    statement = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND {known}"
+    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({known})"
     try:
-        ended = change(statement, state, message, run_id)
+        ended = change(update, state, message, run_id)
     except TrainingError:
         _delete_reserve(run_id)
-        return change(statement, state, message, run_id) > 0
+        ended = change(update, state, message, run_id)
     if ended:
         _delete_reserve(run_id)
     return ended > 0
@@ -227,9 +227,6 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# The turn
-
-
 def try_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
     """Take the lock that lets one run train at a time; return None if it is not free within `patience` seconds."""
     with _turn_check:  # Otherwise two threads that only look would take each other for a worker.
@@ -256,15 +253,12 @@ def note_interrupted(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE runs SET state = {state}, stage = '' WHERE {_AT_WORK}")
 
 
-# Reading
-
-
 class RunReader:
     """Reads runs again and again, and each of their events once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folder: Path | None = None
+        self._source: sqlite3.Connection | None = None
         self._last = 0  # The id of the last event that was read.
         # For each run and kind, pairs of the time in epochs and a batch's loss, an epoch's values or a snapshot's file.
         self._events: dict[str, dict[str, list[tuple[float, Any]]]] = {}
@@ -283,8 +277,10 @@ class RunReader:
         ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
         views = []
         with self._lock, transaction(write=False) as db:
-            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY place DESC", values).fetchall()
+            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY rowid DESC", values).fetchall()
             self._read_events(db)
+            if run_id is None:
+                self._events = {row["id"]: self._events[row["id"]] for row in rows if row["id"] in self._events}
             taken = any(row["state"] in ("running", "paused") for row in rows) and turn_is_taken()
             for row in rows:
                 try:
@@ -297,16 +293,13 @@ class RunReader:
         return views
 
     def _read_events(self, db: sqlite3.Connection) -> None:
-        if self._folder != runs_folder():
-            self._folder, self._last, self._events = runs_folder(), 0, {}
-        columns = "id, run, kind, epochs, loss, val_loss, seconds"
-        for number, run_id, kind, *numbers in db.execute(
-            f"SELECT {columns} FROM events WHERE id > {self._last} ORDER BY id"
-        ):
-            self._last = number
+        if self._source is not db:  # Another file has taken the place of the one that was read.
+            self._source, self._last, self._events = db, 0, {}
+        new = f"SELECT id, run, kind, epochs, loss, val_loss, seconds FROM events WHERE id > {self._last} ORDER BY id"
+        for self._last, run_id, kind, *numbers in db.execute(new):
             known = self._events.setdefault(run_id, {"batch": [], "epoch": [], "snapshot": []})
             if kind in known and all(isinstance(value, float) and math.isfinite(value) for value in numbers):
-                _add_event(known, run_id, number, kind, *numbers)
+                _add_event(known, snapshot_path(run_id, self._last), kind, *numbers)
 
     def _view(self, row: sqlite3.Row, alive: bool) -> RunView:
         run_id, state, stage = row["id"], row["state"], row["stage"]
@@ -332,18 +325,14 @@ class RunReader:
         )
 
 
-def _add_event(known: dict, run_id: str, number: int, kind: str, epochs: float, *losses_and_seconds: float) -> None:
+def _add_event(known: dict, file: Path, kind: str, epochs: float, loss: float, val_loss: float, seconds: float) -> None:
     """Add an event and forget what was known of the time after it: a resumed run does that part again."""
     for events in known.values() if kind == "batch" else (known[kind],):
         while events and events[-1][0] >= epochs:
             events.pop()
-    values: Any = losses_and_seconds[0]
-    if kind == "snapshot":
-        values = snapshot_path(run_id, number)
-    elif kind == "epoch":
-        epoch = int(epochs) if epochs.is_integer() else epochs
-        values = {"epoch": epoch} | dict(zip(("loss", "val_loss", "seconds"), losses_and_seconds, strict=True))
-    known[kind].append((epochs, values))
+    epoch = int(epochs) if epochs.is_integer() else epochs
+    values = {"epoch": epoch, "loss": loss, "val_loss": val_loss, "seconds": seconds}
+    known[kind].append((epochs, {"batch": loss, "epoch": values, "snapshot": file}[kind]))
     if kind == "batch" and len(known[kind]) > config.MAX_CURVE_POINTS:
         pairs = np.array(known[kind][:-1]).reshape(-1, 2, 2).mean(axis=1)
         known[kind][:] = [*map(tuple, pairs.tolist()), known[kind][-1]]

@@ -22,6 +22,8 @@ _SPARE_DELAY = (
 )
 _LOOK_DELAY = 0.2  # Seconds between looks at the run that a worker trains.
 _OTHER_SERVER_DELAY = 1.0  # Seconds between looks whether another server's run has ended.
+_PROGRESS = "SELECT stage, stop_wanted FROM runs WHERE id = ?"
+_FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 
 
 class TrainingService:
@@ -84,8 +86,9 @@ class TrainingService:
     def may_control(self, run_id: str, key: str) -> bool:
         """Return whether `key` is the one that started this run."""
         with contextlib.suppress(ColorizerError):
-            for row in database.query("SELECT owner FROM runs WHERE id = ?", run_id):
-                return bool(key) and secrets.compare_digest(row["owner"], runs.hash_key(key))
+            return bool(key) and bool(
+                database.query("SELECT id FROM runs WHERE id = ? AND owner = ?", run_id, runs.hash_key(key))
+            )
         return False
 
     def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
@@ -144,9 +147,10 @@ class TrainingService:
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
-        self._controlled(run_id, key)
-        if not runs.end(run_id, "stopped", "It was stopped before it began: there is nothing to keep.", waiting=True):
-            runs.wish(run_id, "stop_wanted", True)
+        if self._controlled(run_id, key).active:
+            reason = "It was stopped before it began: there is nothing to keep."
+            if not runs.end(run_id, "stopped", reason, "state = 'queued'"):
+                runs.wish(run_id, "stop_wanted", True)
 
     def discard(self, run_id: str, key: str) -> None:
         """End a run and delete it, with the model that it saved."""
@@ -192,84 +196,68 @@ class TrainingService:
     def _work(self) -> None:
         """Train one run after another until none waits; an error ends a run, but never this thread."""
         while True:
-            run_id = None
+            run_id = ""
             try:
                 with self._lock:
                     waiting = database.query("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1")
                     if self._closing.is_set() or not waiting:
                         self._thread = None  # The next run that waits brings another.
                         return
-                    run_id = waiting[0]["id"]
-                if not runs.turn_is_taken() and self._train(run_id):
+                run_id = waiting[0]["id"]
+                if not runs.turn_is_taken():
+                    self._train(run_id)
                     continue
             except Exception as error:
                 traceback.print_exc()
-                reason = str(error) if isinstance(error, ColorizerError) else type(error).__name__
-                message = f"The server could not train it ({getattr(error, 'strerror', None) or reason})."
+                reason = getattr(error, "strerror", None) or type(error).__name__
                 with contextlib.suppress(ColorizerError):
-                    if run_id is not None and not runs.end(run_id, "failed", message, waiting=True):
-                        runs.end(run_id, "failed", message)
+                    runs.end(run_id, "failed", f"The server could not train it ({reason}).")
             self._closing.wait(_OTHER_SERVER_DELAY)
 
-    def _train(self, run_id: str) -> bool:
-        """Have a worker train a run and wait for its end; return False where the worker did not begin."""
+    def _train(self, run_id: str) -> None:
+        """Have a worker train a run, wait for its end, and note how it ended if it could not do that itself."""
+        with self._lock:
+            ready = self._spare is not None and not self._spare.ended.is_set()
+            process, self._spare = self._spare if ready else WorkerProcess(self._command), None
+            self._worker, self._attended = process, run_id
         try:
-            with self._lock:
-                ready = self._spare is not None and not self._spare.ended.is_set()
-                process = self._spare if ready else WorkerProcess(self._command)
-                self._worker, self._attended, self._spare = process, run_id, None
-            answer = process.begin(run_id)
-            if answer == worker.BEGUN:
-                try:
-                    self._attend(run_id, process)
-                finally:
-                    process.kill()
-                return True
-            if answer != worker.REFUSED and not self._closing.is_set():
-                runs.end(run_id, "failed", answer or process.explain_end(), waiting=True)
-            with self._lock:  # It waits for its next chance.
-                if self._spare is not None or self._closing.is_set():
-                    process.kill()
-                else:
-                    self._spare = process
-            return False
+            process.begin(run_id)
+            forced = self._attend(run_id, process)
+            if process.process.returncode == 0 or self._closing.is_set():
+                return
+            found, reason = database.query(_PROGRESS, run_id), process.explain_end()
+            if found and found[0]["stage"] == "measuring":
+                runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
+            elif not forced:
+                runs.end(run_id, "failed", reason)
+            elif (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
+                runs.end(run_id, "interrupted", f"{_FORCED} Resume it to go on from its last epoch.")
+            else:
+                runs.end(run_id, "stopped", f"{_FORCED} No epoch was complete, so nothing is kept.")
         finally:
+            process.kill()
             self._worker = self._attended = None
 
-    def _attend(self, run_id: str, process: WorkerProcess) -> None:
-        """Wait for a worker's end; see to it that it heeds the visitor and the time limit; note how it ended."""
-        begun, asked, progress = time.monotonic(), None, "SELECT stage, stop_wanted FROM runs WHERE id = ?"
+    def _attend(self, run_id: str, process: WorkerProcess) -> bool:
+        """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
+        begun, asked, forced = time.monotonic(), None, False
         while not process.ended.wait(_LOOK_DELAY):
             now = time.monotonic()
             if now - begun > _SPARE_DELAY:
                 self.prepare()
             with contextlib.suppress(TrainingError):  # The worker meets the same trouble, and says what it is.
-                found = database.query(progress, run_id)
+                found = database.query(_PROGRESS, run_id)
                 if not found:  # It was discarded on another server.
-                    process.kill()
-                    return
-                if now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
+                    process.process.kill()
+                elif now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
                     reason = "It reached the time limit, and what it had learned is kept."
                     runs.wish(run_id, "stop_wanted", True, reason)
-                if not found[0]["stop_wanted"] or found[0]["stage"] not in ("starting", "training"):
-                    asked = None
-                    continue
-                asked = asked or now
-                if now - asked > worker.PATIENCE:
-                    (process.process.terminate if now - asked < 2 * worker.PATIENCE else process.process.kill)()
-        if self._closing.is_set():
-            return
-        found, reason = database.query(progress, run_id), process.explain_end()
-        if found and found[0]["stage"] == "measuring":
-            runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
-        elif asked is not None and time.monotonic() - asked > worker.PATIENCE:
-            text = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended"
-            if (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
-                runs.end(run_id, "interrupted", f"{text}. Resume it to go on from its last epoch.")
-            else:
-                runs.end(run_id, "stopped", f"{text}. No epoch was complete, so nothing is kept.")
-        else:
-            runs.end(run_id, "failed", reason)
+                elif found[0]["stop_wanted"] and found[0]["stage"] in ("starting", "training"):
+                    asked = asked or now
+                    if now - asked > worker.PATIENCE:
+                        forced = True
+                        (process.process.terminate if now - asked < 2 * worker.PATIENCE else process.process.kill)()
+        return forced
 
 
 _service = TrainingService()  # It belongs to the module, so that no visitor's 'clear cache' can drop it.

@@ -1,8 +1,7 @@
 """The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-On stdin it gets the ids of runs to train, one a line; when stdin ends, its server is gone, and it ends at once.
-On stdout it says `ready`, and answers each id by `begun`, by `refused` where another run is at work or this one waits
-no more, or by a sentence that says why it cannot begin. Everything else goes through the database and the run's folder.
+It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and
+it ends at once. Everything else goes through the database and the run's folder.
 """
 
 import contextlib
@@ -19,9 +18,8 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import filelock
 import numpy as np
 
 from colorizer import config
@@ -32,7 +30,6 @@ from colorizer.jobs import database, runs
 COMMAND = (sys.executable, "-m", "colorizer.jobs.worker")
 PATIENCE = 5.0  # Seconds from asking a worker to stop to terminating it, and from there to killing it.
 _DISK_REFUSED = 74  # The exit code of a worker that could not write how its run ended.
-READY, BEGUN, REFUSED = "ready", "begun", "refused"
 _UPDATES_PER_SECOND = 10
 _LOOKS_PER_SECOND = 50  # The worker looks at the wishes at most this often.
 _LOCK_PATIENCE = 2.0  # Seconds; somebody who only looks whether the turn is taken holds its lock for a moment.
@@ -60,32 +57,27 @@ class WorkerProcess:
             )
         self.ready = threading.Event()  # It is set when TensorFlow is imported.
         self.ended = threading.Event()  # It is set when the process is gone.
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        for line in self.process.stdout:
-            if line.strip() == READY:
-                self.ready.set()
-            else:
-                self._answers.put(line.strip())
+        for _ in self.process.stdout:
+            self.ready.set()
         self.process.wait()
         self.process.stdout.close()
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.ended.set()
-        self._answers.put("")
 
-    def begin(self, run_id: str) -> str:
-        """Ask the worker to train a run and return its answer, which is empty if it has ended."""
+    def begin(self, run_id: str) -> None:
+        """Ask the worker to train a run."""
         with contextlib.suppress(OSError, ValueError):  # A worker that has just ended has closed its stdin.
             self.process.stdin.write(f"{run_id}\n")
             self.process.stdin.flush()
-        return self._answers.get()
 
     def kill(self) -> None:
         """End the process now."""
-        self.process.kill()
+        if not self.ended.is_set():
+            self.process.kill()
         self.ended.wait(PATIENCE)
 
     def explain_end(self) -> str:
@@ -105,28 +97,22 @@ class WorkerProcess:
 class RunWriter:
     """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
-    def __init__(self, run_id: str, spec: TrainingSpec, turn: filelock.BaseFileLock) -> None:
-        """Use `begin` instead."""
-        self.run_id, self.spec = run_id, spec
-        self._turn = turn  # The system releases it when this process ends.
+    def __init__(self, run_id: str) -> None:
+        """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
+        self.run_id, self.begun = run_id, False
         self._shown = ("running", "starting")  # The state and the stage that the database has.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
+        self.turn = runs.try_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
+        if self.turn is not None:
+            with database.transaction() as db:
+                runs.note_interrupted(db)
+                begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
+                self.begun = db.execute(begin, [run_id]).rowcount > 0
 
-    @classmethod
-    def begin(cls, run_id: str) -> Self | None:
-        """Take the turn for a run that waits; return None where another run is at work or this one waits no more."""
-        turn = runs.try_turn(_LOCK_PATIENCE)
-        if turn is None:
-            return None
-        with database.transaction() as db:
-            runs.note_interrupted(db)
-            begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
-            rows = db.execute(f"{begin} RETURNING spec", [run_id]).fetchall()
-        if rows:
-            return cls(run_id, runs.parse_spec(rows[0]["spec"]), turn)
-        turn.release()
-        return None
+    def spec(self) -> TrainingSpec:
+        """Return what to train."""
+        return runs.parse_spec(database.query("SELECT spec FROM runs WHERE id = ?", self.run_id)[0]["spec"])
 
     def set_stage(self, stage: str) -> None:
         """Note what the run is doing now."""
@@ -170,15 +156,13 @@ class RunWriter:
                 return
             values["loss"], self._last_update = float(np.mean(self._losses)), now
             self._losses.clear()
-        numbers = [
-            values.get("epochs", values.get("epoch")),
-            *map(values.get, ("loss", "val_loss", "seconds"), [0] * 3),
-        ]
+        values["epochs"] = values.get("epochs", values.get("epoch"))
+        numbers = [float(values.get(key, 0)) for key in ("epochs", "loss", "val_loss", "seconds")]
         if wrong := [number for number in numbers if not math.isfinite(number)]:
             raise TrainingError(f"The loss became {wrong[0]}. Start again with a smaller learning rate.")
         with database.transaction() as db:
             insert = "INSERT INTO events (run, kind, epochs, loss, val_loss, seconds) VALUES (?, ?, ?, ?, ?, ?)"
-            number = db.execute(insert, [self.run_id, kind, *map(float, numbers)]).lastrowid
+            number = db.execute(insert, [self.run_id, kind, *numbers]).lastrowid
             if kind == "batch":
                 update = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
                 db.execute(update, [event.step, event.steps, self.run_id])
@@ -190,8 +174,8 @@ class RunWriter:
 
 def main(train: Callable[..., Any] | None = None) -> None:
     """Run as a worker process; `train`, called in the same way, takes the place of `job.run_training`."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # What libraries print to stdout is no answer.
+    server = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # What libraries print to stdout is not for the server.
     if hasattr(os, "nice"):  # Windows does not have it.
         os.nice(10)  # The pages stay quick.
     wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -208,22 +192,16 @@ def main(train: Callable[..., Any] | None = None) -> None:
         import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
         from colorizer.training.job import run_training as train
 
-    run, answer = None, READY
-    while run is None:
-        print(answer, file=answers, flush=True)
-        try:
-            run, answer = RunWriter.begin(wanted.get()), REFUSED
-        except Exception as error:
-            answer = explain(error)
-    print(BEGUN, file=answers, flush=True)
-    with contextlib.suppress(OSError):
-        log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 2)
-        os.dup2(log, 1)
-    ending = _train(train, run)
+    print("ready", file=server, flush=True)
     try:
-        runs.end(run.run_id, *ending)
-    except ColorizerError:
+        run = RunWriter(wanted.get())
+        if run.begun:
+            with contextlib.suppress(OSError):  # It may have no room for a log.
+                log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                os.dup2(log, 2)
+                os.dup2(log, 1)
+            runs.end(run.run_id, *_train(train, run))
+    except (ColorizerError, OSError):
         os._exit(_DISK_REFUSED)
     os._exit(0)  # Do not wait for the thread that blocks on stdin.
 
@@ -232,7 +210,7 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
     """Train a run; return the state in which it ends, and why."""
     try:
         entry = train(
-            run.spec,
+            run.spec(),
             run.on_event,
             run.should_stop,
             run.set_stage,

@@ -254,6 +254,16 @@ def test_discarding_an_old_run_spares_another_model_of_its_name(trainings, spec,
     assert "long" in names()
 
 
+def test_a_run_whose_settings_are_damaged_fails_and_the_queue_goes_on(open_server, spec):
+    first, _ = learning(trainings := open_server(), spec("long"))
+    damaged, _ = trainings.start(spec("quick-1"))
+    after, _ = trainings.start(spec("quick-2"))
+    database.change("UPDATE runs SET spec = '{}' WHERE id = ?", damaged)
+    runs.wish(first, "stop_wanted", True)
+    assert finish(trainings, after).state == "done"
+    assert database.query("SELECT state FROM runs WHERE id = ?", damaged)[0]["state"] == "failed"
+
+
 # Disks
 
 

@@ -75,6 +75,17 @@ def test_events_after_those_of_a_discarded_run_are_not_missed(run_id, tiny_model
     assert reader.read(other)[0].curve == [(0.1, 0.5)]
 
 
+def test_a_reader_starts_anew_when_the_database_was_moved_away(run_id, tiny_model, home):
+    reader = RunReader()
+    insert(run_id, "batch", 0.1)
+    reader.read()
+    database.close()
+    (home / "runs" / database.FILE).rename(home / "damaged")
+    other = runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
+    insert(other, "batch", 0.1)
+    assert [run.curve for run in reader.read()] == [[(0.1, 0.5)]]
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_long_run_is_thinned_and_keeps_its_shape(run_id, at_once):
     reader, count = RunReader(), 5000
@@ -107,7 +118,7 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(run_id):
 
 
 def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
-    run = RunWriter.begin(run_id)
+    run = RunWriter(run_id)
     for step in range(1, 1001):
         run.on_event(Batch(step, 1000, step / 10, float(step)))
     for value in (1, 2):
@@ -120,17 +131,20 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
 
 
 def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
-    first = RunWriter.begin(run_id)
-    assert first.spec.name == "mine"
-    assert RunWriter.begin(run_id) is None
-    first._turn.release()  # The system does this when a worker dies.
-    assert RunWriter.begin(run_id) is None
-    assert RunWriter.begin("unknown") is None
+    first = RunWriter(run_id)
+    assert first.begun
+    assert first.spec().name == "mine"
+    assert not RunWriter(run_id).begun
+    first.turn.release()  # The system does this when a worker dies.
+    for other in (run_id, "unknown"):
+        late = RunWriter(other)
+        assert not late.begun
+        late.turn.release()
     assert view(run_id).state == "interrupted"
 
 
 def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id):
-    run, trainings = RunWriter.begin(run_id), TrainingService()
+    run, trainings = RunWriter(run_id), TrainingService()
     run.set_stage("training")
     assert not run.should_stop()
     run.on_event(Batch(1, 1, 1.0, 0.5))
@@ -141,7 +155,7 @@ def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(
 
 
 def test_a_worker_of_a_discarded_run_gives_up(run_id):
-    run = RunWriter.begin(run_id)
+    run = RunWriter(run_id)
     database.change("DELETE FROM runs")
     with pytest.raises(TrainingError, match="The run was discarded"):
         run.should_stop()

@@ -215,6 +215,8 @@ all_sweeps = list_sweeps()
 presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 presets |= best_presets(all_sweeps)
 trainings = training_service().list_runs()
+if training_service().trouble:
+    st.error(training_service().trouble, icon=":material/error:")
 chosen = st.pills(
     "Preset",
     list(presets),
