@@ -102,6 +102,9 @@ def test_nobody_imports_pyplot():
                 "app.cli",
                 "jobs.archives",
                 "jobs.search",
+                "training.shapes",
+                "training.job",
+                "data.datasets",
             )
         ),
     ],

@@ -129,8 +129,8 @@ def run_training(
         card = _make_card(spec, result, colorizer) | ({"run": run_id} if run_id else {})
         arrays = _make_arrays(result, colorizer)
         entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
     to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
     if datasets.cifar10_status()["state"] == "prepared":
         to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
