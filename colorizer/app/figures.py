@@ -166,8 +166,21 @@ def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(np.concatenate(padded, axis=1), axis=1)
 
 
+def check_figure_path(path: Path) -> None:
+    """Raise `ConfigError` if a figure cannot be written there: Matplotlib lacks the format, or there is no such folder.
+
+    A folder that is missing is made.
+    """
+    with _explain_write_errors(path):
+        known = Figure().canvas.get_supported_filetypes()
+        if path.suffix[1:].lower() not in known:
+            raise ValueError(f"its format is none of {', '.join(sorted(known))}")
+        if path.is_dir():
+            raise ValueError("it is a folder")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file name tells; raise `ConfigError` where that cannot be done."""
+    """Write a figure in the format that the file name tells; a failure raises `ConfigError`."""
     with _explain_write_errors(path):
         figure.savefig(path)
 

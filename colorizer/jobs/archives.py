@@ -252,8 +252,7 @@ class _Worker:
             for file_name, part in content.items():
                 (folder / file_name).write_bytes(part)
             self._colorizer = load(folder)
-        self._colorizer.check_vividness(settings.get("vividness"))
-        self._colorizer.check_size(settings.get("size"))
+        self._colorizer.check_settings(**settings)
         self._settings = settings
         return []
 

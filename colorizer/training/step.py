@@ -16,7 +16,7 @@ from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset, load_statistics
 from colorizer.data.pictures import load_pictures
 from colorizer.errors import ConfigError, TrainingError
-from colorizer.models.colorizer import split_at_logits
+from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
 
 _VALIDATION_BATCH = 1000

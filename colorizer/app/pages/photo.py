@@ -48,7 +48,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
         "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
     )
     size = "auto"
-    if any(map(state.has_working_size, chosen)):
+    if any(entry.any_size for entry in chosen):
         sizes = ["auto", *map(str, WORKING_SIZES)]
         about = (
             "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
@@ -115,7 +115,7 @@ def _show_picture(
             "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
             "the colours from the network; light and detail are the photo's own."
         )
-    height, width = state.open_picture(picture).shape[:2]
+    height, width = state.picture_size(picture)
     st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
     truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
     if worked and not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim

@@ -33,7 +33,7 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: stat
         head.progress(number / len(files), f"Colorizing {number + 1} of {len(files)} with {entry.name} …")
         try:
             small = Image.fromarray(state.colorize(entry, content, settings, 2 * max(_THUMBNAIL)))
-            height, width = state.open_picture(content).shape[:2]
+            height, width = state.picture_size(content)
             results[key] = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
         except ColorizerError as error:
             results[key] = str(error), None
