@@ -47,6 +47,7 @@ def run_training(
     checkpoint: Path | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
+    run_id: str = "",
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -57,6 +58,7 @@ def run_training(
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder, replace: as in `library.save_model`.
         checkpoint: as in `loop.train`, as are the others; deleted when the model is saved.
+        run_id: The run of the app that this training belongs to. The card keeps it under `run`.
     """
     library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
@@ -93,6 +95,8 @@ def run_training(
         | {package: version(package) for package in ("tensorflow", "keras", "numpy")},
         "metrics": {"samples": evaluation.measure(colorizer, datasets.load_dataset("samples"), "test")},
     }
+    if run_id:
+        card["run"] = run_id
     arrays = {
         "snapshots.npz": {
             "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),

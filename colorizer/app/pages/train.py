@@ -159,6 +159,8 @@ sweeps = list_sweeps()
 presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
 presets |= best_presets(sweeps)
 trainings = training_service().list_runs()
+if training_service().trouble:
+    st.error(training_service().trouble, icon=":material/error:")
 chosen = st.pills(
     "Preset",
     list(presets),

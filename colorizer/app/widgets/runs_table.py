@@ -22,7 +22,7 @@ def show_runs(trainings: list[RunView]) -> None:
     if not trainings:
         st.caption("None yet. Each one that is started is listed here, with its curve and its model.")
         return
-    models = {run.run_id: _model(run) for run in trainings}
+    models = {run.run_id: run.model() for run in trainings}
 
     def pick() -> None:
         st.session_state.picked = [trainings[row].run_id for row in st.session_state.runs_table.selection.rows]
@@ -51,14 +51,6 @@ def show_runs(trainings: list[RunView]) -> None:
     losses.show_runs(picked)
     for run in picked:
         _show_actions(run, models[run.run_id])
-
-
-def _model(run: RunView) -> library.ModelEntry | None:
-    """What a run has saved, if it is still there."""
-    entry = library.read_entry(library.user_folder() / run.spec.name)
-    card = entry.card
-    same = not entry.damage and card["train"] == run.spec.to_dict()["train"] and card.get("created", "") >= run.created
-    return entry if same else None
 
 
 def settings(spec: TrainingSpec) -> str:
