@@ -36,7 +36,6 @@ MAX_QUEUED_RUNS = 4
 LEARNING_RATE_FACTORS = (0.01, 10.0)  # The range of the factor that a visitor sets while a run learns.
 MAX_CURVE_POINTS = 400  # A loss curve is drawn with at most this many points.
 MAX_CHROMA_BINS = 256
-CONV_WIDTHS = (48, 96, 160)  # Channels of the architecture `conv` at 16, 8 and 4 pixels.
 MAX_STRENGTH = 1.5
 WORKING_SIZES = (32, 48, 64, 96, 128)  # The page offers these of the multiples of 8 in the range below.
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256

@@ -142,7 +142,7 @@ def _run_training(spec: TrainingSpec, folder: Path | None, replace: bool) -> lib
             def tell(stage: str) -> None:
                 bar.write(f"{stage} ...", file=sys.stderr)
 
-            checkpoint = config.home() / "checkpoints" / f"{name}.npz"
+            checkpoint = job.checkpoint_path(spec)
             return job.run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from colorizer.app.widgets import state
 from colorizer.config import TrainingSpec
-from colorizer.data import datasets
+from colorizer.data import cifar10, datasets
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.jobs import runs, service
 from colorizer.jobs.service import training_service
@@ -124,7 +124,7 @@ def test_gallery_offers_the_download_when_only_the_samples_are_here(open_page):
 
 
 def test_gallery_download_without_a_network_says_so_in_one_sentence(open_page, monkeypatch):
-    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
+    monkeypatch.setattr(cifar10, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
     app = open_page("gallery")
     next(button for button in app.button if "Download" in button.label).click().run()
     assert "could not be downloaded" in app.error[0].value

@@ -13,7 +13,7 @@ from colorizer.jobs.sweeps import best_presets, list_sweeps
 from colorizer.models import library
 from colorizer.pixels.images import SUFFIXES, cut_small, lay_on_white
 from colorizer.presets import PRESETS, Preset
-from colorizer.training import transfer
+from colorizer.training import shapes
 
 _LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 192, 256, 512)
 _EPOCHS = (1, 2, 3, 4, 5, 8, 12, 16, 20, 30, 40, 60, 80)
@@ -49,7 +49,7 @@ def _plan(sources: dict[str, library.ModelEntry]) -> tuple[str, ModelConfig, Tra
     name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
     if source is not None:
         try:
-            transfer.check_encoders(model, source.model_config, source.name)
+            shapes.check_encoders(model, source.model_config, source.name)
         except ConfigError:
             name, model = source.card.get("preset"), source.model_config
             name = name if name in PRESETS else preset.name
@@ -107,7 +107,7 @@ def _show_settings(chosen: str, sources: dict[str, library.ModelEntry], earlier:
 
 def _show_start(chosen: str, name: str, model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> None:
     """Say what this training costs, and offer to start it."""
-    parameters, _ = estimate.count(model)
+    parameters, _ = shapes.count(model)
     seconds, source = estimate.seconds(model, train, earlier)
     st.markdown(f"**{parameters:,}** parameters, about **{live.duration(max(1, seconds))}** here")
     st.caption(f"Time to learn, {source}; a few more seconds to save and measure it.")

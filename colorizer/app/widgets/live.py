@@ -21,7 +21,7 @@ DATASETS = {
     "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
     "synthetic": "synthetic clouds, as CIFAR-10 in mean and covariance only",
     "samples": "the 20 built-in samples",
-    "cifar100": "CIFAR-100, a hundred kinds of things; Keras fetches it once, 170 MB",
+    "cifar100": "CIFAR-100, a hundred kinds of things; it is downloaded once, 170 MB",
 }
 _STATES = {
     "starting": ("Getting ready", "hourglass_top", "gray"),
