@@ -3,11 +3,12 @@
 The name of a run, up to its first hyphen, says how it behaves:
 `quick` does 40 steps in 4 epochs; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
 ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
-finds the disk full; `broken` ends without a word; `memory` runs out of it.
+finds the disk full; `diverging` has an infinite validation loss; `broken` ends without a word; `memory` runs out of it.
 """
 
 import errno
 import json
+import math
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from colorizer import config
-from colorizer.jobs import runs, worker
+from colorizer.jobs import worker
 from colorizer.models import library
 
 STEPS_PER_EPOCH = 10
@@ -61,7 +62,7 @@ def find_no_room(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None):
+def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None, run_id=""):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -79,8 +80,9 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
             os._exit(3)
         if behaviour == "memory":
             raise MemoryError
+        if behaviour == "diverging":
+            on_event(Epoch(1, 1.0, math.inf, 0.05))
         if behaviour == "full":
-            runs.write_json = find_no_room  # nor for a status
             find_no_room()
         if behaviour not in ("deaf", "immortal") and should_stop():
             stopped = True
@@ -91,7 +93,7 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
             checkpoint.write_text(str(step))
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())
-    card |= {"created": "9999", "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
+    card |= {"run": run_id, "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
     return library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
 
 

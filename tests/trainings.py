@@ -28,27 +28,29 @@ def wait_for(trainings, run_id, *states):
 def finish(trainings, run_id):
     """Wait until a run has ended and its worker is gone."""
     wait_for(trainings, run_id, *runs.ENDED_STATES)
-    wait(lambda: run_id not in held(trainings))
+    wait(lambda: run_id != trainings._attended)
     return trainings.view(run_id)
 
 
-def held(trainings):
-    """Ids of the runs in a service's hands."""
-    with trainings._lock:
-        return [job.run_id for job in trainings._jobs]
+def active(trainings):
+    """Return the ids of the runs that are under way, in order."""
+    return [run.run_id for run in trainings.active_runs()]
 
 
 def learning(trainings, spec, key=""):
     """Start a run and wait until it has a checkpoint."""
     run_id, key = trainings.start(spec, key)
-    wait(lambda: (runs.runs_folder() / run_id / runs.CHECKPOINT).exists() and trainings.view(run_id).epochs)
+    wait(lambda: (runs.run_folder(run_id) / runs.CHECKPOINT).exists() and trainings.view(run_id).epochs)
     return run_id, key
 
 
 def worker_id(trainings, run_id):
-    return trainings._job(run_id).worker.process.pid
+    """Return the process id of the worker that trains a run; a service does not tell it to anybody else."""
+    wait(lambda: trainings.view(run_id).state == "running")
+    assert trainings._attended == run_id
+    return trainings._worker.process.pid
 
 
 def names():
-    """Names of the models that were trained here."""
+    """Return the names of the models that were trained here."""
     return {entry.name for entry in library.list_models() if not entry.shipped}

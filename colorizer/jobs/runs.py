@@ -1,18 +1,24 @@
-"""Training runs on disk: each is a folder that one worker writes and that any server reads.
+"""Training runs: what a run is, the transitions between its states, and how a page reads it.
 
-It holds `spec.json`, `status.json`, `events.jsonl`, `worker.log`, `checkpoint.npz`, snapshots and perhaps the visitor's
-`picture.npy`. The server that has a run in its queue locks `server.lock`, the worker that trains it `worker.lock`: a
-run that should be active and has neither lock belonged to a process that is gone.
+The state of a run, its events and its visitor's wishes are rows of the database. Its snapshots, its checkpoint, its log
+and the visitor's picture are files in its folder. The worker that trains holds the lock `turn.lock`: it lets one run
+train at a time, and because the system releases it when the worker dies, it also tells whether the run is still alive.
 """
 
 import contextlib
 import hashlib
+import io
 import json
+import math
+import os
 import secrets
+import shutil
+import sqlite3
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +28,45 @@ import numpy as np
 from colorizer import config
 from colorizer.config import TrainingSpec
 from colorizer.errors import ConfigError, TrainingError
-from colorizer.storage import read_json, replace_folder, write_json
+from colorizer.jobs.database import change, runs_folder, transaction
+from colorizer.models import library
+from colorizer.storage import write_bytes
 
 ACTIVE_STATES = ("queued", "running", "paused")
 ENDED_STATES = ("done", "stopped", "failed", "interrupted")
 CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
-SERVER_LOCK, _WORKER_LOCK = "server.lock", "worker.lock"
-_UPDATES_PER_SECOND = 10
-_LOCK_PATIENCE = 10.0  # seconds that a worker waits for the last one to let go of the run
+_AT_WORK = "state IN ('running', 'paused')"
+# Another server may have found the worker gone before this one could say why.
+_NOT_ENDED = f"state IN {ACTIVE_STATES} OR (state = 'interrupted' AND message = '')"
+_NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
+_RESERVE = "reserve"  # Deleting this file makes room to write how a run ended when the disk is full.
+_RESERVE_BYTES = 128 * 1024
+_turn_check = threading.Lock()
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder shows it now."""
+    """A run as it is now."""
 
-    run_id: str  # its folder's name
+    run_id: str
     spec: TrainingSpec
-    created: str  # when it was asked for, ISO 8601, UTC
-    state: str  # one of ACTIVE_STATES or ENDED_STATES
-    stage: str = ""  # of a running one: `starting`, `training`, `stopping`, `saving` or `measuring`
-    message: str = ""  # why it ended as it did
-    position: int = 0  # in the queue, from 1
-    learning_rate_factor: float = 1.0  # what the schedule is multiplied by
-    step: int = 0  # batches done
-    steps: int = 0  # of the whole run
-    # Epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
+    created: str  # When the visitor asked for it: ISO 8601, UTC.
+    state: str  # One of ACTIVE_STATES or ENDED_STATES.
+    stage: str = ""  # While it runs: `starting`, `training`, `stopping`, `saving` or `measuring`.
+    message: str = ""  # Why it ended as it did.
+    position: int = 0  # Its place among the runs that wait, from 1.
+    learning_rate_factor: float = 1.0  # The schedule is multiplied by this.
+    step: int = 0  # The number of batches done.
+    steps: int = 0  # The number of batches in the whole run.
+    # Pairs of epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
     curve: list[tuple[float, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)  # the `loop.Epoch` events
-    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # epochs and file of each
+    epochs: list[dict[str, float]] = field(default_factory=list)  # The values of the `loop.Epoch` events.
+    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # Pairs of epochs and file.
 
     @property
     def active(self) -> bool:
+        """Whether the run waits, runs or is paused."""
         return self.state in ACTIVE_STATES
 
     @property
@@ -63,23 +76,33 @@ class RunView:
 
     @property
     def progress(self) -> float:
-        """Share of the steps that are done, 0 to 1."""
-        return self.step / self.steps if self.steps else 0.0
+        """The share of the steps that are done, 0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps > 0 else 0.0
 
     @property
     def seconds(self) -> float:
-        """Time of the epochs that are done."""
+        """The training time of the epochs that are done."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
     def best_val_loss(self) -> float | None:
+        """The lowest validation loss of any epoch; None before the first epoch is done."""
         return min((epoch["val_loss"] for epoch in self.epochs), default=None)
 
+    def model(self) -> library.ModelEntry | None:
+        """Return the library's entry of the model that this run saved, or None where it is not there.
+
+        The run's name alone does not decide it: another training may have saved a model of that name since. The card
+        of a model names the run that saved it.
+        """
+        entry = library.read_entry(library.user_folder() / self.spec.name)
+        return entry if not entry.damage and entry.card.get("run") == self.run_id else None
+
     def snapshot_images(self, index: int) -> np.ndarray:
-        """Reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).
+        """Return the reconstructions of the eight fixed images and of the visitor's, uint8 (8 or 9, 32, 32, 3).
 
         Raises:
-            TrainingError: the file is missing or damaged.
+            TrainingError: The file is missing or damaged.
         """
         path = self.snapshots[index][1]
         images = _read_images(path)
@@ -88,208 +111,236 @@ class RunView:
         return images
 
 
-def runs_folder() -> Path:
-    """Folder of all runs."""
-    return config.home() / "runs"
+def run_folder(run_id: str) -> Path:
+    """Return the folder of a run's files."""
+    return runs_folder() / config.validate_name(run_id)
 
 
-def list_ids() -> list[str]:
-    """Ids of all runs, newest first."""
-    names = [path.name for path in runs_folder().glob("*/")]
-    return sorted(filter(config.NAME_PATTERN.fullmatch, names), reverse=True)
-
-
-def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
-    """Create the folder of a queued run that `key` controls, in one step; return its id."""
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    about = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "owner": hash_key(key)}
-    with replace_folder(runs_folder() / run_id) as folder:
-        write_json(folder / "spec.json", spec.to_dict() | about)
-        write_json(folder / "status.json", {"state": "queued"})
-        if picture is not None:
-            np.save(folder / "picture.npy", picture)
-    return run_id
+def snapshot_path(run_id: str, event: int) -> Path:
+    """Return the file of the snapshot that is the event of this id."""
+    return run_folder(run_id) / f"snapshot-{event:09}.npy"
 
 
 def load_picture(run_id: str) -> np.ndarray | None:
-    """A visitor's own image that a run shows in its snapshots, uint8 (32, 32, 3), or None if it has none to use."""
-    picture = _read_images(runs_folder() / run_id / "picture.npy")
+    """Return the visitor's image that a run shows in its snapshots, uint8 (32, 32, 3), or None without a sound one."""
+    picture = _read_images(run_folder(run_id) / "picture.npy")
     return picture if picture is not None and picture.shape == (32, 32, 3) else None
 
 
 def _read_images(path: Path) -> np.ndarray | None:
-    with contextlib.suppress(Exception), path.open("rb") as file:  # a damaged file raises many kinds of errors
+    with contextlib.suppress(Exception), path.open("rb") as file:  # A damaged file raises many kinds of errors.
         images = np.lib.format.read_array(file)
         if images.dtype == np.uint8:
             return images
     return None
 
 
-def change_status(run_id: str, **values: Any) -> None:
-    """Change a run's status, in one step."""
-    path = runs_folder() / run_id / "status.json"
-    write_json(path, read_json(path) | values)
+def write_images(path: Path, images: np.ndarray) -> None:
+    """Write an array to an .npy file in one step, into a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, images)
+    write_bytes(path, buffer.getvalue())
+
+
+# Transitions: each is one transaction, and raises `TrainingError` where the disk refuses it.
+
+
+def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
+    """Queue a new run that `key` controls and return its id; raises `TrainingError` where there is no room for it."""
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    values = [run_id, spec.name, json.dumps(spec.to_dict()), hash_key(key)]
+    try:
+        with transaction() as db:
+            _check_room(db, spec.name, key)
+            columns = "place, created, id, name, spec, owner"
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", [now, *values])
+            _make_reserve(run_id)
+            if picture is not None:
+                write_images(run_folder(run_id) / "picture.npy", picture)
+    except BaseException:
+        shutil.rmtree(run_folder(run_id), ignore_errors=True)
+        raise
+    return run_id
+
+
+def requeue(run_id: str, name: str, key: str) -> None:
+    """Queue the run of that name again after its end; raises `TrainingError` where there is no room for it."""
+    with transaction() as db:
+        _check_room(db, name, key)
+        fresh = "state = 'queued', stage = '', message = '', pause_wanted = 0, stop_wanted = 0, stop_reason = ''"
+        db.execute(f"UPDATE runs SET {fresh}, place = {_NEXT_PLACE} WHERE id = ?", [run_id])
+        _make_reserve(run_id)
+
+
+def wish(run_id: str, column: str, value: float, reason: str = "") -> None:
+    """Note what is wanted of a run that is running or paused: set one of the columns that hold wishes, and say why."""
+    change(f"UPDATE runs SET {column} = ?, stop_reason = ? WHERE id = ? AND {_AT_WORK}", value, reason, run_id)
+
+
+def end(run_id: str, state: str, message: str, known: str = _NOT_ENDED) -> bool:
+    """Note that a run ended in `state` and why, if it is `known` to be so; return whether it was.
+
+    If the disk is full, the run's reserve is deleted to make room.
+    """
+    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({known})"
+    try:
+        ended = change(update, state, message, run_id)
+    except TrainingError:
+        _delete_reserve(run_id)
+        ended = change(update, state, message, run_id)
+    if ended:
+        _delete_reserve(run_id)
+    return ended > 0
+
+
+def _check_room(db: sqlite3.Connection, name: str, key: str) -> None:
+    """Raise the error that says why no run of that name may be queued for `key`, if there is one."""
+    if turn := try_turn():
+        try:
+            note_interrupted(db)
+        finally:
+            turn.release()
+    active = db.execute(f"SELECT name, owner FROM runs WHERE state IN {ACTIVE_STATES}").fetchall()
+    if any(run["name"] == name for run in active):
+        raise TrainingError(f"A training named {name} is under way. Choose another name.")
+    if mine := [run["name"] for run in active if run["owner"] == hash_key(key)]:
+        raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
+    if len(active) > config.MAX_QUEUED_RUNS:
+        raise TrainingError(f"The queue is full: {len(active) - 1} trainings wait already. Try again later.")
+
+
+def _make_reserve(run_id: str) -> None:
+    run_folder(run_id).mkdir(parents=True, exist_ok=True)
+    # The bytes are random, since some disks store zeros in no space at all.
+    write_bytes(run_folder(run_id) / _RESERVE, os.urandom(_RESERVE_BYTES))
+
+
+def _delete_reserve(run_id: str) -> None:
+    with contextlib.suppress(OSError):
+        (run_folder(run_id) / _RESERVE).unlink(missing_ok=True)
 
 
 def hash_key(key: str) -> str:
-    """SHA-256 of a visitor's key: the disk need not know the key itself."""
+    """Return the SHA-256 of a visitor's key: the disk need not know the key itself."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def take_lock(path: Path, patience: float = 1.0) -> filelock.BaseFileLock:
-    """Lock a file until it is released or this process ends; raises `TrainingError` if another one has it."""
-    lock = filelock.FileLock(path, timeout=patience, thread_local=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise TrainingError(f"Another process holds {path.name}. Wait until it has ended.") from None
-    return lock
+def try_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
+    """Take the lock that lets one run train at a time; return None if it is not free within `patience` seconds."""
+    with _turn_check:  # Otherwise two threads that only look would take each other for a worker.
+        lock = filelock.FileLock(runs_folder() / "turn.lock", thread_local=False)
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(timeout=patience)
+            return lock
+    return None
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        if path.exists():
-            take_lock(path, patience=0).release()
-        return False
-    except TrainingError:
-        return True
+def turn_is_taken() -> bool:
+    """Return whether a worker is training at this moment; no worker can on a disk that cannot be written."""
+    with contextlib.suppress(OSError):
+        if lock := try_turn():
+            lock.release()
+        return lock is None
+    return False
+
+
+def note_interrupted(db: sqlite3.Connection) -> None:
+    """Note that the worker of any run at work is gone; the caller holds the turn."""
+    # The model is in the library before it is measured.
+    state = "CASE stage WHEN 'measuring' THEN 'done' ELSE 'interrupted' END"
+    db.execute(f"UPDATE runs SET state = {state}, stage = '' WHERE {_AT_WORK}")
 
 
 class RunReader:
-    """Reads a run's folder again and again, and each of its events once."""
+    """Reads runs again and again, and each of their events once."""
 
-    def __init__(self, run_id: str) -> None:
-        self._folder = runs_folder() / config.validate_name(run_id)
-        self._about: dict[str, Any] = {}
-        self._offset = 0
-        self._step = self._steps = 0
-        # Of each kind, the time in epochs, and what belongs to it: a batch's loss, an epoch's event, a snapshot's file.
-        self._events: dict[str, list[tuple[float, Any]]] = {"batch": [], "epoch": [], "snapshot": []}
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._source: sqlite3.Connection | None = None
+        self._last = 0  # The id of the last event that was read.
+        # For each run and kind, pairs of the time in epochs and a batch's loss, an epoch's values or a snapshot's file.
+        self._events: dict[str, dict[str, list[tuple[float, Any]]]] = {}
 
-    def owned_by(self, key: str) -> bool:
-        """Whether `key` is the one the run was created with; it must have been read."""
-        return bool(key) and secrets.compare_digest(str(self._about.get("owner")), hash_key(key))
-
-    def read(self, known_alive: bool = False) -> RunView:
-        """Read what is new and return the run.
+    def read(self, run_id: str | None = None, attended: str | None = None) -> list[RunView]:
+        """Return one run, or all that can be read, newest first.
 
         Args:
-            known_alive: whether its server or worker is known to be there; if not, its locks tell.
+            run_id: The run to read; None reads all.
+            attended: The id of a run that counts as alive although its worker may just have ended.
 
         Raises:
-            TrainingError: there is no such run, or its folder is damaged.
+            TrainingError: The database cannot be read, or there is no such run, or it is damaged.
         """
-        name = self._folder.name
-        try:
-            if not self._about:
-                self._about = read_json(self._folder / "spec.json")
-            status = read_json(self._folder / "status.json")
-            self._read_events()
-            return self._view(status, known_alive)
-        except FileNotFoundError:
-            raise TrainingError(f"There is no training run {name!r} here. It may have been discarded.") from None
-        except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"The folder of the run {name!r} is damaged ({error}). Delete it.") from error
+        which, values = ("WHERE id = ?", [run_id]) if run_id is not None else ("", [])
+        ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
+        views = []
+        with self._lock, transaction(write=False) as db:
+            rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY rowid DESC", values).fetchall()
+            self._read_events(db)
+            if run_id is None:
+                self._events = {row["id"]: self._events[row["id"]] for row in rows if row["id"] in self._events}
+            taken = any(row["state"] in ("running", "paused") for row in rows) and turn_is_taken()
+            for row in rows:
+                try:
+                    views.append(self._view(row, taken or row["id"] == attended))
+                except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    if run_id is not None:
+                        raise TrainingError(f"The run {run_id!r} is damaged. Start another training.") from error
+        if run_id is not None and not views:
+            raise TrainingError(f"There is no training run {run_id!r} here. It may have been discarded.")
+        return views
 
-    def _view(self, status: dict[str, Any], known_alive: bool) -> RunView:
-        state, stage = status["state"], status.get("stage", "")
+    def _read_events(self, db: sqlite3.Connection) -> None:
+        if self._source is not db:  # Another file has taken the place of the one that was read.
+            self._source, self._last, self._events = db, 0, {}
+        new = f"SELECT id, run, kind, epochs, loss, val_loss, seconds FROM events WHERE id > {self._last} ORDER BY id"
+        for self._last, run_id, kind, *numbers in db.execute(new):
+            known = self._events.setdefault(run_id, {"batch": [], "epoch": [], "snapshot": []})
+            if kind in known and all(isinstance(value, float) and math.isfinite(value) for value in numbers):
+                _add_event(known, kind, *numbers, snapshot_path(run_id, self._last) if kind == "snapshot" else None)
+
+    def _view(self, row: sqlite3.Row, alive: bool) -> RunView:
+        run_id, state, stage = row["id"], row["state"], row["stage"]
         if state not in ACTIVE_STATES + ENDED_STATES:
             raise ValueError(f"its state is {state!r}")
-        locks = (self._folder / SERVER_LOCK, self._folder / _WORKER_LOCK)
-        if state in ACTIVE_STATES and not known_alive and not any(map(_is_locked, locks)):
-            state = "done" if stage == "measuring" else "interrupted"  # the model is saved before it is measured
+        if state in ("running", "paused") and not alive:
+            state = "done" if stage == "measuring" else "interrupted"
+        events = self._events.get(run_id, {})
         return RunView(
-            run_id=self._folder.name,
-            spec=TrainingSpec.from_dict(self._about),
-            created=str(self._about.get("created", "")),
+            run_id=run_id,
+            spec=parse_spec(row["spec"]),
+            created=str(row["created"]),
             state=state,
-            stage=stage if state in ACTIVE_STATES else "",
-            message=str(status.get("message", "")),
-            learning_rate_factor=float(status.get("learning_rate_factor", 1)),
-            step=self._step,
-            steps=self._steps,
-            curve=self._events["batch"].copy(),
-            epochs=[epoch for _, epoch in self._events["epoch"]],
-            snapshots=self._events["snapshot"].copy(),
+            stage=str(stage) if state in ACTIVE_STATES else "",
+            message=str(row["message"]),
+            position=row["position"] if state == "queued" else 0,
+            learning_rate_factor=float(row["learning_rate_factor"]),
+            step=int(row["step"]),
+            steps=int(row["steps"]),
+            curve=events.get("batch", []).copy(),
+            epochs=[epoch for _, epoch in events.get("epoch", [])],
+            snapshots=events.get("snapshot", []).copy(),
         )
 
-    def _read_events(self) -> None:
-        with contextlib.suppress(FileNotFoundError), (self._folder / "events.jsonl").open("rb") as file:
-            file.seek(self._offset)
-            lines = file.read().split(b"\n")[:-1]  # the last line may be half-written
-            for line in lines:
-                self._add(json.loads(line))
-            self._offset += sum(len(line) + 1 for line in lines)
 
-    def _add(self, event: dict[str, Any]) -> None:
-        """Add an event; what was to come after it is forgotten: a run that was resumed does it again."""
-        kind, now = event["event"], event["epoch" if event["event"] == "epoch" else "epochs"]
-        for events in self._events.values() if kind == "batch" else (self._events[kind],):
-            while events and events[-1][0] >= now:
-                events.pop()
-        if kind == "batch":
-            self._step, self._steps = event["step"], event["steps"]
-            curve = self._events["batch"]
-            curve.append((now, event["loss"]))
-            if len(curve) > config.MAX_CURVE_POINTS:
-                pairs = np.array(curve[:-1]).reshape(-1, 2, 2).mean(axis=1)
-                curve[:] = [*map(tuple, pairs.tolist()), curve[-1]]
-        else:
-            self._events[kind].append((now, event if kind == "epoch" else self._folder / event["images"]))
+def _add_event(
+    known: dict, kind: str, epochs: float, loss: float, val_loss: float, seconds: float, file: Path | None
+) -> None:
+    """Add an event and forget what was known of the time after it: a resumed run does that part again."""
+    for events in known.values() if kind == "batch" else (known[kind],):
+        while events and events[-1][0] >= epochs:
+            events.pop()
+    epoch = int(epochs) if epochs.is_integer() else epochs
+    values = {"epoch": epoch, "loss": loss, "val_loss": val_loss, "seconds": seconds}
+    known[kind].append((epochs, {"batch": loss, "epoch": values, "snapshot": file}[kind]))
+    if kind == "batch" and len(known[kind]) > config.MAX_CURVE_POINTS:
+        pairs = np.array(known[kind][:-1]).reshape(-1, 2, 2).mean(axis=1)
+        known[kind][:] = [*map(tuple, pairs.tolist()), known[kind][-1]]
 
 
-class RunWriter:
-    """Writes the folder of a run that `create` made, and holds the worker's lock on it; what is there already, stays.
-
-    `report` is told every status as well, for the disk may be full.
-    """
-
-    def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
-        self._lock = take_lock(folder / _WORKER_LOCK, _LOCK_PATIENCE)
-        self._folder, self._report = folder, report
-        self._status = read_json(folder / "status.json") | {"message": ""}
-        self._pending: list[float] = []
-        self._last_update = 0.0
-        self._events = folder / "events.jsonl"
-        with self._events.open("a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a killed worker may have left half a line
-
-    @property
-    def learning_rate_factor(self) -> float:
-        """What the schedule was last multiplied by."""
-        return float(self._status.get("learning_rate_factor", 1))
-
-    def spec(self) -> TrainingSpec:
-        return TrainingSpec.from_dict(read_json(self._folder / "spec.json"))
-
-    def update(self, **values: Any) -> None:
-        """Change the status, where these values differ from it."""
-        status = self._status | values
-        if status == self._status:
-            return
-        self._status = status
-        try:
-            write_json(self._folder / "status.json", status)
-        finally:
-            self._report(status)
-
-    def on_event(self, event: Any) -> None:
-        """Keep an event; batches are joined so that at most ten updates a second are written."""
-        kind, values = type(event).__name__.lower(), dict(vars(event))
-        if kind == "batch":
-            self._pending.append(values.pop("loss"))
-            now = time.monotonic()
-            if now - self._last_update < 1 / _UPDATES_PER_SECOND and values["step"] < values["steps"]:
-                return
-            self._last_update = now
-            values["loss"] = float(np.mean(self._pending))
-            self._pending.clear()
-        elif kind == "snapshot":
-            file_name = f"snapshot-{len(list(self._folder.glob('snapshot-*.npy'))):03}.npy"
-            staging = self._folder / f".{file_name}"
-            np.save(staging, values["images"])
-            staging.replace(self._folder / file_name)
-            values["images"] = file_name
-        with self._events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": kind} | values) + "\n")
+@lru_cache(maxsize=1000)
+def parse_spec(text: str) -> TrainingSpec:
+    """Return the specification that a row of the database holds as JSON; raises `ConfigError` or others if damaged."""
+    return TrainingSpec.from_dict(json.loads(text))

@@ -1,60 +1,53 @@
-"""Training jobs: a worker process for each, one at a time, a short queue behind it; the disk is the truth."""
+"""The server's training service: it controls the runs of its visitors and trains those that wait, one after another."""
 
 import contextlib
 import secrets
 import threading
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+import traceback
 
-import filelock
 import numpy as np
 
 from colorizer import config
 from colorizer.config import TrainingSpec
-from colorizer.errors import ConfigError, TrainingError
-from colorizer.jobs import runs, worker
+from colorizer.errors import ColorizerError, ConfigError, TrainingError
+from colorizer.jobs import database, runs, worker
 from colorizer.jobs.runs import RunReader, RunView
 from colorizer.jobs.worker import WorkerProcess
 from colorizer.models import library
 from colorizer.storage import delete_folder
 
-_SPARE_DELAY = 3.0  # seconds from the start of a run to that of the next spare, which would slow its first steps
-_OTHER_SERVER_DELAY = 1.0  # seconds between looks whether another server's run has ended
-
-
-@dataclass(eq=False)
-class _Job:
-    """A run in this server's hands."""
-
-    run_id: str
-    name: str
-    owner: str
-    lock: filelock.BaseFileLock
-    worker: WorkerProcess | None = None
-    turn: filelock.BaseFileLock | None = None  # held while it is the one run on this machine's library
+_SPARE_DELAY = (
+    3.0  # Seconds from the start of a run to that of the next spare worker, which would slow its first steps.
+)
+_LOOK_DELAY = 0.2  # Seconds between looks at the run that a worker trains.
+_OTHER_SERVER_DELAY = 1.0  # Seconds between looks whether another server's run has ended.
+_PROGRESS = "SELECT stage, stop_wanted FROM runs WHERE id = ?"
+_FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 
 
 class TrainingService:
     """Queues, starts, controls and watches training runs; one object serves all visitors of a server.
 
-    Anybody may watch a run; only who has the key that started it controls it. `command` starts a worker process.
+    Anybody may watch a run; only who has the key that started it controls it, on any server of this folder.
     """
 
     def __init__(self, command: tuple[str, ...] = worker.COMMAND) -> None:
+        """Create a service that starts its worker processes by `command`."""
         self._command = command
         self._lock = threading.RLock()
         self._spare: WorkerProcess | None = None
-        self._jobs: list[_Job] = []  # the first is running or about to, the others wait
-        self._thread: threading.Thread | None = None  # works off the jobs, while there are any
-        self._readers: dict[str, RunReader] = {}
-        self._unwritten: dict[str, dict[str, str]] = {}  # ends of runs that a full disk has no room for
-        self._closed = False
+        self._thread: threading.Thread | None = None  # It trains the runs that wait, while there are any.
+        self._worker: WorkerProcess | None = None  # It trains the run `_attended`.
+        self._attended: str | None = None
+        self._reader = RunReader()
+        self._closing = threading.Event()
+        self.trouble = ""  # Why the last list of runs is empty, if the database could not be read.
 
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
-        with self._lock, contextlib.suppress(OSError):  # start says so
-            if not self._closed and (self._spare is None or self._spare.ended.is_set()):
+        with self._lock, contextlib.suppress(OSError, ColorizerError):  # A run that cannot start says why.
+            if not self._closing.is_set() and (self._spare is None or self._spare.ended.is_set()):
                 self._spare = WorkerProcess(self._command)
 
     @property
@@ -67,235 +60,209 @@ class TrainingService:
         """Read a run, whoever started it.
 
         Raises:
-            TrainingError: there is no such run, or its folder is damaged.
+            TrainingError: There is no such run, or it is damaged, or the database cannot be read.
+            ConfigError: `run_id` cannot be the id of a run.
         """
-        with self._lock:
-            job = self._job(run_id)
-            reader = self._readers.pop(run_id, None) or RunReader(run_id)
-            run = reader.read(known_alive=job is not None)
-            self._readers[run_id] = reader  # unless it is damaged
-            if job is not None and run.state == "queued":
-                run = replace(run, position=self._jobs.index(job) + (self._jobs[0].worker is None))
-            return replace(run, **self._unwritten.get(run_id, {}))
+        return self._read(config.validate_name(run_id))[0]
 
     def list_runs(self) -> list[RunView]:
-        """All runs that can be read, newest first."""
-        return self._views(runs.list_ids())
+        """Return all runs that can be read, newest first; `trouble` says why if the database cannot be read."""
+        try:
+            found, self.trouble = self._read(), ""
+        except ColorizerError as error:
+            found, self.trouble = [], str(error)
+        return found
+
+    def _read(self, run_id: str | None = None) -> list[RunView]:
+        found = self._reader.read(run_id, self._attended)
+        if any(run.state == "queued" for run in found):
+            self._wake()  # It may have been queued on a server that is gone.
+        return found
 
     def active_runs(self) -> list[RunView]:
-        """The run that this server is working on, then those that wait, in order."""
-        return [run for run in self._views([job.run_id for job in self._jobs.copy()]) if run.active]
-
-    def _views(self, run_ids: list[str]) -> list[RunView]:
-        views = []
-        for run_id in run_ids:
-            with contextlib.suppress(TrainingError):  # damaged, or just discarded
-                views.append(self.view(run_id))
-        return views
+        """Return the run that is being trained, then those that wait, in order."""
+        return sorted((run for run in self.list_runs() if run.active), key=lambda run: run.position)
 
     def may_control(self, run_id: str, key: str) -> bool:
-        """Whether `key` is the one that started this run."""
-        try:
-            self.view(run_id)
-            return self._readers[run_id].owned_by(key)
-        except (ConfigError, TrainingError):
-            return False
+        """Return whether `key` is the one that started this run."""
+        with contextlib.suppress(ColorizerError):
+            return bool(key) and bool(
+                database.query("SELECT id FROM runs WHERE id = ? AND owner = ?", run_id, runs.hash_key(key))
+            )
+        return False
 
     def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
-        """Start a run, or queue it behind the one that is running.
+        """Start a run, or queue it behind the one that is being trained.
 
         Args:
-            spec: what to train.
-            key: the visitor's, from an earlier start; without one, a new visitor is assumed.
-            picture: the visitor's own image, uint8 (32, 32, 3), colorized in every snapshot.
+            spec: What to train.
+            key: The key that an earlier start gave to this visitor's session; without one, a new visitor is assumed.
+                It must not come from an address that somebody else may have written.
+            picture: The visitor's own image, uint8 (32, 32, 3), colorized in every snapshot.
 
         Returns:
             The run's id, and the key that controls it.
 
         Raises:
-            TrainingError: the visitor has a run already, the queue is full, the disk refuses, or the data set is none
-                that a page may offer.
-            ModelError: the name is taken.
+            TrainingError: The visitor has a run already, the queue is full, the disk refuses, or a page may not offer
+                the data set.
+            ModelError: The name is taken.
         """
-        # Visitors do not read this machine's files.
+        # Visitors must not make the server read files of this machine.
         if spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos:
             raise TrainingError(
                 f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.PAGE_DATASETS)}."
             )
         key = key or secrets.token_urlsafe(12)
-        with self._lock:
-            self._check_room(spec.name, key)
-            try:
-                run_id = runs.create(spec, key, picture)
-            except OSError as error:
-                raise TrainingError(f"The training could not be started ({error.strerror or error}).") from error
-            self._enqueue(run_id, spec.name, key)
+        library.check_name_is_free(spec.name)
+        run_id = runs.create(spec, key, picture)
+        self._wake()
         return run_id, key
 
     def resume(self, run_id: str, key: str) -> None:
         """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
-        with self._lock:
-            if self._send(run_id, key, paused=False):
-                return
-            run = self.view(run_id)
-            if not run.resumable:
-                raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
-            self._check_room(run.spec.name, key)
-            try:
-                runs.change_status(run_id, state="queued", message="")
-            except OSError as error:
-                raise TrainingError(f"The training could not be resumed ({error.strerror or error}).") from error
-            self._unwritten.pop(run_id, None)
-            self._enqueue(run_id, run.spec.name, key)
+        run = self._controlled(run_id, key)
+        if run.active:
+            runs.wish(run_id, "pause_wanted", False)
+            return
+        if not run.resumable:
+            raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
+        library.check_name_is_free(run.spec.name)
+        runs.requeue(run_id, run.spec.name, key)
+        self._wake()
 
     def pause(self, run_id: str, key: str) -> None:
         """Hold a running one after its current batch."""
-        self._send(run_id, key, paused=True)
+        self._controlled(run_id, key)
+        runs.wish(run_id, "pause_wanted", True)
 
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
         """Multiply the schedule of a running one by `factor` from its next batch on."""
         low, high = config.LEARNING_RATE_FACTORS
         if not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
-        self._send(run_id, key, learning_rate_factor=factor)
+        self._controlled(run_id, key)
+        runs.wish(run_id, "learning_rate_factor", float(factor))
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
-        with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None and job.worker is not None:
-                job.worker.stop()
-            elif job is not None:
-                self._end(job, "stopped", "It was stopped before it began: there is nothing to keep.")
+        if self._controlled(run_id, key).active:
+            reason = "It was stopped before it began: there is nothing to keep."
+            if not runs.end(run_id, "stopped", reason, "state = 'queued'"):
+                runs.wish(run_id, "stop_wanted", True)
 
     def discard(self, run_id: str, key: str) -> None:
         """End a run and delete it, with the model that it saved."""
+        run = self._controlled(run_id, key)
+        database.change("DELETE FROM runs WHERE id = ?", run_id)
         with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None:
-                self._drop(job)
-            with contextlib.suppress(TrainingError):
-                run = RunReader(run_id).read(known_alive=True)
-                entry = library.read_entry(library.user_folder() / run.spec.name)
-                if entry.card.get("created", "") >= run.created and entry.card["train"] == run.spec.to_dict()["train"]:
-                    library.delete_model(entry.name)
-            self._readers.pop(run_id, None)
-            self._unwritten.pop(run_id, None)
-            delete_folder(runs.runs_folder() / run_id)
+            if self._attended == run_id and self._worker is not None:
+                self._worker.kill()
+        # Another server's worker sees that its row is gone and gives up, or its server ends it.
+        patience = time.monotonic() + worker.PATIENCE
+        while run.state in ("running", "paused") and runs.turn_is_taken() and time.monotonic() < patience:
+            time.sleep(_LOOK_DELAY)
+        if (entry := run.model()) is not None:
+            library.delete_model(entry.name)
+        delete_folder(runs.run_folder(run_id))
 
     def close(self) -> None:
-        """End every worker, the spare one too; what they did not finish is interrupted."""
+        """End every worker, the spare one too; the run that was being trained is interrupted, the others wait on."""
         with self._lock:
-            self._closed = True
-            for job in self._jobs[::-1]:
-                self._drop(job)
-            if self._spare is not None:
-                self._spare.kill()
+            self._closing.set()
+            for process in (self._worker, self._spare):
+                if process is not None:
+                    process.kill()
+            thread = self._thread
+        if thread is not None:
+            thread.join(worker.PATIENCE)
+        database.close()
 
-    def _job(self, run_id: str) -> _Job | None:
-        return next((job for job in self._jobs if job.run_id == run_id), None)
-
-    def _controlled(self, run_id: str, key: str) -> _Job | None:
-        """The job of a run that `key` controls, or None if it is not in this server's hands."""
-        run, job = self.view(run_id), self._job(run_id)
+    def _controlled(self, run_id: str, key: str) -> RunView:
+        """Return a run that `key` controls; raise `TrainingError` where it does not."""
+        run = self.view(run_id)
         if not self.may_control(run_id, key):
             raise TrainingError("Somebody else started this run, and only they control it. Start one of your own.")
-        if job is None and run.active:
-            raise TrainingError("Another server is at work on this run. Control it there.")
-        return job
+        return run
 
-    def _send(self, run_id: str, key: str, **wishes: Any) -> bool:
-        """Tell a run's worker, if it has one, what is wanted; return whether the run is in this server's hands."""
+    def _wake(self) -> None:
+        """Have the runs that wait trained, whichever server queued them."""
         with self._lock:
-            job = self._controlled(run_id, key)
-            if job is not None and job.worker is not None:
-                job.worker.send(**wishes)
-            return job is not None
-
-    def _check_room(self, name: str, key: str) -> None:
-        """Raise the error that says why no training of that name may be queued for `key`, if there is one."""
-        library.check_name_is_free(name)
-        if any(job.name == name for job in self._jobs):
-            raise TrainingError(f"A training named {name} is under way. Choose another name.")
-        if mine := [job.name for job in self._jobs if job.owner == runs.hash_key(key)]:
-            raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
-        if len(self._jobs) > config.MAX_QUEUED_RUNS:
-            raise TrainingError(f"The queue is full: {len(self._jobs) - 1} trainings wait already. Try again later.")
-
-    def _enqueue(self, run_id: str, name: str, key: str) -> None:
-        lock = runs.take_lock(runs.runs_folder() / run_id / runs.SERVER_LOCK)
-        self._jobs.append(_Job(run_id, name, runs.hash_key(key), lock))
-        self._launch_first()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
 
     def _work(self) -> None:
-        """Train one job after the other; a thread that ends with the queue."""
+        """Train one run after another until none waits; an error ends a run, but never this thread."""
         while True:
-            with self._lock:
-                if not self._jobs:
-                    self._thread = None  # the next job brings another
-                    return
-                job = self._jobs[0]
-                self._launch_first()
-            if job.worker is not None:
-                self._attend(job, job.worker)
-            elif job in self._jobs:
-                time.sleep(_OTHER_SERVER_DELAY)
+            run_id = ""
+            try:
+                with self._lock:
+                    waiting = database.query("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1")
+                    if self._closing.is_set() or not waiting:
+                        self._thread = None  # The next run that waits brings another.
+                        return
+                run_id = waiting[0]["id"]
+                if not runs.turn_is_taken():
+                    self._train(run_id)
+                    continue
+            except Exception as error:
+                traceback.print_exc()
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                with contextlib.suppress(ColorizerError):
+                    runs.end(run_id, "failed", f"The server could not train it ({reason}).")
+            self._closing.wait(_OTHER_SERVER_DELAY)
 
-    def _launch_first(self) -> None:
-        """Give the first job a worker, if it has none and no other server's run is under way."""
-        job = self._jobs[0]
-        if job.worker is not None:
-            return
-        try:
-            job.turn = runs.take_lock(runs.runs_folder() / ".turn.lock", patience=0)
-            runs.change_status(job.run_id, state="running", stage="starting", message="")
-            spare, self._spare = self._spare, None
-            ready = spare is not None and spare.process.poll() is None
-            job.worker = spare if ready else WorkerProcess(self._command)
-            job.worker.send(folder=str(runs.runs_folder() / job.run_id))
-        except TrainingError:
-            pass  # another server's run has its turn
-        except (OSError, ValueError) as error:
-            self._end(job, "failed", f"The training could not be started ({error}).")
-
-    def _attend(self, job: _Job, worker: WorkerProcess) -> None:
-        """Wait for a worker's end, ask for it at the time limit, and record it."""
-        worker.ended.wait(_SPARE_DELAY)
-        self.prepare()
-        if not worker.ended.wait(config.MAX_TRAINING_SECONDS - _SPARE_DELAY):
-            worker.stop("It reached the time limit, and what it had learned is kept.")
-            worker.ended.wait()
+    def _train(self, run_id: str) -> None:
+        """Have a worker train a run, wait for its end, and note how it ended if it could not do that itself."""
         with self._lock:
-            if job in self._jobs:  # else it is discarded
-                self._end(job, *worker.explain_end(runs.runs_folder() / job.run_id))
-
-    def _end(self, job: _Job, state: str, message: str) -> None:
-        """Write how a run ended, or keep it in mind where the disk is full, and let go of it."""
+            ready = self._spare is not None and not self._spare.ended.is_set()
+            process, self._spare = self._spare if ready else WorkerProcess(self._command), None
+            self._worker, self._attended = process, run_id
         try:
-            runs.change_status(job.run_id, state=state, message=message)
-        except ValueError:
-            pass  # the folder is damaged, which its view will say
-        except OSError:
-            self._unwritten[job.run_id] = {"state": state, "message": message, "stage": ""}
-        self._drop(job)
+            process.begin(run_id)
+            forced = self._attend(run_id, process)
+            if process.process.returncode == 0 or self._closing.is_set():
+                return
+            found, reason = database.query(_PROGRESS, run_id), process.explain_end()
+            if found and found[0]["stage"] == "measuring":
+                runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
+            elif not forced:
+                runs.end(run_id, "failed", reason)
+            elif (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
+                runs.end(run_id, "interrupted", f"{_FORCED} Resume it to go on from its last epoch.")
+            else:
+                runs.end(run_id, "stopped", f"{_FORCED} No epoch was complete, so nothing is kept.")
+        finally:
+            process.kill()
+            self._worker = self._attended = None
 
-    def _drop(self, job: _Job) -> None:
-        """Let go of a job: end its worker, release its locks."""
-        self._jobs.remove(job)
-        if job.worker is not None:
-            job.worker.kill()
-        for lock in (job.lock, job.turn):
-            if lock is not None:
-                lock.release()
+    def _attend(self, run_id: str, process: WorkerProcess) -> bool:
+        """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
+        begun, asked, forced = time.monotonic(), None, False
+        while not process.ended.wait(_LOOK_DELAY):
+            now = time.monotonic()
+            if now - begun > _SPARE_DELAY:
+                self.prepare()
+            with contextlib.suppress(TrainingError):  # The worker meets the same trouble, and says what it is.
+                found = database.query(_PROGRESS, run_id)
+                if not found:  # It was discarded on another server.
+                    process.process.kill()
+                elif now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
+                    reason = "It reached the time limit, and what it had learned is kept."
+                    runs.wish(run_id, "stop_wanted", True, reason)
+                elif found[0]["stop_wanted"] and found[0]["stage"] in ("starting", "training"):
+                    asked = asked or now
+                    if now - asked > worker.PATIENCE:
+                        forced = True
+                        (process.process.terminate if now - asked < 2 * worker.PATIENCE else process.process.kill)()
+        return forced
 
 
-_service = TrainingService()  # a module's own object, which no visitor's 'clear cache' can drop
+_service = TrainingService()  # It belongs to the module, so that no visitor's 'clear cache' can drop it.
 
 
 def training_service() -> TrainingService:
-    """The server's one service."""
+    """Return the server's one service."""
     return _service

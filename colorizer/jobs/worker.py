@@ -1,39 +1,48 @@
-"""The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, does one run and ends.
+"""The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-It speaks JSON, one object a line. On stdin it is told what the server wants, any of the fields of `_Wishes`. On stdout
-it reports `{"report": "ready"}` and `{"report": "status", "status": {...}}`. The end of stdin, which is the end of its
-server, ends it at once. Progress goes to the run's folder, stderr to the log there.
+It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and
+it ends at once. Everything else goes through the database and the run's folder.
 """
 
 import contextlib
-import errno
-import json
+import math
 import os
+import queue
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import numpy as np
 
 from colorizer import config
-from colorizer.errors import ColorizerError
-from colorizer.jobs import runs
+from colorizer.config import TrainingSpec
+from colorizer.errors import ColorizerError, TrainingError
+from colorizer.jobs import database, runs
 
 COMMAND = (sys.executable, "-m", "colorizer.jobs.worker")
-PATIENCE = 5.0  # seconds from asking to terminate, and from there to kill
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PATIENCE = 5.0  # Seconds from asking a worker to stop to terminating it, and from there to killing it.
+_DISK_REFUSED = 74  # The exit code of a worker that could not write how its run ended.
+_UPDATES_PER_SECOND = 10
+_LOOKS_PER_SECOND = 50  # The worker looks at the wishes at most this often.
+_LOCK_PATIENCE = 2.0  # Seconds; somebody who only looks whether the turn is taken holds its lock for a moment.
+_PATH = re.compile(r"""(?<![\w:/.])(?:/|[A-Za-z]:\\)[^\s'",;()]{2,}""")
 
 
 class WorkerProcess:
-    """The server's end: sends wishes, and remembers what is reported."""
+    """The server's end of a worker."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         logs = config.home() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        with (logs / runs.LOG).open("a") as log:  # until it has a run, whose folder has its own
+        with (logs / runs.LOG).open("a") as log:  # Once it has a run, it writes to the log in that run's folder.
             self.process = subprocess.Popen(
                 command,
                 cwd=Path(__file__).resolve().parents[2],
@@ -42,173 +51,191 @@ class WorkerProcess:
                 stderr=log,
                 encoding="utf-8",
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
-                process_group=0,  # Ctrl-C in the server's terminal is not meant for it
+                # Ctrl-C in the server's terminal must not reach it; Windows ignores the first, others lack the second.
+                process_group=0,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
-        self.ready = threading.Event()  # set when TensorFlow is imported
-        self.obeyed = threading.Event()  # set when it has left, or is leaving, the training
-        self.ended = threading.Event()  # set when it is gone
-        self._forced = False  # whether it had to be terminated
-        self.status: dict[str, Any] = {}  # the last one it reported
+        self.ready = threading.Event()  # It is set when TensorFlow is imported.
+        self.ended = threading.Event()  # It is set when the process is gone.
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        for line in self.process.stdout:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                report = json.loads(line)
-                if report["report"] == "ready":
-                    self.ready.set()
-                else:
-                    self.status = report["status"]
-                    if self.status.get("stage") not in ("starting", "training"):
-                        self.obeyed.set()
+        for _ in self.process.stdout:
+            self.ready.set()
         self.process.wait()
         self.process.stdout.close()
         with contextlib.suppress(OSError):
             self.process.stdin.close()
-        self.obeyed.set()
         self.ended.set()
 
-    def send(self, **wishes: Any) -> None:
-        """Tell it what is wanted; one that has just ended does not mind."""
-        with contextlib.suppress(OSError, ValueError):
-            self.process.stdin.write(json.dumps(wishes) + "\n")
+    def begin(self, run_id: str) -> None:
+        """Ask the worker to train a run."""
+        with contextlib.suppress(OSError, ValueError):  # A worker that has just ended has closed its stdin.
+            self.process.stdin.write(f"{run_id}\n")
             self.process.stdin.flush()
 
-    def stop(self, message: str = "") -> None:
-        """Ask it to stop and keep what it learned; terminate it after five seconds, and kill it after five more."""
-        self.send(stopped=True, message=message)
-
-        def escalate() -> None:
-            for end in (self.process.terminate, self.process.kill):
-                if self.obeyed.wait(PATIENCE):
-                    return
-                self._forced = True
-                end()
-
-        threading.Thread(target=escalate, daemon=True).start()
-
     def kill(self) -> None:
-        """End it now."""
-        self.process.kill()
+        """End the process now."""
+        if not self.ended.is_set():
+            self.process.kill()
         self.ended.wait(PATIENCE)
 
-    def explain_end(self, folder: Path) -> tuple[str, str]:
-        """State of the run in that folder, now that its process has ended, in order or not, and why in plain words."""
-        if self.status.get("state") in runs.ENDED_STATES:
-            return self.status["state"], self.status["message"]
-        saved, code = self.status.get("stage") == "measuring", self.process.returncode
-        if self._forced and not saved:
-            text = f"It did not stop within {PATIENCE:.0f} seconds and was ended"
-            if (folder / runs.CHECKPOINT).exists():
-                return "interrupted", f"{text}. Resume it to go on from its last epoch."
-            return "stopped", f"{text}. No epoch was complete, so nothing is kept."
+    def explain_end(self) -> str:
+        """Say in plain words how the process ended without a word of its own."""
+        code = self.process.returncode
+        if code == -getattr(signal, "SIGKILL", 9):  # Windows has no such signal.
+            return (
+                "The training process was killed, as systems do when memory runs out. "
+                "Resume it, or start again with fewer images or smaller layers."
+            )
+        if code == _DISK_REFUSED:
+            return database.DISK_FULL
         how = f"by a signal ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
-        reason = f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
-        if code == -signal.SIGKILL:
-            reason = "The training process was killed, as systems do when memory runs out. "
-            reason += "Resume it, or start again with fewer images or smaller layers."
-        return ("done", f"Its model is saved, but not measured. {reason}") if saved else ("failed", reason)
+        return f"The training process ended unexpectedly, {how}. The run's {runs.LOG} has the details; resume it."
 
 
-class _Wishes:
-    """What the server wants: a thread of its own listens, the training looks."""
+class RunWriter:
+    """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self.folder = ""  # of the run to do
-        self.paused = self.stopped = False
-        self.message = ""  # why it is stopped
-        self.learning_rate_factor: float | None = None
+    def __init__(self, run_id: str) -> None:
+        """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
+        self.run_id, self.begun = run_id, False
+        self._shown = ("running", "starting")  # The state and the stage that the database has.
+        self._losses: list[float] = []  # The losses of the batches since the last update.
+        self._last_update = self._last_look = 0.0
+        self.turn = runs.try_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
+        if self.turn is not None:
+            with database.transaction() as db:
+                runs.note_interrupted(db)
+                begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
+                self.begun = db.execute(begin, [run_id]).rowcount > 0
 
-    def listen(self, lines: TextIO) -> None:
-        """Note wishes to the end of stdin, then end the process."""
-        try:
-            for line in lines:
-                with self._changed:
-                    vars(self).update(json.loads(line))
-                    self._changed.notify_all()
-        finally:
-            os._exit(1)
+    def spec(self) -> TrainingSpec:
+        """Return what to train."""
+        return runs.parse_spec(database.query("SELECT spec FROM runs WHERE id = ?", self.run_id)[0]["spec"])
 
-    def wait(self, condition: Callable[[], Any]) -> None:
-        with self._changed:
-            self._changed.wait_for(condition)
+    def set_stage(self, stage: str) -> None:
+        """Note what the run is doing now."""
+        self._show("running", stage)
+
+    def should_stop(self) -> bool:
+        """Return whether the run is to stop; while the visitor wants it to pause, wait."""
+        while self.wishes()["pause_wanted"] and not self.wishes()["stop_wanted"]:
+            self._show("paused", self._shown[1])
+            time.sleep(1 / _LOOKS_PER_SECOND)
+        stop = bool(self.wishes()["stop_wanted"])
+        self._show("running", "stopping" if stop else self._shown[1])
+        return stop
+
+    def learning_rate_factor(self) -> float:
+        """Return the number that the schedule is to be multiplied by."""
+        return float(self.wishes()["learning_rate_factor"])
+
+    def wishes(self) -> sqlite3.Row:
+        """Return what is wanted of the run; it may be a fiftieth of a second old."""
+        if time.monotonic() - self._last_look > 1 / _LOOKS_PER_SECOND:
+            columns = "pause_wanted, stop_wanted, stop_reason, learning_rate_factor"
+            rows = database.query(f"SELECT {columns} FROM runs WHERE id = ?", self.run_id)
+            if not rows:
+                raise TrainingError("The run was discarded.")
+            self._wishes, self._last_look = rows[0], time.monotonic()
+        return self._wishes
+
+    def _show(self, state: str, stage: str) -> None:
+        if (state, stage) != self._shown:
+            database.change("UPDATE runs SET state = ?, stage = ? WHERE id = ?", state, stage, self.run_id)
+            self._shown = (state, stage)
+
+    def on_event(self, event: Any) -> None:
+        """Keep an event of `loop.train`; batches are joined so that at most ten updates a second are written."""
+        kind, values = type(event).__name__.lower(), dict(vars(event))
+        if kind == "batch":
+            self._losses.append(event.loss)
+            now = time.monotonic()
+            if now - self._last_update < 1 / _UPDATES_PER_SECOND and event.step < event.steps:
+                return
+            values["loss"], self._last_update = float(np.mean(self._losses)), now
+            self._losses.clear()
+        values["epochs"] = values.get("epochs", values.get("epoch"))
+        numbers = [float(values.get(key, 0)) for key in ("epochs", "loss", "val_loss", "seconds")]
+        if wrong := [number for number in numbers if not math.isfinite(number)]:
+            raise TrainingError(f"The loss became {wrong[0]}. Start again with a smaller learning rate.")
+        with database.transaction() as db:
+            insert = "INSERT INTO events (run, kind, epochs, loss, val_loss, seconds) VALUES (?, ?, ?, ?, ?, ?)"
+            number = db.execute(insert, [self.run_id, kind, *numbers]).lastrowid
+            if kind == "batch":
+                update = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
+                db.execute(update, [event.step, event.steps, self.run_id])
+            elif kind == "snapshot":
+                runs.write_images(runs.snapshot_path(self.run_id, number), event.images)
+            else:  # The checkpoint comes next, and somebody may have removed the folder.
+                runs.run_folder(self.run_id).mkdir(parents=True, exist_ok=True)
 
 
 def main(train: Callable[..., Any] | None = None) -> None:
-    """Run as a process, see the module's docstring; `train`, called alike, takes the place of `job.run_training`."""
-    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no report
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(10)  # the pages stay quick
-    wishes = _Wishes()
-    threading.Thread(target=wishes.listen, args=(sys.stdin,), daemon=True).start()
+    """Run as a worker process; `train`, called in the same way, takes the place of `job.run_training`."""
+    server = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # What libraries print to stdout is not for the server.
+    if hasattr(os, "nice"):  # Windows does not have it.
+        os.nice(10)  # The pages stay quick.
+    wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def report(kind: str, **values: Any) -> None:
-        print(json.dumps({"report": kind} | values), file=reports, flush=True)
+    def listen() -> None:
+        try:
+            for line in sys.stdin:
+                wanted.put(line.strip())
+        finally:
+            os._exit(1)
 
+    threading.Thread(target=listen, daemon=True).start()
     if train is None:
-        import colorizer.training.loop  # noqa: F401, the slow import, done before there is work
+        import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
         from colorizer.training.job import run_training as train
 
-    report("ready")
-    wishes.wait(lambda: wishes.folder)
-    log = os.open(Path(wishes.folder) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 2)
-    os.dup2(log, 1)
-    ending = _run(train, wishes, lambda status: report("status", status=status))
-    report("status", status=ending)
-    os._exit(0)  # do not wait for the thread that blocks on stdin
-
-
-def _run(train: Callable[..., Any], wishes: _Wishes, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Train, and return the last status, which may not be on the disk if that is full."""
-    run = None
+    print("ready", file=server, flush=True)
     try:
-        run = runs.RunWriter(Path(wishes.folder), report)
+        run = RunWriter(wanted.get())
+        if run.begun:
+            with contextlib.suppress(OSError):  # It may have no room for a log.
+                log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                os.dup2(log, 2)
+                os.dup2(log, 1)
+            runs.end(run.run_id, *_train(train, run))
+    except (ColorizerError, OSError):
+        os._exit(_DISK_REFUSED)
+    os._exit(0)  # Do not wait for the thread that blocks on stdin.
 
-        def should_stop() -> bool:
-            if wishes.paused and not wishes.stopped:
-                run.update(state="paused")
-                wishes.wait(lambda: wishes.stopped or not wishes.paused)
-                run.update(state="running")
-            if wishes.stopped:
-                run.update(stage="stopping")
-            return wishes.stopped
 
-        def learning_rate_factor() -> float:
-            if wishes.learning_rate_factor is not None:
-                run.update(learning_rate_factor=wishes.learning_rate_factor)
-            return run.learning_rate_factor
-
+def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
+    """Train a run; return the state in which it ends, and why."""
+    try:
         entry = train(
             run.spec(),
             run.on_event,
-            should_stop,
-            lambda stage: run.update(state="running", stage=stage),
-            checkpoint=Path(wishes.folder) / runs.CHECKPOINT,
-            learning_rate_factor=learning_rate_factor,
-            picture=runs.load_picture(Path(wishes.folder).name),
+            run.should_stop,
+            run.set_stage,
+            checkpoint=runs.run_folder(run.run_id) / runs.CHECKPOINT,
+            learning_rate_factor=run.learning_rate_factor,
+            picture=runs.load_picture(run.run_id),
+            run_id=run.run_id,
         )
-        ending = {"state": "stopped" if entry.card["stopped"] else "done", "message": wishes.message}
+        return "stopped" if entry.card["stopped"] else "done", run.wishes()["stop_reason"]
     except Exception as error:
-        traceback.print_exc()
-        ending = {"state": "failed", "message": _explain(error)}
-    with contextlib.suppress(OSError):  # the server is told as well
-        if run is not None:
-            run.update(**ending)
-    return ending
+        with contextlib.suppress(OSError):  # The log may be on the disk that is full.
+            traceback.print_exc()
+        return "failed", explain(error)
 
 
-def _explain(error: Exception) -> str:
-    """Say in plain words why a training failed."""
+def explain(error: Exception) -> str:
+    """Say in plain words why a training failed, without a path of this machine: visitors read it."""
+    if database.is_disk_full(error):
+        return database.explain(error)
     if isinstance(error, ColorizerError):
-        return str(error)
+        return _PATH.sub("…", str(error).replace(str(config.home()), "COLORIZER_HOME"))
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "The machine ran out of memory. Use fewer images, a smaller batch or smaller layers."
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return f"The disk is full ({error.strerror}). Free some space, then resume the run."
-    return f"Something unexpected went wrong: {str(error)[:200]}. The run's {runs.LOG} has the details."
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return f"Something unexpected went wrong ({reason}). The run's {runs.LOG} has the details."
 
 
 if __name__ == "__main__":

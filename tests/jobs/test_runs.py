@@ -1,8 +1,6 @@
-"""runs: folders written by hand, read once and a little at a time, with all that can be wrong with them."""
+"""runs: rows of the database, read once and a little at a time, with all that can be wrong with them."""
 
 import io
-import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +8,12 @@ import pytest
 from colorizer import config
 from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ColorizerError, TrainingError
-from colorizer.jobs import runs
-from colorizer.jobs.runs import RunReader, RunWriter
+from colorizer.jobs import database, runs
+from colorizer.jobs.runs import RunReader
+from colorizer.jobs.service import TrainingService
+from colorizer.jobs.worker import RunWriter
+from tests.fake_worker import Batch, Epoch, Snapshot
+from tests.trainings import wait
 
 
 @pytest.fixture
@@ -20,66 +22,77 @@ def run_id(home, tiny_model):
     return runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
 
 
-@pytest.fixture
-def folder(home, run_id):
-    return home / "runs" / run_id
+def view(run_id):
+    return RunReader().read(run_id)[0]
 
 
-def _batch(step, steps=1000, loss=0.5):
-    return {"event": "batch", "step": step, "steps": steps, "epochs": step / 10, "loss": loss}
+def insert(run_id, kind, epochs, loss=0.5, val_loss=1.0, seconds=2.0):
+    columns = "run, kind, epochs, loss, val_loss, seconds"
+    database.change(
+        f"INSERT INTO events ({columns}) VALUES (?, ?, ?, ?, ?, ?)", run_id, kind, epochs, loss, val_loss, seconds
+    )
 
 
-def _write(folder, *events, mode="a"):
-    with (folder / "events.jsonl").open(mode) as file:
-        file.writelines(json.dumps(event) + "\n" for event in events)
+def update(run_id, **values):
+    for column, value in values.items():
+        database.change(f"UPDATE runs SET {column} = ? WHERE id = ?", value, run_id)
 
 
-@pytest.mark.parametrize("state", runs.ACTIVE_STATES)
-def test_a_run_without_a_server_or_worker_is_interrupted(run_id, folder, state):
-    runs.change_status(run_id, state=state)
-    assert RunReader(run_id).read().state == "interrupted"
-    assert RunReader(run_id).read(known_alive=True).state == state
-    for name in ("server.lock", "worker.lock"):
-        lock = runs.take_lock(folder / name)
-        assert RunReader(run_id).read().state == state
-        with pytest.raises(TrainingError, match=rf"Another process holds {name}\. Wait until it has ended"):
-            runs.take_lock(folder / name, patience=0)
-        lock.release()
+def test_a_run_at_work_without_a_worker_is_interrupted_and_one_that_waits_waits(run_id):
+    assert view(run_id).state == "queued"
+    for state in ("running", "paused"):
+        update(run_id, state=state)
+        assert view(run_id).state == "interrupted"
+        turn = runs.try_turn()
+        assert view(run_id).state == state
+        assert runs.try_turn() is None
+        turn.release()
+        assert RunReader().read(run_id, attended=run_id)[0].state == state
 
 
 def test_a_run_that_was_being_measured_is_done(run_id):
-    runs.change_status(run_id, state="running", stage="measuring")
-    assert RunReader(run_id).read().state == "done"
+    update(run_id, state="running", stage="measuring")
+    assert view(run_id).state == "done"
 
 
-def test_what_is_new_is_read_once(run_id, folder, monkeypatch):
-    reader, read = RunReader(run_id), []
-    monkeypatch.setattr(reader, "_add", lambda event, add=reader._add: (read.append(event["step"]), add(event)))
-    assert reader.read().curve == []
-    for steps in ([1, 2], [], [3]):
-        _write(folder, *map(_batch, steps))
-        reader.read()
-    assert read == [1, 2, 3]
-    assert reader.read().curve == [(0.1, 0.5), (0.2, 0.5), (0.3, 0.5)]
+def test_a_reader_sees_what_is_new_and_only_that(run_id):
+    reader = RunReader()
+    assert reader.read(run_id)[0].curve == []
+    insert(run_id, "batch", 0.1)
+    assert reader.read(run_id)[0].curve == [(0.1, 0.5)]
+    database.change("UPDATE events SET loss = 9")  # A reader does not look at this event again.
+    insert(run_id, "batch", 0.2)
+    assert reader.read(run_id)[0].curve == [(0.1, 0.5), (0.2, 0.5)]
 
 
-def test_a_half_written_line_waits_for_its_end(run_id, folder):
-    reader, line = RunReader(run_id), json.dumps(_batch(2)) + "\n"
-    _write(folder, _batch(1))
-    with (folder / "events.jsonl").open("a") as file:
-        file.write(line[:20])
-        file.flush()
-        assert reader.read().step == 1
-        file.write(line[20:])
-    assert reader.read().step == 2
+def test_events_after_those_of_a_discarded_run_are_not_missed(run_id, tiny_model):
+    reader = RunReader()
+    insert(run_id, "batch", 0.1)
+    reader.read()
+    database.change("DELETE FROM runs")
+    other = runs.create(TrainingSpec("other", tiny_model, TrainConfig(dataset="synthetic")), "key")
+    insert(other, "batch", 0.1)
+    assert reader.read(other)[0].curve == [(0.1, 0.5)]
+
+
+def test_a_reader_starts_anew_when_the_database_was_moved_away(run_id, tiny_model, home):
+    reader = RunReader()
+    insert(run_id, "batch", 0.1)
+    reader.read()
+    database.close()
+    (home / "runs" / database.FILE).rename(home / "damaged")
+    other = runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
+    insert(other, "batch", 0.1)
+    assert [run.curve for run in reader.read()] == [[(0.1, 0.5)]]
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_long_run_is_thinned_and_keeps_its_shape(run_id, folder, at_once):
-    reader, count = RunReader(run_id), 5000
+def test_a_long_run_is_thinned_and_keeps_its_shape(run_id, at_once):
+    reader, count = RunReader(), 5000
     for part in np.array_split(np.arange(1, count + 1), 1 if at_once else 50):
-        _write(folder, *(_batch(int(step), count, 1 / step) for step in part))
-        curve = reader.read().curve
+        for step in part:
+            insert(run_id, "batch", int(step) / 10, 1 / int(step))
+        curve = reader.read(run_id)[0].curve
         assert len(curve) <= config.MAX_CURVE_POINTS
     assert len(curve) >= config.MAX_CURVE_POINTS // 2
     assert curve[-1] == (count / 10, 1 / count)
@@ -88,80 +101,118 @@ def test_a_long_run_is_thinned_and_keeps_its_shape(run_id, folder, at_once):
     assert (np.diff(losses) < 0).all()
 
 
-def test_a_resumed_run_forgets_what_came_after_its_checkpoint(run_id, folder):
-    reader = RunReader(run_id)
+def test_a_resumed_run_forgets_what_came_after_its_checkpoint(run_id):
+    reader = RunReader()
     for step in range(1, 26):
-        _write(folder, _batch(step, loss=1))
+        insert(run_id, "batch", step / 10, 1.0)
         if step % 10 == 0:
-            _write(folder, {"event": "epoch", "epoch": step // 10, "loss": 1, "val_loss": 1, "seconds": 2})
-            _write(folder, {"event": "snapshot", "epochs": step / 10, "images": f"{step}.npy"})
-    assert (len(reader.read().curve), reader.read().seconds) == (25, 4)
-    _write(folder, *(_batch(step, loss=3) for step in range(11, 15)))
-    for run in (reader.read(), RunReader(run_id).read()):
+            insert(run_id, "epoch", step / 10)
+            insert(run_id, "snapshot", step / 10)
+    assert (len((run := reader.read(run_id)[0]).curve), run.seconds) == (25, 4)
+    for step in range(11, 15):
+        insert(run_id, "batch", step / 10, 3.0)
+    for run in (reader.read(run_id)[0], view(run_id)):
         assert [loss for _, loss in run.curve] == [1] * 10 + [3] * 4
         assert [epoch["epoch"] for epoch in run.epochs] == [1]
         assert [epochs for epochs, _ in run.snapshots] == [1]
-        assert (run.step, run.progress) == (14, 0.014)
 
 
-def test_a_writer_goes_on_after_half_a_line_and_joins_batches(run_id, folder):
-    _write(folder, _batch(1))
-    with (folder / "events.jsonl").open("a") as file:
-        file.write('{"event": "ba')
-    reported = []
-    run = RunWriter(folder, reported.append)
-    kinds = {name: type(name, (SimpleNamespace,), {}) for name in ("Batch", "Snapshot")}
-    for step in range(2, 1001):
-        run.on_event(kinds["Batch"](step=step, steps=1000, epochs=step / 10, loss=float(step)))
+def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
+    run = RunWriter(run_id)
+    for step in range(1, 1001):
+        run.on_event(Batch(step, 1000, step / 10, float(step)))
     for value in (1, 2):
-        run.on_event(kinds["Snapshot"](epochs=99 + value, images=np.full((8, 32, 32, 3), value, np.uint8)))
-    run.update(state="running")
-    run.update(state="running")
-    assert [status["state"] for status in reported] == ["running"]
-    view = RunReader(run_id).read()
-    assert (view.state, view.step) == ("running", 1000)
-    assert [step for step, _ in view.curve][:2] == [0.1, 0.2]
-    assert 3 <= len(view.curve) < 100
-    assert [view.snapshot_images(index).mean() for index in (0, 1)] == [1, 2]
+        run.on_event(Snapshot(99 + value, np.full((8, 32, 32, 3), value, np.uint8)))
+    run.set_stage("training")
+    seen = view(run_id)
+    assert (seen.state, seen.stage, seen.step, seen.progress) == ("running", "training", 1000, 1)
+    assert 2 <= len(seen.curve) < 100
+    assert [seen.snapshot_images(index).mean() for index in (0, 1)] == [1, 2]
+
+
+def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
+    first = RunWriter(run_id)
+    assert first.begun
+    assert first.spec().name == "mine"
+    assert not RunWriter(run_id).begun
+    first.turn.release()  # The system does this when a worker dies.
+    for other in (run_id, "unknown"):
+        late = RunWriter(other)
+        assert not late.begun
+        late.turn.release()
+    assert view(run_id).state == "interrupted"
+
+
+def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id):
+    run, trainings = RunWriter(run_id), TrainingService()
+    run.set_stage("training")
+    assert not run.should_stop()
+    run.on_event(Batch(1, 1, 1.0, 0.5))
+    run.on_event(Epoch(1, 0.5, 0.5, 1.0))
+    trainings.stop(run_id, "key")
+    wait(run.should_stop)
+    assert view(run_id).stage == "stopping"
+
+
+def test_a_worker_of_a_discarded_run_gives_up(run_id):
+    run = RunWriter(run_id)
+    database.change("DELETE FROM runs")
+    with pytest.raises(TrainingError, match="The run was discarded"):
+        run.should_stop()
+    with pytest.raises(TrainingError):
+        run.on_event(Snapshot(0.0, np.zeros((8, 32, 32, 3), np.uint8)))
+    assert not list(runs.run_folder(run_id).glob("snapshot-*"))
 
 
 @pytest.mark.parametrize(
-    "files",
+    "values",
     [
-        {"spec.json": "{"},
-        {"spec.json": "[]"},
-        {"spec.json": "{}"},
-        {"spec.json": "\udcff"},
-        {"spec.json": '{"name": "x", "model": {"of_another_version": 1}, "train": {}, "preset": null}'},
-        {"spec.json": '{"name": "../x", "model": {}, "train": {}, "preset": null}'},
-        {"status.json": ""},
-        {"status.json": "[]"},
-        {"status.json": "{}"},
-        {"status.json": '{"state": "flying"}'},
-        {"status.json": '{"state": "done", "learning_rate_factor": "much"}'},
-        {"events.jsonl": "nonsense\n"},
-        {"events.jsonl": "{}\n"},
-        {"events.jsonl": "[]\n"},
-        {"events.jsonl": '{"event": "snapshot"}\n'},
-        {"events.jsonl": '{"event": "batch", "step": "many", "steps": 1}\n'},
+        {"spec": "{"},
+        {"spec": "[]"},
+        {"spec": "{}"},
+        {"spec": "[" * 100_000},
+        {"spec": '{"name": "x", "model": {"of_another_version": 1}, "train": {}, "preset": null}'},
+        {"spec": '{"name": "../x", "model": {}, "train": {}, "preset": null}'},
+        {"state": "flying"},
+        {"state": ""},
     ],
-    ids=str,
+    ids=lambda values: str(values)[:60],
 )
-def test_a_damaged_folder_gives_a_sentence_and_harms_no_other(run_id, folder, files, tiny_model):
-    from colorizer.jobs.service import TrainingService
-
+def test_a_damaged_row_gives_a_sentence_and_harms_no_other(run_id, values, tiny_model):
+    update(run_id, state="done")
     other = runs.create(TrainingSpec("other", tiny_model, TrainConfig(dataset="synthetic")), "key")
+    update(other, state="done")
     trainings = TrainingService()
     trainings.view(run_id)
-    for name, content in files.items():
-        (folder / name).write_bytes(content.encode(errors="surrogateescape"))
-    for _ in range(2):
-        with pytest.raises(ColorizerError, match=rf"The folder of the run '{run_id}' is damaged .*Delete it"):
-            RunReader(run_id).read()
-    if "spec.json" not in files:  # which is read once
-        with pytest.raises(ColorizerError, match="is damaged"):
-            trainings.view(run_id)
-    assert [run.run_id for run in TrainingService().list_runs()] == [other]
+    update(run_id, **values)
+    with pytest.raises(ColorizerError, match=rf"The run '{run_id}' is damaged\. Start another training"):
+        trainings.view(run_id)
+    assert [run.run_id for run in trainings.list_runs()] == [other]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_events_that_are_no_events_are_left_out(run_id, value):
+    insert(run_id, "batch", 0.1)
+    insert(run_id, "nonsense", 0.2)
+    if value != "nan":  # SQLite has no such number.
+        insert(run_id, "batch", 0.3, float(value))
+        insert(run_id, "epoch", float(value))
+    run = view(run_id)
+    assert (run.curve, run.epochs) == ([(0.1, 0.5)], [])
+
+
+def test_a_run_of_an_earlier_version_is_no_run(home, run_id):
+    folder = home / "runs" / "20260101-000000-abcdef"
+    folder.mkdir()
+    (folder / "spec.json").write_text("{}")
+    (folder / "status.json").write_text('{"state": "running"}')
+    assert [run.run_id for run in TrainingService().list_runs()] == [run_id]
+
+
+def test_only_the_key_of_its_creation_owns_a_run_and_the_disk_does_not_know_it(home, run_id):
+    trainings = TrainingService()
+    assert [trainings.may_control(run_id, key) for key in ("key", "", "other", "\ud800")] == [True, False, False, False]
+    assert "key" not in tuple(database.query("SELECT * FROM runs")[0])
 
 
 def _npy(array, **options):
@@ -199,22 +250,11 @@ def test_a_damaged_picture_is_none(tiny_model, home, content):
 
 
 @DAMAGED
-def test_a_damaged_snapshot_gives_a_sentence(run_id, folder, content):
-    _write(folder, _batch(1), {"event": "snapshot", "epochs": 1, "images": "snapshot-000.npy"})
-    for change in (folder / "snapshot-000.npy").write_bytes, lambda _: (folder / "snapshot-000.npy").unlink():
+def test_a_damaged_snapshot_gives_a_sentence(run_id, content):
+    insert(run_id, "snapshot", 1.0)
+    run = view(run_id)
+    path = run.snapshots[0][1]
+    for change in path.write_bytes, lambda _: path.unlink():
         change(content)
-        with pytest.raises(TrainingError, match=r"snapshot-000.npy of the run .* cannot be read. Choose another"):
-            RunReader(run_id).read().snapshot_images(0)
-
-
-def test_only_the_key_of_its_creation_owns_a_run(run_id, folder):
-    reader = RunReader(run_id)
-    reader.read()
-    assert [reader.owned_by(key) for key in ("key", "", "other", "\ud800")] == [True, False, False, False]
-    assert "key" not in json.loads((folder / "spec.json").read_text()).values()
-
-
-def test_what_is_no_run_is_not_listed(home, run_id):
-    (home / "runs" / ".staging-abc").mkdir()
-    (home / "runs" / "A file").write_text("")
-    assert runs.list_ids() == [run_id]
+        with pytest.raises(TrainingError, match=r"snapshot-0*1\.npy of the run .* cannot be read. Choose another"):
+            run.snapshot_images(0)

@@ -1,17 +1,18 @@
-"""service: every transition of a run, the queue and its visitors, with a quick fake worker that speaks the protocol."""
+"""service: each transition of a run, the queue and its visitors, with a quick fake worker that speaks the protocol."""
 
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from colorizer import config
 from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ConfigError, ModelError, TrainingError
-from colorizer.jobs import service, worker
+from colorizer.jobs import database, service, worker
 from colorizer.models import library
-from tests.trainings import SECONDS, finish, held, learning, names, wait, wait_for, worker_id
+from tests.trainings import SECONDS, active, finish, learning, names, wait, wait_for, worker_id
 
 # One run
 
@@ -45,7 +46,7 @@ def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeyp
     assert worker_id(trainings, run_id) == spare
     wait(lambda: trainings.prepared)
     assert trainings._spare.process.pid != spare
-    assert os.getpriority(os.PRIO_PROCESS, spare) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
 def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
@@ -64,23 +65,37 @@ def test_a_stopped_run_keeps_its_model(trainings, spec):
     trainings.stop(run_id, key)  # once more does no harm
 
 
-def test_a_discarded_run_leaves_neither_run_nor_model(trainings, spec, home):
+def test_a_discarded_run_leaves_no_folder_no_checkpoint_no_event_and_no_model(trainings, spec, home):
     run_id, key = learning(trainings, spec("long"))
     trainings.discard(run_id, key)
     with pytest.raises(TrainingError, match=rf"There is no training run '{run_id}' here\. It may have been discarded"):
         trainings.view(run_id)
-    wait(lambda: not held(trainings))
-    assert not (home / "runs" / run_id).exists()
+    wait(lambda: not active(trainings))
+    assert not [path for path in (home / "runs").iterdir() if path.is_dir()]
+    assert [database.query(f"SELECT count(*) FROM {table}")[0][0] for table in ("runs", "events")] == [0, 0]
     assert not names()
+
+
+def test_a_model_belongs_to_the_run_that_saved_it_and_not_to_one_of_its_name(trainings, spec):
+    first, key = trainings.start(spec("quick"))
+    assert finish(trainings, first).model().name == "quick"
+    library.delete_model("quick")
+    assert trainings.view(first).model() is None
+    second, _ = trainings.start(spec("quick"))
+    assert finish(trainings, second).model().name == "quick"
+    assert trainings.view(first).model() is None
+    trainings.discard(first, key)
+    assert names() == {"quick"}
 
 
 def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     run_id, key = trainings.start(spec("saving"))
     wait(lambda: trainings.view(run_id).stage == "saving" and list(home.glob("models/.staging-*/model.keras")))
     trainings.discard(run_id, key)
-    wait(lambda: not held(trainings))
+    wait(lambda: not active(trainings))
     assert not names()
     assert not (home / "runs" / run_id).exists()
+    (home / "go").touch()
 
 
 def test_a_paused_run_waits_and_goes_on(trainings, spec):
@@ -181,7 +196,7 @@ def test_a_full_queue_and_a_second_run_of_a_visitor_are_refused(trainings, spec,
     waiting, _ = trainings.start(spec("long-2"))
     with pytest.raises(TrainingError, match=r"The queue is full: 1 trainings wait already\. Try again later"):
         trainings.start(spec("quick"))
-    assert held(trainings) == [run_id, waiting]
+    assert active(trainings) == [run_id, waiting]
     assert len(trainings.list_runs()) == 2
 
 
@@ -198,7 +213,7 @@ def test_a_waiting_run_leaves_the_queue(trainings, spec, method):
     first, _ = learning(trainings, spec("long"))
     second, key = trainings.start(spec("quick"))
     getattr(trainings, method)(second, key)
-    assert held(trainings) == [first]
+    assert active(trainings) == [first]
     if method == "stop":
         run = trainings.view(second)
         assert (run.state, run.message) == ("stopped", "It was stopped before it began: there is nothing to keep.")
@@ -222,6 +237,26 @@ def test_anybody_may_watch_and_only_who_started_it_controls(trainings, spec):
                 call(wrong)
     assert trainings.may_control(run_id, key)
     assert trainings.view(run_id).state == "running"
+
+
+def test_visitors_without_a_key_get_keys_that_open_nothing_of_each_other(trainings, spec):
+    (first, one), (second, other) = trainings.start(spec("long-1")), trainings.start(spec("long-2"))
+    assert one != other
+    assert [trainings.may_control(run_id, key) for run_id in (first, second) for key in (one, other)] == [
+        True, False, False, True,
+    ]  # fmt: skip
+
+
+def test_many_threads_may_ask_at_once_who_controls_a_run(trainings, spec):
+    run_id, key = learning(trainings, spec("long"))
+
+    def ask(number):
+        trainings.view(run_id)
+        trainings.list_runs()
+        return trainings.may_control(run_id, key)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(ask, range(400)))
 
 
 @pytest.mark.parametrize("dataset", ["cifar100:a.npz", "folder:/home"])

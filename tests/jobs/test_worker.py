@@ -1,28 +1,29 @@
-"""process: the real worker, driven by the service: one run end to end, stop, full disk, resume, and its protocol."""
+"""worker: the real one, driven by the service: one run end to end, stop, full disk, resume, and its protocol."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from colorizer import config
 from colorizer.config import TrainConfig, TrainingSpec
-from colorizer.jobs import service
+from colorizer.jobs import database, service
 from colorizer.jobs.service import TrainingService
 from colorizer.models import library
-from tests.trainings import FAKE_WORKER, SECONDS, finish, wait
+from tests.trainings import FAKE_WORKER, SECONDS, finish, wait, worker_id
 
 FULL_DISK = """
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # room for events, not for a model
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # There is room for events, but not for a model.
 from colorizer.jobs.worker import main
 main()
 """
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_run_reaches_the_library(trainings, tiny_model):
     assert not any(entry.name == "first" for entry in library.list_models())
 
 
-def test_a_run_stops_within_two_seconds_and_is_kept(trainings, tiny_model):
+def test_a_run_that_is_stopped_is_kept(trainings, tiny_model):
     spec = _spec("stopped", tiny_model, train_images=0, epochs=config.MAX_EPOCHS)
     run_id, key = trainings.start(spec)
     wait(lambda: trainings.view(run_id).step > 10)
@@ -89,10 +90,7 @@ def test_a_run_stops_within_two_seconds_and_is_kept(trainings, tiny_model):
     trainings.set_learning_rate_factor(run_id, key, 0.1)
     trainings.resume(run_id, key)
     wait(lambda: trainings.view(run_id).learning_rate_factor == 0.1)
-    asked = time.monotonic()
     trainings.stop(run_id, key)
-    wait(lambda: trainings.view(run_id).stage not in ("training", "stopping"))
-    assert time.monotonic() - asked < 2
     assert finish(trainings, run_id).state == "stopped"
     assert library.find_model("stopped").card["stopped"]
 
@@ -101,7 +99,7 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not(trainings, tiny_mo
     spec = _spec("resumed", tiny_model, epochs=40, flips=True, schedule="cosine")
     run_id, key = trainings.start(spec)
     wait(lambda: len(trainings.view(run_id).epochs) > 2)
-    os.kill(trainings._job(run_id).worker.process.pid, signal.SIGKILL)
+    os.kill(worker_id(trainings, run_id), signal.SIGKILL)
     run = finish(trainings, run_id)
     assert run.state == "failed"
     assert len(run.epochs) < 40
@@ -120,10 +118,10 @@ def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, t
     run = finish(trainings, missing)
     assert run.state == "failed"
     assert run.message.startswith("CIFAR-10 is not on this machine.")
-    run_id, _ = small_disk.start(_spec("no-room", tiny_model, epochs=1))
+    large = tiny_model.replace(encoder_widths=(512,), decoder_widths=(512,))
+    run_id, _ = small_disk.start(_spec("no-room", large, epochs=1))
     run = finish(small_disk, run_id)
-    assert (run.state, run.message.split(" (")[-1]) == ("failed", "File too large).")
-    assert run.message.startswith("The model no-room could not be saved")
+    assert (run.state, run.message) == ("failed", database.DISK_FULL)
     assert not any(entry.name == "no-room" for entry in library.list_models())
 
 
@@ -135,8 +133,6 @@ def test_the_process_ends_with_its_standard_input():
         stderr=subprocess.DEVNULL,
     )
     with worker:
-        assert json.loads(worker.stdout.readline()) == {"report": "ready"}
+        assert worker.stdout.readline() == b"ready\n"
         worker.stdin.close()
-        closed = time.monotonic()
         assert worker.wait(SECONDS) == 1
-        assert time.monotonic() - closed < 1

@@ -7,6 +7,7 @@ import streamlit as st
 
 from colorizer.app.widgets import files, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
+from colorizer.app.widgets.text import show_error
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
 from colorizer.models import library
@@ -106,7 +107,8 @@ def _show_picture(
                     _show_result(title, stem, picture, gray, entry, settings, raw)
                 worked.append(entry)
             except ColorizerError as error:
-                cell.error(str(error), icon=":material/error:")
+                with cell:
+                    show_error(error)
     if not was_gray:
         cells[-1].image(colours, width="stretch", alt=f"{title}, the original colours")
         cells[-1].caption("Original")
@@ -144,7 +146,7 @@ with main:
         try:
             _show_picture(*chosen_pictures[0], chosen, settings, raw)
         except ColorizerError as error:
-            st.error(str(error), icon=":material/broken_image:")
+            show_error(error, icon="broken_image")
     else:
         st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
         st.caption(

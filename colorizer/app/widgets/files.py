@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from streamlit.delta_generator import DeltaGenerator
 
 from colorizer.app.widgets import state
+from colorizer.app.widgets.text import show_error
 from colorizer.errors import ColorizerError
 from colorizer.models.library import ModelEntry
 
@@ -65,7 +66,7 @@ def _show_row(row: DeltaGenerator, name: str, content: bytes, result: tuple[str,
         with st.container(width="stretch", gap=None):
             st.text(name)
             if result and result[1] is None:
-                st.error(text, icon=":material/broken_image:")
+                show_error(text, icon="broken_image")
             else:
                 st.caption(f"{len(content) / 1024:,.0f} KB · {text}{' · :material/check: Done' if result else ''}")
 

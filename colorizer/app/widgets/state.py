@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import streamlit as st
 
+from colorizer.app.widgets.text import describe, escape
 from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, VIVIDNESS_LEVELS
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
@@ -109,16 +110,17 @@ def show_damaged_models() -> None:
         if not entry.damage:
             continue
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f":material/warning: **{entry.name}** is damaged and left out: {entry.damage}.")
+            name, reason = escape(entry.name), describe(entry.damage).rstrip(".")
+            st.markdown(f":material/warning: **{name}** is damaged and left out: {reason}.")
             if not entry.shipped:
-                st.button("Delete it", key=f"delete-{entry.name}", on_click=_delete, args=(entry.name,))
+                st.button("Delete it", key=f"delete-{name}", on_click=_delete, args=(entry.name,))
 
 
 def _delete(name: str) -> None:
     try:
         library.delete_model(name)
     except ModelError as error:
-        st.toast(str(error), icon=":material/error:")
+        st.toast(describe(error), icon=":material/error:")
 
 
 def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntry:
@@ -183,7 +185,7 @@ def open_test_images() -> tuple[str, datasets.Split]:
             with preparing if state == "found" else contextlib.nullcontext():
                 return "cifar10", datasets.load_dataset("cifar10").test
         except DataError as error:
-            st.warning(str(error), icon=":material/warning:")
+            st.warning(describe(error), icon=":material/warning:")
     return "samples", load_samples()
 
 
