@@ -142,6 +142,8 @@ def _members(source: Path, title: str, folder: str, wanted: set[str], max_bytes:
                 check_size(name, path.stat().st_size)
                 yield name, path.read_bytes()
         return
+    if source.exists() and not source.is_file():
+        raise OSError("it is neither a file nor a folder")
     # `tarfile` would copy all that it has decompressed for every member. It is given plain bytes instead.
     with _open_decompressed(source) as file, tarfile.open(fileobj=_LimitedReader(file, title), mode="r|") as archive:
         for count, member in enumerate(archive, 1):

@@ -224,6 +224,11 @@ def test_a_source_that_cannot_be_used_gives_a_sentence_and_a_status(home, monkey
         datasets.load_dataset("cifar10")
 
 
+def test_a_source_that_would_never_end_is_refused(refuse, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    refuse(tmp_path / "pipe", "it is neither a file nor a folder")
+
+
 def test_a_home_that_cannot_be_used_leaves_a_status(monkeypatch):
     monkeypatch.setenv("COLORIZER_HOME", "~no-such-user/home")
     assert datasets.cifar10_status()["state"] == "missing"
