@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from colorizer.pixels.color import split_luminance, to_luminance, to_uint8
 from colorizer.pixels.guided import apply_chroma
 from colorizer.pixels.images import resize_planes
 
-if TYPE_CHECKING:
-    import keras
-
 _BATCH = 500
 _MODEL_SIZE = 32
 _DEFAULT_SIZES = (
@@ -42,7 +39,7 @@ class Colorizer:
     """A model ready to use; safe to call from several threads.
 
     Args:
-        model: the network, which is left as it was; None to load it from the library at the first prediction.
+        model: a Keras model, which is left as it was; None to load it from the library at the first prediction.
         entry: the library entry that it belongs to; None for a model that is not saved.
 
     Attributes:
@@ -52,7 +49,7 @@ class Colorizer:
         levels: `VIVIDNESS_LEVELS`, at which predictions are kept, or None if the model is not vivid.
     """
 
-    def __init__(self, model: "keras.Model | None", entry: library.ModelEntry | None) -> None:
+    def __init__(self, model: Any, entry: library.ModelEntry | None) -> None:
         self.entry = entry
         self._network = Network(model) if model is not None else None
         self._loading = threading.Lock()

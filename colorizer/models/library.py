@@ -32,7 +32,11 @@ _MAX_MODEL_BYTES = 256 * 1024 * 1024
 _MAX_COUNT = 2**53  # Larger integers are not exact as floats.
 _NUMBERS = ("parameters", "epochs_done", "seconds", "best_val_loss", "bytes")
 # What may be missing from a card, and what is then put in its place; the type of the value must be the same.
-_OPTIONAL = {"preset": "", "command": "", "created": "", "commit": "", "stopped": False, "machine": {}, "versions": {}}
+_OPTIONAL: dict[str, Any] = dict.fromkeys(("preset", "command", "created", "commit", "run"), "") | {
+    "stopped": False,
+    "machine": {},
+    "versions": {},
+}
 
 
 @dataclass(frozen=True)

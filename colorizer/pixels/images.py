@@ -273,7 +273,7 @@ def _shrink(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def fit_inside(image: np.ndarray, longest: int) -> np.ndarray:
-    """Scale an image, uint8 (H, W, 3), down until its longer side has `longest` pixels; a smaller one stays as it is."""
+    """Scale an image, uint8 (H, W, 3), down until its longer side has at most `longest` pixels."""
     height, width = image.shape[:2]
     if max(height, width) <= longest:
         return image.copy()

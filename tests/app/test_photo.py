@@ -13,6 +13,7 @@ from PIL import Image
 from colorizer.app.widgets import files, state
 from colorizer.config import MAX_FILES, WORKING_SIZES
 from colorizer.models import library
+from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, decode_image
 from colorizer.pixels.metrics import compute_metrics
@@ -161,6 +162,25 @@ def test_strength_vividness_and_size_change_the_picture(open_page):
     assert len(set(pictures)) == 4
     app.slider(key="strength").set_value(0.0).run()
     assert sliders(app)[0]["after"]["src"] == sliders(app)[0]["before"]["src"]
+
+
+def test_moving_strength_and_vividness_runs_no_network_and_sample_photos_load_none(open_page, monkeypatch):
+    monkeypatch.setattr(library, "load_keras_model", None)
+    app = open_page("photo", source="Sample photos", photo="coffee", model="unet-vivid")
+    seen = [sliders(app)[0]["after"]["src"]]
+    for slider, value in (("strength", 0.5), ("vividness", 1.0)):
+        app.slider(key=slider).set_value(value).run()
+        seen.append(sliders(app)[0]["after"]["src"])
+    assert len(set(seen)) == 3 and not app.error and not app.exception
+
+
+def test_the_download_is_what_the_library_makes_of_the_picture(open_page):
+    open_page("photo")  # The caches are empty.
+    for name, settings in (("linear", (0.4, 0.7, None)), ("unet", (0.4, 1.0, 48))):
+        downloaded = decode_image(state.colorize_fully(ENTRIES[name], COLOURS, settings))
+        size = settings[2] if name == "unet" else None
+        expected = load(name).colorize(decode_image(COLOURS), strength=settings[1], size=size)
+        assert np.abs(downloaded.astype(int) - expected).max() <= 1
 
 
 def test_the_raw_output_of_the_network_is_shown_on_demand(open_page):

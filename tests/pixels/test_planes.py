@@ -34,6 +34,23 @@ def test_shrinking_averages_and_enlarging_is_smooth():
     assert steps.max() < 2 / 320
 
 
+@pytest.mark.parametrize("shape", [(90, 70), (1, 5000), (5000, 1), (64, 64)])
+@pytest.mark.parametrize("size", [(32, 32), (8, 40), (45, 7)])
+def test_a_large_plane_is_shrunk_in_tiles_to_the_same_values(shape, size, monkeypatch):
+    planes = np.random.default_rng(0).random((*shape, 2), np.float32)
+    whole = images.resize_planes(planes, *size)
+    monkeypatch.setattr(images, "_SHRUNK_PIXELS", 300)
+    np.testing.assert_allclose(images.resize_planes(planes, *size), whole, atol=0.02)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((90, 60), (30, 20)), ((1, 900), (1, 30)), ((9, 4), (9, 4))])
+def test_an_image_is_scaled_down_to_fit(shape, expected):
+    image = np.full((*shape, 3), (10, 200, 90), np.uint8)
+    small = images.fit_inside(image, 30)
+    assert (small.shape, small.dtype) == ((*expected, 3), np.uint8)
+    assert (small == (10, 200, 90)).all()
+
+
 def test_tiles_are_enlarged_side_by_side_on_a_transparent_ground():
     first, second, third, fourth = (np.full((2, 3, 3), value, np.uint8) for value in (10, 20, 30, 40))
     second = second.copy()

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import hashlib
 import platform
 import threading
 import time
@@ -212,7 +213,7 @@ Settings = tuple[float, float, int | None]
 DEFAULT_SETTINGS: Settings = (DEFAULT_VIVIDNESS, 1.0, None)
 
 
-# A picture is the content of a file, or the name of a sample photo; it is hashed whole, unlike a large array.
+# A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
 @st.cache_resource(show_spinner=False)
 def _decoded_pictures() -> PictureCache:
     return PictureCache(MAX_PIXELS)
@@ -224,7 +225,8 @@ def open_picture(picture: bytes | str) -> np.ndarray:
     Few are kept, since one can take 200 MB. Whoever works on the array does so in `_working_on`.
     """
     decode = images.load_photo if isinstance(picture, str) else images.decode_image
-    return _decoded_pictures().get(picture, lambda: decode(picture))
+    key = picture if isinstance(picture, str) else hashlib.sha256(picture).digest()
+    return _decoded_pictures().get(key, lambda: decode(picture))
 
 
 @contextlib.contextmanager
