@@ -3,8 +3,9 @@
 import streamlit as st
 
 from colorizer.app.widgets import state
+from colorizer.config import ASSETS
 
-st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
+st.set_page_config(page_title="Colorizer", page_icon=str(ASSETS / "icon.png"), layout="wide")
 # Wide tables scroll instead of the page, columns stack on a tablet, text on the dark theme's light accent is dark, and
 # the gallery keeps the places of its pictures free before they are drawn.
 st.html(

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from colorizer.errors import ConfigError
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_INSTALLED_ASSETS = Path(__file__).resolve().parent / "assets"  # A wheel holds the assets inside the package.
+ASSETS = _INSTALLED_ASSETS if _INSTALLED_ASSETS.is_dir() else _INSTALLED_ASSETS.parents[1] / "assets"
 DATASETS = ("cifar10", "synthetic", "samples")
 PAGE_DATASETS = (*DATASETS, "cifar100")  # Visitors may train on these; the command line also takes paths.
 
@@ -63,10 +64,11 @@ def home() -> Path:
 
     It is `COLORIZER_HOME`, by default the user data folder. Where neither can be found, `ConfigError` is raised.
     """
-    folder = os.environ.get("COLORIZER_HOME") or platformdirs.user_data_dir("colorizer")
-    if folder.startswith("~") and not os.environ.get("COLORIZER_HOME"):
-        raise ConfigError("This user has no home folder. Set COLORIZER_HOME to a folder for models and runs.")
-    return expand_path(folder)
+    try:
+        return expand_path(os.environ.get("COLORIZER_HOME") or platformdirs.user_data_dir("colorizer"))
+    except RuntimeError:  # platformdirs raises it where HOME is not set and the system does not know the user.
+        message = "This user has no home folder. Set COLORIZER_HOME to a folder for models and runs."
+        raise ConfigError(message) from None
 
 
 def validate_name(name: str) -> str:

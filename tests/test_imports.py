@@ -16,7 +16,6 @@ LEAVES = {"errors", "config", "presets", "storage"}
 ENTRANCES = {"__init__", "__main__"}
 # Files left of `training` that still import TensorFlow or Keras. This list only shrinks.
 TENSORFLOW_EXCEPTIONS = {
-    "models/colorizer.py",
     "models/network.py",
     "models/library.py",
     "jobs/archives.py",

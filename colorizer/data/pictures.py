@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,21 +76,27 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     return np.stack([pictures[name] for name in names]), names
 
 
-def load_photos(folder: Path) -> list[np.ndarray]:
-    """Decode all pictures in a folder and its subfolders, at their own size, as `decode_image` does.
+def load_photos(folder: Path) -> Iterator[np.ndarray]:
+    """Yield all pictures in a folder and its subfolders at their own size, decoded one at a time.
+
+    Returns:
+        an iterator over images, uint8 of shape (H, W, 3) or (H, W, 4); a picture that cannot be read raises
+        `ImageError` when its turn comes.
 
     Raises:
-        ImageError: there is none, or one cannot be read.
+        ImageError: there is no picture, which is checked at once.
     """
-    photos = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
+
+    def decode(path: Path) -> np.ndarray:
         try:
-            photos.append(decode_file(path))
+            return decode_file(path)
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
-    if not photos:
-        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
-    return photos
+
+    return map(decode, paths)
 
 
 def _split_folder(folder: Path) -> Splits:

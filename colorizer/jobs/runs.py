@@ -299,7 +299,7 @@ class RunReader:
         for self._last, run_id, kind, *numbers in db.execute(new):
             known = self._events.setdefault(run_id, {"batch": [], "epoch": [], "snapshot": []})
             if kind in known and all(isinstance(value, float) and math.isfinite(value) for value in numbers):
-                _add_event(known, snapshot_path(run_id, self._last), kind, *numbers)
+                _add_event(known, kind, *numbers, snapshot_path(run_id, self._last) if kind == "snapshot" else None)
 
     def _view(self, row: sqlite3.Row, alive: bool) -> RunView:
         run_id, state, stage = row["id"], row["state"], row["stage"]
@@ -325,7 +325,9 @@ class RunReader:
         )
 
 
-def _add_event(known: dict, file: Path, kind: str, epochs: float, loss: float, val_loss: float, seconds: float) -> None:
+def _add_event(
+    known: dict, kind: str, epochs: float, loss: float, val_loss: float, seconds: float, file: Path | None
+) -> None:
     """Add an event and forget what was known of the time after it: a resumed run does that part again."""
     for events in known.values() if kind == "batch" else (known[kind],):
         while events and events[-1][0] >= epochs:

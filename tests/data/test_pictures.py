@@ -170,9 +170,9 @@ def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, s
     for name, image in (("deep/a.PNG", samples.images[0]), ("b.png", samples.images[1].repeat(2, axis=0))):
         (tmp_path / name).write_bytes(encode_png(image))
     (tmp_path / "notes.txt").write_text("no picture")
-    photos = pictures.load_photos(tmp_path)
+    photos = list(pictures.load_photos(tmp_path))
     assert [photo.shape for photo in photos] == [(64, 32, 3), (32, 32, 3)]
     np.testing.assert_array_equal(photos[1], samples.images[0])
     (tmp_path / "c.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"c\.jpg: The file is not a picture"):
-        pictures.load_photos(tmp_path)
+        list(pictures.load_photos(tmp_path))
