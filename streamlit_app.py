@@ -3,12 +3,16 @@
 import streamlit as st
 
 from colorizer.app.widgets import state
+from colorizer.config import ASSETS
 
-st.set_page_config(page_title="Colorizer", page_icon="assets/icon.png", layout="wide")
-st.html(  # wide tables scroll, not the page; a tablet has no room for columns either; dark's accent is light
+st.set_page_config(page_title="Colorizer", page_icon=str(ASSETS / "icon.png"), layout="wide")
+# Wide tables scroll instead of the page, columns stack on a tablet, text on the dark theme's light accent is dark, and
+# the gallery keeps the places of its pictures free before they are drawn.
+st.html(
     "<style>[data-testid=stMarkdownContainer]:has(> table) { overflow-x: auto }"
     "@media (max-width: 900px) { [data-testid=stColumn] { min-width: calc(100% - 1.5rem) } }"
-    "[data-testid=stBaseButton-primary]:enabled, [data-tag] { color: light-dark(white, #171412) !important }</style>"
+    "[data-testid=stBaseButton-primary]:enabled, [data-tag] { color: light-dark(white, #171412) !important }"
+    "[class*=st-key-triptych-] { aspect-ratio: 588 / 192 }</style>"
 )
 page = st.navigation(
     [
@@ -22,5 +26,5 @@ page = st.navigation(
 )
 try:
     page.run()
-finally:  # a page may end early
+finally:  # A page may end early by st.stop().
     state.warm_up()

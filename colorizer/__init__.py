@@ -7,10 +7,9 @@ result = colorizer.load("unet").colorize(image, strength=1.2)
 open("photo.png", "wb").write(colorizer.encode_png(result))
 """
 
-from typing import TYPE_CHECKING, Any
-
 from colorizer import errors
 
+TYPE_CHECKING = False  # Type checkers take this for true. The module `typing` would take longer than all else here.
 if TYPE_CHECKING:
     from colorizer.models.colorizer import Colorizer, load
     from colorizer.pixels.images import decode_image, encode_png
@@ -19,8 +18,8 @@ __all__ = ["Colorizer", "decode_image", "encode_png", "errors", "load"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that `import colorizer` stays instant."""
+def __getattr__(name: str) -> object:
+    """Import a public name on first use, so that `import colorizer` stays instant."""
     if name in ("decode_image", "encode_png"):
         from colorizer.pixels import images as module
     elif name in ("Colorizer", "load"):

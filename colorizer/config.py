@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from colorizer.errors import ConfigError
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_INSTALLED_ASSETS = Path(__file__).resolve().parent / "assets"  # A wheel holds the assets inside the package.
+ASSETS = _INSTALLED_ASSETS if _INSTALLED_ASSETS.is_dir() else _INSTALLED_ASSETS.parents[1] / "assets"
 DATASETS = ("cifar10", "synthetic", "samples")
 PAGE_DATASETS = (*DATASETS, "cifar100")  # Visitors may train on these; the command line also takes paths.
 
@@ -24,6 +25,8 @@ MAX_EPOCHS = 200
 MAX_TRAIN_IMAGES = 50_000
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000  # This is checked before a picture is decoded.
+MAX_PIXELS_IN_WORK = MAX_PIXELS  # All threads of a process together decode, colorize and encode at most this many.
+MAX_SECONDS_TO_WAIT = 120  # A picture that gets no turn for this long, because of other large ones, is refused.
 MAX_SCANNED_PIXELS = 5_000_000_000  # A progressive JPEG can ask for many full passes; this bounds pixels times passes.
 MAX_EXIF_BYTES = 2**20  # Larger EXIF data would take seconds to unpack, so it is left out.
 MAX_FILES = 20  # The page takes this many pictures at once.
@@ -33,7 +36,6 @@ MAX_QUEUED_RUNS = 4
 LEARNING_RATE_FACTORS = (0.01, 10.0)  # The range of the factor that a visitor sets while a run learns.
 MAX_CURVE_POINTS = 400  # A loss curve is drawn with at most this many points.
 MAX_CHROMA_BINS = 256
-CONV_WIDTHS = (48, 96, 160)  # Channels of the architecture `conv` at 16, 8 and 4 pixels.
 MAX_STRENGTH = 1.5
 WORKING_SIZES = (32, 48, 64, 96, 128)  # The page offers these of the multiples of 8 in the range below.
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256
@@ -62,10 +64,11 @@ def home() -> Path:
 
     It is `COLORIZER_HOME`, by default the user data folder. Where neither can be found, `ConfigError` is raised.
     """
-    folder = os.environ.get("COLORIZER_HOME") or platformdirs.user_data_dir("colorizer")
-    if folder.startswith("~") and not os.environ.get("COLORIZER_HOME"):
-        raise ConfigError("This user has no home folder. Set COLORIZER_HOME to a folder for models and runs.")
-    return expand_path(folder)
+    try:
+        return expand_path(os.environ.get("COLORIZER_HOME") or platformdirs.user_data_dir("colorizer"))
+    except RuntimeError:  # platformdirs raises it where HOME is not set and the system does not know the user.
+        message = "This user has no home folder. Set COLORIZER_HOME to a folder for models and runs."
+        raise ConfigError(message) from None
 
 
 def validate_name(name: str) -> str:

@@ -16,7 +16,13 @@ ACCENT, SECOND, MUTED = "#c2410c", "#2563eb", "#6b7280"
 
 
 def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | None = None) -> Figure:
-    """Plot a `history` of `loop.TrainResult`, and the mean squared error of the gray copy as a line."""
+    """Plot the losses of a training.
+
+    Args:
+        history: as `loop.TrainResult` has it.
+        title: title of the figure.
+        gray_copy: mean squared error of the gray copy, which is drawn as a line.
+    """
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     if history["batch_loss"]:
@@ -42,7 +48,7 @@ def _tidy(axes: Axes) -> None:
 def comparison(
     originals: np.ndarray, grays: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str], title: str
 ) -> Figure:
-    """Show three rows of images, each uint8 (N, H, W, 3), with N captions below the columns."""
+    """Show three rows of images, each uint8 (N, H, W, 3), with a caption below each of the N columns."""
     count = len(originals)
     figure = Figure(figsize=(1.1 * count + 1.0, 4.2), dpi=150, layout="constrained")
     figure.suptitle(title)
@@ -60,7 +66,7 @@ def comparison(
 
 
 def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
-    """Draw the metrics by name of each model as bars, those of the entry `gray copy` as lines."""
+    """Draw a bar for each model and metric; `measured` maps names to metrics, and its `gray copy` is drawn as lines."""
     names = [name for name in measured if name != "gray copy"]
     metrics = list(measured["gray copy"])
     rows = -(-len(metrics) // 3)
@@ -73,7 +79,7 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
         axes.set_title(metric, fontsize=10)
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    cells[0].invert_yaxis()  # shared: the first model on top
+    cells[0].invert_yaxis()  # The axes share y, so this puts the first model on top of each.
     cells[0].legend(frameon=False, fontsize=8)
     for axes in cells[len(metrics) :]:
         axes.set_visible(False)
@@ -81,7 +87,7 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
 
 
 def bottleneck_curve(latent_dims: Sequence[int], losses: dict[str, Sequence[float]], title: str) -> Figure:
-    """Plot mean squared errors, by the name of each line, over the width of the bottleneck."""
+    """Plot mean squared errors over the width of the bottleneck; `losses` maps the name of a line to its values."""
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for (name, values), color, style in zip(losses.items(), (ACCENT, SECOND), ("o-", "o--"), strict=False):
@@ -100,10 +106,10 @@ def parallel_coordinates(
     """Draw trials as lines across one vertical axis for each setting, the first trial in colour.
 
     Args:
-        heights: by axis, the height of each trial in 0 to 1.
-        ticks: by axis, the height of each label.
-        finished: whether each trial ran to its end; the others are thin.
-        title: of the figure.
+        heights: for each axis, the height of each trial from 0 to 1.
+        ticks: for each axis, its labels and their heights.
+        finished: for each trial, whether it ran to its end; the lines of others are thin.
+        title: title of the figure.
     """
     figure = Figure(figsize=(1.4 * len(heights) + 1, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -128,14 +134,14 @@ def save_training_animation(
     snapshots: np.ndarray,
     rows: Sequence[np.ndarray],
 ) -> None:
-    """Write a training as an animated picture: eight images as the network colorizes them, above its loss so far.
+    """Write a training as an animated picture: eight images as the network colours them, above the loss up to then.
 
     Args:
-        path: of a WebP or GIF file.
+        path: a WebP or GIF file.
         history: as `loss_curve` takes it.
-        epochs: done at each snapshot.
+        epochs: number of epochs that were done at each snapshot.
         snapshots: uint8 of shape (S, 8, H, W, 3).
-        rows: grayscale and original of the same images, each uint8 (8, H, W, 3).
+        rows: the same images in grayscale and as originals, each uint8 (8, H, W, 3).
 
     Raises:
         ConfigError: the file cannot be written.
@@ -146,9 +152,9 @@ def save_training_animation(
     shown = pictures.imshow(_tile([grays, snapshots[0], originals]), interpolation="nearest")
     pictures.axis("off")
     done, losses = np.array(history["batch_epochs"]), np.array(history["batch_loss"])
-    axes.plot(done, losses, alpha=0)  # sets the limits
+    axes.plot(done, losses, alpha=0)  # This sets the limits of the axes.
     (line,) = axes.plot([], [], color=ACCENT, lw=1)
-    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # snapshots are spaced likewise
+    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # Snapshots are spaced so too.
     axes.xaxis.set_major_formatter("{x:g}")
     _tidy(axes)
     writer = PillowWriter(fps=3)
@@ -166,8 +172,21 @@ def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(np.concatenate(padded, axis=1), axis=1)
 
 
+def check_figure_path(path: Path) -> None:
+    """Raise `ConfigError` if a figure cannot be written there: Matplotlib lacks the format, or there is no such folder.
+
+    A folder that is missing is made.
+    """
+    with _explain_write_errors(path):
+        known = Figure().canvas.get_supported_filetypes()
+        if path.suffix[1:].lower() not in known:
+            raise ValueError(f"its format is none of {', '.join(sorted(known))}")
+        if path.is_dir():
+            raise ValueError("it is a folder")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file name tells; raise `ConfigError` where that cannot be done."""
+    """Write a figure in the format that the file name tells; a failure raises `ConfigError`."""
     with _explain_write_errors(path):
         figure.savefig(path)
 
@@ -177,5 +196,5 @@ def _explain_write_errors(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except (OSError, ValueError) as error:  # Matplotlib: an unknown suffix
+    except (OSError, ValueError) as error:  # Matplotlib raises ValueError for an unknown suffix.
         raise ConfigError(f"{path} cannot be written ({error}). Choose another file name or folder.") from error

@@ -1,10 +1,18 @@
-"""Text tables of what was measured."""
+"""Plain-text tables of what was measured."""
+
+from pathlib import Path
+from typing import Any
 
 from colorizer.pixels.metrics import METRICS
 
 
-def one_model(name: str, measured: dict) -> str:
-    """A model beside the gray copy, by metric and by class; `measured` is what `evaluation.measure` returns."""
+def one_model(name: str, measured: dict[str, Any]) -> str:
+    """Return tables of a model beside the gray copy, by metric and by class.
+
+    Args:
+        name: name of the model.
+        measured: what `evaluation.measure` returns.
+    """
     both = measured["model"], measured["gray_copy"]
     rows = [
         [metric, *(format(values[metric], style) for values in both), f"{better} is better"]
@@ -13,13 +21,21 @@ def one_model(name: str, measured: dict) -> str:
     text = layout(["metric", name, "gray copy", ""], rows)
     if measured["classes"]:
         pairs = zip(measured["classes"].items(), measured["gray_copy_classes"].values(), strict=True)
-        rows = [[of, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"] for (of, mse), gray in pairs]
+        rows = [[label, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"] for (label, mse), gray in pairs]
         text += "\n\n" + layout(["mse by class", name, "gray copy", "ratio"], rows)
     return text
 
 
-def all_models(measured: dict[str, dict], metrics: dict[str, dict[str, float]], parameters: dict[str, int]) -> str:
-    """Models, `measured` as for `one_model`, a row each, and below them whatever else has `metrics`."""
+def all_models(
+    measured: dict[str, dict[str, Any]], metrics: dict[str, dict[str, float]], parameters: dict[str, int]
+) -> str:
+    """Return tables of models and baselines with a row each, by metric and by class.
+
+    Args:
+        measured: for each model, what `evaluation.measure` returns.
+        metrics: for each model and baseline, its metrics.
+        parameters: for each model, its number of parameters.
+    """
     rows = [
         [name, f"{parameters.get(name, 0):,}", *(format(values[key], style) for key, (_, style) in METRICS.items())]
         for name, values in metrics.items()
@@ -34,17 +50,25 @@ def all_models(measured: dict[str, dict], metrics: dict[str, dict[str, float]], 
     return text
 
 
-def photos(measured: dict[str, dict]) -> str:
-    """Models on photos, a row each; `measured` has for each what `evaluation.measure_photos` returns."""
-    rows = [
-        [name, f"{m['delta_e']:.2f}", f"{m['gray_copy']:.2f}", f"{m['ratio']:.3f}", f"{m['better']} of {m['photos']}"]
-        for name, m in measured.items()
-    ]
-    return layout(["model", "delta_e", "gray copy", "ratio", "better"], rows)
+def photos(measured: dict[str, dict[str, Any]], folder: Path) -> str:
+    """Return a table of models on the photos in a folder, with a row each.
+
+    Args:
+        measured: for each model, what `evaluation.measure_photos` returns.
+        folder: where the photos are.
+    """
+    rows = []
+    for name, found in measured.items():
+        # The gray copy of gray photos has no error, so there is no ratio.
+        ratio = f"{found['ratio']:.3f}" if found["gray_copy"] else "-"
+        better = f"{found['better']} of {found['photos']}"
+        rows.append([name, f"{found['delta_e']:.2f}", f"{found['gray_copy']:.2f}", ratio, better])
+    title = f"Mean CIEDE2000 on {next(iter(measured.values()))['photos']} photos in {folder}"
+    return f"{title}\n\n{layout(['model', 'delta_e', 'gray copy', 'ratio', 'better'], rows)}"
 
 
-def sweep(rows: list[dict]) -> str:
-    """Trials, a row each, as `sweep.Sweep.table` has them."""
+def sweep(rows: list[dict[str, Any]]) -> str:
+    """Return a table of a sweep's trials, which `Sweep.table` gives as rows."""
     styles = {"val_loss": ".5f", "closed_form": ".5f", "seconds": ".0f", "learning_rate": "g"}
     header = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
     cells = [["-" if row[name] is None else format(row[name], styles.get(name, "")) for name in header] for row in rows]
@@ -52,10 +76,10 @@ def sweep(rows: list[dict]) -> str:
 
 
 def layout(header: list[str], rows: list[list[str]]) -> str:
-    """Lay out a plain-text table; columns of numbers are set flush right."""
+    """Lay out a plain-text table; columns of numbers are aligned to the right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    flush = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
-    styles = [f"{'>' if right else '<'}{width}" for width, right in zip(widths, flush, strict=True)]
+    numeric = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
+    styles = [f"{'>' if right else '<'}{width}" for width, right in zip(widths, numeric, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join("  ".join(map(format, cells, styles)).rstrip() for cells in lines)

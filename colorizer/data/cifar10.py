@@ -1,55 +1,54 @@
-"""Reads CIFAR-10 from an untrusted archive or folder in the official "python version" layout."""
+"""CIFAR-10: where it comes from, its download, and the memory-mapped cache that it is prepared in once."""
 
-import io
-import pickle
-import pickletools
-import tarfile
-from collections.abc import Iterator
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
-from colorizer.errors import DataError
+from colorizer import config
+from colorizer.data import official
+from colorizer.errors import ColorizerError, ConfigError, DataError
+from colorizer.storage import replace_folder
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_BATCHES = tuple(f"data_batch_{index}" for index in range(1, 6))
-_BATCH_IMAGES = 10_000
-_MAX_MEMBER_BYTES = 64 * 2**20  # an official batch has 31 MB
+SPLIT_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
+
+# The address and the SHA-256 of the official archive are those in keras/src/datasets/cifar10.py.
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+
+_FOLDER = "cifar-10-batches-py"
+_WANTED = {*TRAIN_BATCHES, "test_batch", "batches.meta"}
+_MAX_MEMBER_BYTES = 64 * 2**20  # An official batch has 31 MB.
+_threads = threading.Lock()
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Images, uint8 (N, 32, 32, 3), and labels, uint8 (N,), by name of the split or of the batch."""
 
 
-def read_batches(source: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read and check the six batches.
-
-    Args:
-        source: a tar archive (plain, gz or xz), or the unpacked folder.
+def read_batches(source: Path) -> Arrays:
+    """Read and check the six batches of a tar archive (plain, gz or xz) or of the unpacked folder.
 
     Returns:
-        for each of `TRAIN_BATCHES` and `test_batch`, images, uint8 (10000, 32, 32, 3), and labels, uint8 (10000,).
+        images and labels of each of `TRAIN_BATCHES` and of `test_batch`, 10,000 each.
 
     Raises:
-        DataError: it is unreadable, incomplete, mislabelled, or holds anything that CIFAR-10 does not.
+        DataError: the source is unreadable, incomplete or mislabelled, or holds anything that CIFAR-10 does not.
     """
-    wanted = {*TRAIN_BATCHES, "test_batch", "batches.meta"}
-    found: dict[str, dict] = {}
-    try:
-        for name, raw in _members(source, wanted):
-            found[name] = _unpickle(raw, name)
-            if len(found) == len(wanted):
-                break
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(
-            f"{source} cannot be read as a CIFAR-10 archive ({error}). Give the official python version, "
-            "as .tar.gz, .tar.xz or unpacked."
-        ) from error
-    if missing := sorted(wanted - set(found)):
-        raise DataError(f"{source} lacks {missing[0]}. Give the official python version of CIFAR-10.")
+    found = official.read_pickles(source, "CIFAR-10", _FOLDER, _WANTED, _MAX_MEMBER_BYTES)
     names = found.pop("batches.meta").get(b"label_names")
     if names != [name.encode() for name in CLASS_NAMES]:
         readable = isinstance(names, list) and all(isinstance(name, bytes) for name in names)
         received = b", ".join(names)[:60].decode("ascii", "replace") if readable else "none that can be read"
         raise DataError(f"{source} has other classes than CIFAR-10: {received}. Is it another data set?")
-    batches = {name: _check_batch(batch, name) for name, batch in found.items()}
+    batches = {name: official.check_batch(batch, name, 10_000, b"labels", 10) for name, batch in found.items()}
     for split, members in (("training", TRAIN_BATCHES), ("test", ("test_batch",))):
         counts = np.bincount(np.concatenate([batches[name][1] for name in members]), minlength=10)
         if len(set(counts)) != 1:
@@ -60,76 +59,127 @@ def read_batches(source: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return batches
 
 
-def _members(source: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the wanted files of a folder or a tar archive, without unpacking it."""
-    if source.is_dir():
-        inner = source / "cifar-10-batches-py"
-        for path in sorted((inner if inner.is_dir() else source).iterdir()):
-            if path.name in wanted and path.is_file():
-                _check_size(path.name, path.stat().st_size)
-                yield path.name, path.read_bytes()
-        return
-    with tarfile.open(source, "r|*") as archive:
-        for member in archive:
-            name = member.name.rsplit("/", 1)[-1]
-            _check_size(name, member.size)
-            if name in wanted and member.isfile():
-                yield name, archive.extractfile(member).read()
+def cifar10_status() -> dict[str, Any]:
+    """Say where CIFAR-10 would come from now; this never raises and reads only names and sizes.
 
-
-def _check_size(name: str, size: int) -> None:
-    if size > _MAX_MEMBER_BYTES:
-        raise DataError(f"{name} has {size:,} bytes, more than any file of CIFAR-10. Give the official archive.")
-
-
-class _Inert:
-    """Stands in for what a NumPy array is pickled with: keeps what it is given, runs nothing."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _BatchUnpickler(pickle.Unpickler):
-    """Admits the three names that a NumPy array needs, as inert stand-ins, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> type[_Inert]:
-        if f"{module}.{name}" not in ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR-10 never does")
-        return _Inert
-
-
-def _unpickle(raw: bytes, name: str) -> dict:
+    Returns:
+        dict with `state` (`prepared`; `found` if COLORIZER_CIFAR10 names a source, sound or not; or `missing`),
+        `path` and `bytes`.
+    """
+    cache, source = "", os.environ.get("COLORIZER_CIFAR10")
+    with contextlib.suppress(ColorizerError, OSError):
+        cache = _cache_folder()
+        if _open_cache(cache) is not None:
+            size = sum(file.stat().st_size for file in cache.iterdir())
+            return {"state": "prepared", "path": str(cache), "bytes": size}
+    if not source:
+        return {"state": "missing", "path": str(cache), "bytes": 0}
     try:
-        for opcode, argument, _ in pickletools.genops(raw):
-            # A memo index beyond the file's length would only serve to exhaust memory.
-            if opcode.name.endswith("PUT") and argument > len(raw):
-                raise pickle.UnpicklingError("its memo is out of range")
-        content = _BatchUnpickler(io.BytesIO(raw), encoding="bytes").load()
-    except Exception as error:  # a hostile pickle can raise nearly anything
-        reason = str(error)[:200]
-        raise DataError(f"{name} is damaged or not from CIFAR-10: {reason}. Get the archive again.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{name} holds a {type(content).__name__}, expected a dict. Get the archive again.")
-    return content
+        path = config.expand_path(source)
+    except ConfigError:
+        return {"state": "found", "path": source, "bytes": 0}
+    return {"state": "found", "path": str(path), "bytes": official.count_bytes(path, _FOLDER, _WANTED)}
 
 
-def _check_batch(batch: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (10000, 32, 32, 3) and labels (10000,), both uint8."""
-    data, labels = batch.get(b"data"), batch.get(b"labels")
-    shape = (_BATCH_IMAGES, 3072)
+def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, total: None) -> None:
+    """Download the official archive (170 MB), check it and prepare it.
+
+    Args:
+        on_progress: called with the bytes received and the bytes in all.
+
+    Raises:
+        DataError: it cannot be downloaded or stored, or it is another file than the official one.
+    """
+    folder = config.home() / "downloads"
+    with _preparing():
+        if _open_cache(_cache_folder()) is None:  # Another visitor's download may have just ended.
+            try:
+                instead = "set COLORIZER_CIFAR10 to an archive you have"
+                _prepare(official.download("CIFAR-10", CIFAR10_URL, CIFAR10_SHA256, folder, instead, on_progress))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_cifar10() -> Arrays:
+    """Memory-map the splits `train`, `validation` and `test`; on first use they are prepared, which takes seconds.
+
+    Raises:
+        DataError: CIFAR-10 is not on this machine, or its source is damaged, or it cannot be stored.
+    """
+    folder = _cache_folder()
+    if splits := _open_cache(folder):
+        return splits
+    source = os.environ.get("COLORIZER_CIFAR10")
+    if not source:
+        raise DataError(
+            "CIFAR-10 is not on this machine. Run 'python -m colorizer data --download', or set COLORIZER_CIFAR10 "
+            "to the official archive or its unpacked folder."
+        )
     try:
-        _, received_shape, array_type, fortran_order, raw = data.state
-        code = array_type.arguments[0]
-        if received_shape != shape or code not in ("u1", b"u1") or len(raw) != shape[0] * shape[1]:
-            raise ValueError
-        planes = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-    except (AttributeError, IndexError, TypeError, ValueError):
-        raise DataError(f"{name} does not hold {shape} bytes of images. Get the archive again.") from None
-    whole = isinstance(labels, list) and len(labels) == _BATCH_IMAGES
-    if not whole or not all(type(label) is int and 0 <= label < 10 for label in labels):
-        raise DataError(f"{name} does not hold {_BATCH_IMAGES:,} labels from 0 to 9. Get the archive again.")
-    return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels, np.uint8)
+        path = config.expand_path(source)
+    except ConfigError as error:
+        raise DataError(f"COLORIZER_CIFAR10 names no archive: {error}") from None
+    with _preparing():
+        if _open_cache(folder) is None:  # Another thread or process may have prepared it meanwhile.
+            _prepare(path)
+    if splits := _open_cache(folder):
+        return splits
+    raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
+
+
+def _cache_folder() -> Path:
+    return config.home() / "data" / "cifar10"
+
+
+def _open_cache(folder: Path) -> Arrays | None:
+    """Memory-map the prepared arrays, or return None if they are not there or not whole."""
+    splits = {}
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        for name, size in SPLIT_SIZES.items():
+            images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
+            labels = np.load(folder / f"{name}_labels.npy")
+            if images.shape == (size, 32, 32, 3) and images.dtype == np.uint8 and labels.shape == (size,):
+                splits[name] = images, labels
+    return splits if len(splits) == len(SPLIT_SIZES) else None
+
+
+@contextlib.contextmanager
+def _preparing() -> Iterator[None]:
+    """Let one thread of one process prepare at a time, and delete what killed processes left half prepared."""
+    folder = _cache_folder().parent
+    with _threads, contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(filelock.FileLock(folder / ".lock"))
+        except OSError as error:
+            raise _storage_error(error) from error
+        # Whoever prepares holds the lock, so the process that began any staging folder found here is dead.
+        for leftover in folder.glob(".staging-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+def _prepare(source: Path) -> None:
+    """Read an archive or folder and put the cache in place in one step, or not at all."""
+    batches = read_batches(source)
+    images, labels = (np.concatenate([batches[name][part] for name in TRAIN_BATCHES]) for part in (0, 1))
+    train, validation = np.split(np.random.default_rng(0).permutation(len(images)), [SPLIT_SIZES["train"]])
+    arrays = {
+        "train": (images[train], labels[train]),
+        "validation": (images[validation], labels[validation]),
+        "test": batches["test_batch"],
+    }
+    try:
+        with replace_folder(_cache_folder()) as staging:
+            for name, (split_images, split_labels) in arrays.items():
+                np.save(staging / f"{name}_images.npy", split_images)
+                np.save(staging / f"{name}_labels.npy", split_labels)
+    except OSError as error:
+        raise _storage_error(error) from error
+
+
+def _storage_error(error: OSError) -> DataError:
+    return DataError(
+        f"CIFAR-10 could not be prepared in {_cache_folder()} ({error.strerror or error}). Free about 200 MB there, "
+        "or set COLORIZER_HOME to another folder."
+    )

@@ -1,18 +1,8 @@
-"""Data sets: CIFAR-10 (archive, download, memory-mapped cache), the built-in samples, and synthetic images."""
+"""Data sets by name: their splits, the built-in samples, and synthetic images drawn from the shipped statistics."""
 
-import contextlib
-import errno
 import functools
-import logging
-import math
-import os
-import shutil
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,33 +10,33 @@ from PIL import Image
 from colorizer import config
 from colorizer.config import ASSETS, MAX_LATENT_DIM
 from colorizer.data import pictures
-from colorizer.data.cifar10 import CLASS_NAMES as CLASS_NAMES
-from colorizer.data.cifar10 import TRAIN_BATCHES, read_batches
+from colorizer.data.cifar10 import CLASS_NAMES, SPLIT_SIZES, load_cifar10
+from colorizer.data.cifar10 import cifar10_status as cifar10_status
+from colorizer.data.cifar10 import download_cifar10 as download_cifar10
 from colorizer.errors import ConfigError, DataError
 from colorizer.pixels.color import chroma_shares, to_uint8
-from colorizer.storage import replace_folder
 
 NUM_SAMPLES = 20
-# Of the built-in samples: cat, ship, frog, automobile, airplane, truck, dog, horse.
+# Snapshots show these built-in samples: a cat, ship, frog, automobile, airplane, truck, dog and horse.
 SNAPSHOT_SAMPLES = (0, 1, 4, 6, 10, 11, 12, 13)
 
-# Address and SHA-256 of the official archive, as in keras/src/datasets/cifar10.py.
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-
 STATISTICS_PATH = ASSETS / "cifar10-statistics.npz"
-_SPLIT_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
 _SYNTHETIC_IMAGES = 20_000
-_prepare_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Second-order statistics of images: covariance = factors.T @ factors. All are float32."""
+    """Second-order statistics of images. The covariance is factors.T @ factors; all arrays are float32.
 
-    mean: np.ndarray  # (3072,), an image flattened from (32, 32, 3), in [0, 1]
-    factors: np.ndarray  # (512, 3072), principal axes scaled by their standard deviation
-    shares: np.ndarray  # (25, 25), how frequent each chroma is, as color.chroma_shares
+    Attributes:
+        mean: (3072,), the mean image flattened from (32, 32, 3), in [0, 1].
+        factors: (512, 3072), the principal axes scaled by their standard deviations.
+        shares: (25, 25), how frequent each chroma is, see `color.chroma_shares`.
+    """
+
+    mean: np.ndarray
+    factors: np.ndarray
+    shares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its three splits; `train` of `samples` is empty, labels without class names are zeros."""
+    """A data set with its three splits. `samples` has an empty `train`; without class names all labels are 0."""
 
     name: str
     train: Split
@@ -78,24 +68,39 @@ def load_dataset(name: str) -> Dataset:
     """Open a data set.
 
     Args:
-        name: `cifar10` (memory-mapped, prepared on first use), `samples` (20 built-in images) or `synthetic`
-            (20,000 Gaussian training images; validation and test are the samples); or read anew each time, without
-            classes: `cifar100` (by Keras, 45,000 images for training), `cifar100:PATH` (an .npz file with `x_train`
-            and `x_val`, which serves as test too) and `folder:PATH` (pictures cut to 32 x 32, split by file).
+        name: one of
+            `cifar10`: it is prepared on first use, then memory-mapped.
+            `samples`: the 20 built-in images, without training images.
+            `synthetic`: 20,000 Gaussian training images; the samples serve as validation and test images.
+            `cifar100`: the official archive is downloaded on first use; 45,000 of its images are for training.
+            `cifar100:PATH`: an .npz file with `x_train` and `x_val`; the latter serves as test images too.
+            `folder:PATH`: pictures cut to 32 x 32 pixels and split by file.
 
     Raises:
         ConfigError: there is no such data set.
-        DataError: it is not on this machine, or damaged.
+        DataError: it is not on this machine, or it is damaged.
     """
     config.validate_dataset(name)
     if name == "cifar10":
-        return _load_cifar10()
+        splits = {split: Split(*arrays) for split, arrays in load_cifar10().items()}
+        return Dataset(name, **splits, class_names=CLASS_NAMES)
     if name not in config.DATASETS:
         return Dataset(name, *map(_unlabelled, pictures.read_splits(name)))
     samples = load_samples()
     if name == "samples":
         return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
     return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
+
+
+def num_train_images(name: str) -> int | None:
+    """Return how many training images a data set has without opening it; None where only its files can tell."""
+    sizes = {
+        "cifar10": SPLIT_SIZES["train"],
+        "synthetic": _SYNTHETIC_IMAGES,
+        "samples": 0,
+        "cifar100": pictures.CIFAR100_TRAIN,
+    }
+    return sizes.get(name)
 
 
 def _unlabelled(images: np.ndarray) -> Split:
@@ -152,118 +157,3 @@ def load_statistics() -> Statistics:
             return Statistics(*(file[name].astype(np.float32) for name in ("mean", "factors", "shares")))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{STATISTICS_PATH} is missing or damaged ({error}). Restore the assets folder.") from error
-
-
-def cifar10_status() -> dict[str, Any]:
-    """Say where CIFAR-10 would come from now.
-
-    Returns:
-        dict with `state` (`prepared`, `found`: COLORIZER_CIFAR10 names a source, or `missing`), `path` and `bytes`.
-    """
-    cache = _cache_folder()
-    if _open_cache(cache) is not None:
-        return {"state": "prepared", "path": str(cache), "bytes": sum(file.stat().st_size for file in cache.iterdir())}
-    if source := os.environ.get("COLORIZER_CIFAR10"):
-        path = Path(source).expanduser()
-        files = [path] if path.is_file() else path.glob("**/*_batch*")
-        return {"state": "found", "path": str(path), "bytes": sum(file.stat().st_size for file in files)}
-    return {"state": "missing", "path": str(cache), "bytes": 0}
-
-
-def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, total: None) -> Dataset:
-    """Download the official archive (170 MB), check it and prepare it.
-
-    Args:
-        on_progress: called with bytes received and bytes in all.
-
-    Raises:
-        DataError: there is no network, or what came is not the official archive.
-    """
-    import pooch  # brings requests, which listing and decoding need not wait for
-
-    received = 0
-
-    def update(count: int) -> None:
-        nonlocal received
-        received = min(received + count, progress.total or math.inf)
-        on_progress(received, progress.total)
-
-    # The part of tqdm's interface that pooch needs. It counts whole chunks, then starts again to set the true total,
-    # which is kept here all along.
-    progress = SimpleNamespace(total=0, update=update, reset=lambda: None, close=lambda: None)
-    pooch.get_logger().setLevel(logging.WARNING)
-    folder = config.home() / "downloads"
-    try:
-        with _prepare_lock:
-            if _open_cache(_cache_folder()) is None:  # else another visitor's download has just ended
-                downloader = pooch.HTTPDownloader(progressbar=progress, timeout=8)
-                archive = pooch.retrieve(CIFAR10_URL, f"sha256:{CIFAR10_SHA256}", path=folder, downloader=downloader)
-                _prepare(Path(archive))
-                shutil.rmtree(folder, ignore_errors=True)
-    except (OSError, ValueError) as error:
-        reason = "the file received is not the official one" if isinstance(error, ValueError) else "no connection"
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            reason = "the disk is full"
-        raise DataError(
-            f"CIFAR-10 could not be downloaded from {CIFAR10_URL} ({reason}). Check the network, or set "
-            "COLORIZER_CIFAR10 to an archive you have."
-        ) from error
-    return _load_cifar10()
-
-
-def _cache_folder() -> Path:
-    return config.home() / "data" / "cifar10"
-
-
-def _load_cifar10() -> Dataset:
-    folder = _cache_folder()
-    if dataset := _open_cache(folder):
-        return dataset
-    source = os.environ.get("COLORIZER_CIFAR10")
-    if not source:
-        raise DataError(
-            "CIFAR-10 is not on this machine. Run 'python -m colorizer data --download', or set COLORIZER_CIFAR10 "
-            "to the official archive or its unpacked folder."
-        )
-    with _prepare_lock:
-        if _open_cache(folder) is None:  # else another thread has prepared it meanwhile
-            _prepare(Path(source).expanduser())
-    if dataset := _open_cache(folder):
-        return dataset
-    raise DataError(f"The prepared CIFAR-10 in {folder} cannot be read. Delete that folder and try again.")
-
-
-def _open_cache(folder: Path) -> Dataset | None:
-    """Memory-map the prepared arrays, or return None if they are not there or not whole."""
-    splits = {}
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        for name, size in _SPLIT_SIZES.items():
-            images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
-            labels = np.load(folder / f"{name}_labels.npy")
-            if images.shape == (size, 32, 32, 3) and images.dtype == np.uint8 and labels.shape == (size,):
-                splits[name] = Split(images, labels)
-    return Dataset("cifar10", **splits, class_names=CLASS_NAMES) if len(splits) == len(_SPLIT_SIZES) else None
-
-
-def _prepare(source: Path) -> None:
-    """Read an archive or folder and put the cache in place in one step, or not at all."""
-    batches = read_batches(source)
-    images = np.concatenate([batches[name][0] for name in TRAIN_BATCHES])
-    labels = np.concatenate([batches[name][1] for name in TRAIN_BATCHES])
-    train, validation = np.split(np.random.default_rng(0).permutation(len(images)), [_SPLIT_SIZES["train"]])
-    arrays = {
-        "train": (images[train], labels[train]),
-        "validation": (images[validation], labels[validation]),
-        "test": batches["test_batch"],
-    }
-    target = _cache_folder()
-    try:
-        with replace_folder(target) as staging:
-            for name, (split_images, split_labels) in arrays.items():
-                np.save(staging / f"{name}_images.npy", split_images)
-                np.save(staging / f"{name}_labels.npy", split_labels)
-    except OSError as error:
-        raise DataError(
-            f"CIFAR-10 could not be prepared in {target} ({error.strerror or error}). Free about 200 MB there, "
-            "or set COLORIZER_HOME to another folder."
-        ) from error

@@ -1,36 +1,40 @@
-"""Images from elsewhere: Keras's CIFAR-100, an .npz file, a folder of pictures; all of them untrusted."""
+"""Images from elsewhere: CIFAR-100, an .npz file, or a folder of pictures. All of them are untrusted."""
 
-import contextlib
 import hashlib
 import logging
 import math
 import os
-import socket
-import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from colorizer import config
 from colorizer.config import MAX_TRAIN_IMAGES
+from colorizer.data import official
 from colorizer.errors import DataError, ImageError
 from colorizer.pixels.images import SUFFIXES, decode_file, lay_on_white
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Training, validation and test images, each uint8 of shape (N, 32, 32, 3)."""
 
-_TIMEOUT = 8  # seconds without a byte from the network
-_VALIDATION_IMAGES = 5_000  # of CIFAR-100's 50,000 for training
-_GRAY_SPREAD = 8  # largest difference between the channels of a picture that is gray by nature, noise of JPEG included
+# The address and the SHA-256 of the official archive are those in keras/src/datasets/cifar100.py.
+CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+CIFAR100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+CIFAR100_TRAIN = 45_000  # The other 5,000 of the 50,000 training images are for validation.
+_CIFAR100_MAX_BYTES = 192 * 2**20  # The largest official file has 155 MB.
+
+_GRAY_SPREAD = 8  # A picture is gray if its channels differ by at most this much, which allows for the noise of JPEG.
 
 
 def read_splits(name: str) -> Splits:
     """Read a data set called `cifar100`, `cifar100:PATH` or `folder:PATH`; see `datasets.load_dataset`."""
     kind, _, path = name.partition(":")
     if kind == "folder":
-        return _split_folder(Path(path).expanduser())
-    return _read_npz(Path(path).expanduser()) if path else _read_cifar100()
+        return _split_folder(config.expand_path(path))
+    return _read_npz(config.expand_path(path)) if path else _read_cifar100()
 
 
 def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
@@ -72,25 +76,31 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     return np.stack([pictures[name] for name in names]), names
 
 
-def load_photos(folder: Path) -> list[np.ndarray]:
-    """Decode all pictures in a folder and its subfolders, at their own size, as `decode_image` does.
+def load_photos(folder: Path) -> Iterator[np.ndarray]:
+    """Yield all pictures in a folder and its subfolders at their own size, decoded one at a time.
+
+    Returns:
+        an iterator over images, uint8 of shape (H, W, 3) or (H, W, 4); a picture that cannot be read raises
+        `ImageError` when its turn comes.
 
     Raises:
-        ImageError: there is none, or one cannot be read.
+        ImageError: there is no picture, which is checked at once.
     """
-    photos = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
+
+    def decode(path: Path) -> np.ndarray:
         try:
-            photos.append(decode_file(path))
+            return decode_file(path)
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
-    if not photos:
-        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
-    return photos
+
+    return map(decode, paths)
 
 
 def _split_folder(folder: Path) -> Splits:
-    """Part a folder's pictures by a hash of their names: a tenth for validation, a tenth for the test, the rest."""
+    """Split a folder's pictures by a hash of their names: a tenth for validation, a tenth for the test."""
     images, names = load_pictures(folder, 32)
     if len(names) < 3:
         raise DataError(f"{folder} has {len(names)} usable pictures, 3 are the least. Add some in colour.")
@@ -104,7 +114,7 @@ def _read_npz(path: Path) -> Splits:
     try:
         with zipfile.ZipFile(path) as archive:
             train, validation = (_read_array(archive, name) for name in ("x_train", "x_val"))
-    except Exception as error:  # a damaged zip raises many kinds
+    except Exception as error:  # A damaged zip raises many kinds of error.
         raise DataError(
             f"{path} cannot be used ({error}). Give an .npz file with x_train and x_val, both uint8 of shape "
             f"(N, 32, 32, 3) with at most {MAX_TRAIN_IMAGES:,} images."
@@ -128,20 +138,14 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _read_cifar100() -> Splits:
-    """Let Keras read, or download, CIFAR-100, and part its training images as CIFAR-10's by a fixed seed."""
-    import keras
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
-            (images, _), (test, _) = keras.datasets.cifar100.load_data()
-    except Exception as error:  # Keras raises a bare Exception without a network, and others for damaged files
-        raise DataError(
-            f"CIFAR-100 could not be downloaded by Keras ({str(error)[:200]}). Check the network, or name a file: "
-            "cifar100:PATH, an .npz with x_train and x_val."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
-    order = np.random.default_rng(0).permutation(len(images))
-    return images[order[:-_VALIDATION_IMAGES]], images[order[-_VALIDATION_IMAGES:]], test
+    """Read CIFAR-100, downloaded on first use; its training images are split by the same fixed seed as CIFAR-10's."""
+    folder = config.home() / "data" / "cifar100"
+    instead = "name a file: cifar100:PATH, an .npz with x_train and x_val"
+    archive = official.download("CIFAR-100", CIFAR100_URL, CIFAR100_SHA256, folder, instead)
+    found = official.read_pickles(archive, "CIFAR-100", "cifar-100-python", {"train", "test"}, _CIFAR100_MAX_BYTES)
+    images, test = (
+        official.check_batch(found[name], name, number, b"fine_labels", 100)[0]
+        for name, number in (("train", 50_000), ("test", 10_000))
+    )
+    train, validation = np.split(np.random.default_rng(0).permutation(len(images)), [CIFAR100_TRAIN])
+    return images[train], images[validation], test

@@ -1,4 +1,4 @@
-"""Many pictures: which file becomes which, and colorizing them, several at a time."""
+"""Many pictures: decides which file becomes which, and colorizes several at a time."""
 
 import os
 from collections import Counter
@@ -14,42 +14,48 @@ from colorizer.models.colorizer import Colorizer
 from colorizer.pixels.images import SUFFIXES, decode_file, encode_png
 from colorizer.storage import write_bytes
 
-_THREADS = 2  # a quarter more small pictures a second with dense than one; four are no better
+_THREADS = 2  # With dense, two threads do a quarter more small pictures a second than one; four are no better.
 
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A file to colorize, or one that was."""
+    """A file of a plan, before or after it was colorized."""
 
     source: Path
-    target: Path  # a PNG file
-    error: str | None = None  # why it failed
-    skipped: bool = False  # its target was there before and is kept
+    target: Path  # The PNG file that it becomes.
+    error: str | None = None  # The sentence that says why it failed.
+    skipped: bool = False  # Whether the target existed before and is kept.
 
 
-def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> list[PictureFile]:
+def plan_files(paths: Iterable[str | Path], output: Path, overwrite: bool = False) -> list[PictureFile]:
     """Decide which file becomes which, without reading any.
 
-    Folders are searched recursively for names that end in one of `SUFFIXES`, without hidden ones, the output folder and
-    links to folders. What is below a given folder keeps its place below `output`; `photo.jpg` becomes `photo.png`, or,
-    where several would, each keeps its full name: `photo.jpg.png`. A file named twice is taken once.
+    Folders are searched recursively for names that end in one of `SUFFIXES`. Hidden files, the output folder and links
+    to folders are left out. A picture in a given folder keeps its place below `output`. `photo.jpg` becomes
+    `photo.png`; where several files would become that, each keeps its full name, as in `photo.jpg.png`. A file named
+    twice is taken once.
 
     Args:
-        paths: files and folders.
-        output: folder, which need not be there yet.
-        overwrite: whether to make a target again that is there, instead of skipping its file.
+        paths: files and folders. An empty path must be given as text, since `Path("")` is the current folder.
+        output: the folder for the results, which need not exist.
+        overwrite: whether to replace targets that exist, instead of skipping their files.
 
     Returns:
-        the files in the order given, those of a folder sorted; also, each with its `error`, folders without pictures,
-        and files whose target is that of another as well, or would overwrite one of the files.
+        the files in the order of `paths`, those of a folder sorted. Entries with an `error` stand for folders without
+        pictures, and for files whose target is also that of another file, or would overwrite one of the files.
+
+    Raises:
+        ImageError: a path is empty.
     """
     found: dict[Path, PictureFile] = {}
     for path in paths:
-        for file in _find(path, output):
+        if not str(path):
+            raise ImageError("An empty path was given. Give the path of a picture or of a folder of pictures.")
+        for file in _find(Path(path), output):
             found.setdefault(Path(os.path.realpath(file.source.parent), file.source.name), file)
     files = [file for file in found.values() if not file.error]
     sources = {_identity(file.source) for file in files} - {None}
-    # Some file systems take names for the same that differ in case only.
+    # Some file systems treat names as the same that differ only in case.
     short = Counter(str(file.target.with_suffix(".png")).casefold() for file in files)
 
     def name_target(file: PictureFile) -> Path:
@@ -62,7 +68,7 @@ def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> 
         target = name_target(file)
         there, error = _identity(target), None
         if targets[target] > 1:
-            error = f"Another file would become {target} too. Rename one of them, or colorize it apart."
+            error = f"Another file would also become {target}. Rename one of them, or colorize them in two runs."
         elif there in sources:
             error = f"The result would overwrite {target}, one of the files. Choose another output folder."
         return PictureFile(file.source, target, error, bool(there) and target.is_file() and not overwrite)
@@ -71,13 +77,13 @@ def plan_files(paths: Iterable[Path], output: Path, overwrite: bool = False) -> 
 
 
 def colorize_files(colorizer: Colorizer, files: Iterable[PictureFile], **settings: Any) -> Iterator[PictureFile]:
-    """Colorize the files of a plan, with the settings of `Colorizer.colorize`; yield each in turn when it is done."""
+    """Colorize the files of a plan with settings of `Colorizer.colorize`; yield each when it is done, in order."""
     with ThreadPoolExecutor(_THREADS) as pool:
         yield from pool.map(partial(colorize_file, colorizer, **settings), files)
 
 
 def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> PictureFile:
-    """Colorize a file of a plan, its target written in one step; one that fails is returned with its `error`."""
+    """Colorize one file of a plan and write its target in one step; return the file, with its `error` if it failed."""
     if file.error or file.skipped:
         return file
     try:
@@ -88,12 +94,14 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
         write_bytes(file.target, encode_png(result))
     except (ColorizerError, OSError) as error:
         return replace(file, error=str(error))
+    except Exception as error:  # A MemoryError, for example, must not cost the other files.
+        return replace(file, error=f"This picture cannot be colorized: {error!r}.")
     return file
 
 
 def _find(path: Path, output: Path) -> Iterable[PictureFile]:
-    """The files that a given path stands for, each with its own suffix still on its target."""
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+    """Return the files that a given path stands for; each target still has the suffix of its source."""
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error for a name that is too long.
         return [PictureFile(path, output / path.name)]
     results = _identity(output)
     if _identity(path) == results:
@@ -110,7 +118,7 @@ def _find(path: Path, output: Path) -> Iterable[PictureFile]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What all names of a file or folder have in common; None where there is none."""
+    """Return what all names of a file or folder share, its device and inode; None where nothing exists."""
     try:
         status = path.stat()
     except OSError:

@@ -1,16 +1,17 @@
-"""A sweep: what is tried, the trials that are done, and the files that both are kept in.
+"""A sweep: what is tried, the trials that are done, and the files that keep both.
 
-It is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trials.jsonl` has a line for each trial.
+A sweep is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trials.jsonl` has a line for each trial.
 """
 
 import contextlib
-import json
 import math
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
@@ -19,14 +20,14 @@ from colorizer.presets import PRESETS, Preset, get_preset
 from colorizer.storage import read_json
 
 LATENT_DIMS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
-_LEARNING_RATES = (1e-4, 1e-2)  # any between, evenly by their logarithm
+_LEARNING_RATES = (1e-4, 1e-2)  # A search tries values in this range, spread evenly by their logarithm.
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "batch_size": (64, 128, 256, 512),
     "weight_decay": (0.0, 0.003, 0.01, 0.03, 0.1, 0.3),
     "shift": (0, 1, 2, 3, 4),
     "activation": ("relu", "gelu", "silu", "tanh"),
 }
-_OWN_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+_ARCHITECTURE_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "dense": {
         "encoder_widths": ((512,), (1024,), (512, 128), (1024, 512), (1536, 512), (2048, 512)),
         "decoder_widths": ((256,), (512,), (128, 512), (512, 512), (1024, 512), (512, 512, 384)),
@@ -35,54 +36,60 @@ _OWN_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "unet": {"dropout": (0.0, 0.1, 0.2, 0.3, 0.4)},
 }
 _MAX_TRIALS_BYTES = 16 * 2**20
-# What a file that is not ours can raise while it is read.
+# Reading a file that something else wrote can raise any of these.
 _DAMAGE = (ColorizerError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(allow_inf_nan=False))
 class Trial:
-    """A training of a sweep."""
+    """One training of a sweep."""
 
-    settings: dict[str, Any]  # the value of each setting that is tried; widths as text
-    val_loss: tuple[float, ...]  # validation `mse` after each epoch; of fewer epochs where it was stopped early
-    seconds: float  # of its wall time
-    error: str | None = None  # why it failed
+    settings: dict[str, Any]  # It maps each setting that is tried to its value; layer widths are text, as in "512,128".
+    val_loss: tuple[Annotated[float, pydantic.Field(gt=0)], ...]  # The validation `mse` after each epoch that was run.
+    seconds: Annotated[float, pydantic.Field(ge=0)]  # The wall time of its training.
+    error: str | None = None  # The sentence that says why it failed.
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One axis of parallel coordinates: the height, 0 to 1, of each trial, and of each label beside the axis."""
+    """One axis of a parallel coordinates chart; a height is a number from 0 to 1."""
 
     name: str
-    heights: list[float]
-    ticks: dict[str, float]
+    heights: list[float]  # The height of each trial.
+    ticks: dict[str, float]  # It maps each label beside the axis to its height.
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried, and what came of it so far."""
+    """What is tried, and the trials so far."""
 
-    name: str  # of its folder, and of the model that is saved
-    preset: str  # whose settings it starts from
-    model: ModelConfig  # those settings
+    name: str  # It names the folder, the best model and the preset made from it.
+    preset: str  # The name of the preset that the sweep starts from.
+    model: ModelConfig  # The settings of the first trial.
     train: TrainConfig
-    choices: dict[str, tuple[Any, ...]]  # of each setting its values, widths as text; of `learning_rate` the range
-    closed_form: tuple[float, ...] = ()  # validation `mse` of the best linear autoencoder of each `latent_dim` tried
-    trials: tuple[Trial, ...] = ()  # in the order in which they ended
+    choices: dict[str, tuple[Any, ...]]  # Each setting's values, layer widths as text; for `learning_rate` its range.
+    closed_form: tuple[float, ...] = ()  # Validation `mse` of the best linear autoencoder for each `latent_dim` tried.
+    trials: tuple[Trial, ...] = ()  # They stand in the order in which they ended.
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
-        return _home() / self.name
+        """Return the folder that keeps the sweep."""
+        return config.home() / "sweeps" / self.name
 
     @property
     def finished(self) -> list[Trial]:
-        """The trials that ran for all epochs, best first."""
+        """Return the trials that ran for all epochs, the best first."""
         whole = [trial for trial in self.trials if len(trial.val_loss) == self.train.epochs and not trial.error]
         return sorted(whole, key=lambda trial: trial.val_loss[-1])
 
+    @property
+    def title(self) -> str:
+        """Return one line that says what was tried."""
+        tried = "bottlenecks" if self.closed_form else "trials"
+        return f"{self.name}: {len(self.trials)} {tried} from the preset {self.preset}"
+
     def allows(self, settings: dict[str, Any]) -> bool:
-        """Whether these are settings of a trial of this sweep."""
+        """Return whether a trial of this sweep can have these settings."""
         if settings.keys() != self.choices.keys():
             return False
         low, high = self.choices.get("learning_rate", _LEARNING_RATES)
@@ -92,7 +99,7 @@ class Sweep:
         )
 
     def configure(self, settings: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-        """The configurations of a trial with these settings; its learning rate has two digits."""
+        """Return the configurations of a trial with these settings; the learning rate is rounded to two digits."""
         settings = dict(settings)
         for key in settings:
             if key.endswith("_widths"):
@@ -101,30 +108,21 @@ class Sweep:
                 settings[key] = float(f"{settings[key]:.2g}")
         return config.apply_settings(self.model, self.train, settings)
 
-    @property
-    def first_settings(self) -> dict[str, Any]:
-        """Those that it starts from, of all that is tried."""
-        return self._settings(self.model, self.train)
-
-    def _settings(self, model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
+    def settings_of(self, model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
+        """Return the settings that a trial with these configurations has."""
         values = model.to_dict() | train.to_dict()
         return {key: _as_choice(values[key]) for key in self.choices}
 
-    @property
-    def title(self) -> str:
-        """What it is, in a line."""
-        tried = "bottlenecks" if self.closed_form else "trials"
-        return f"{self.name}: {len(self.trials)} {tried} from the preset {self.preset}"
-
     def table(self) -> list[dict[str, Any]]:
-        """The trials as rows: settings, epochs, val_loss, seconds, and with bottlenecks the closed form's loss.
+        """Return a row for each trial: its settings, epochs, val_loss, seconds and error.
 
-        Best first, those that were stopped early behind them; or by bottleneck.
+        Trials that ran for all epochs come first, the best at the top. The rows of a sweep of bottlenecks are sorted by
+        `latent_dim` and also hold the loss of the closed form.
         """
         losses = dict(zip(self.choices.get("latent_dim", ()), self.closed_form, strict=False))
         rows = []
         for trial in self.trials:
-            row = self._settings(*self.configure(trial.settings))
+            row = self.settings_of(*self.configure(trial.settings))
             row |= {"epochs": len(trial.val_loss), "val_loss": trial.val_loss[-1] if trial.val_loss else None}
             row |= {"closed_form": losses[row["latent_dim"]]} if losses else {}
             rows.append(row | {"seconds": trial.seconds, "error": trial.error})
@@ -132,10 +130,10 @@ class Sweep:
             return sorted(rows, key=lambda row: row["latent_dim"])
         return sorted(rows, key=lambda row: (bool(row["error"]), -row["epochs"], row["val_loss"] or 1))
 
-    def coordinates(self) -> list["Coordinate"]:
-        """Parallel coordinates of those rows of `table` that have a loss: one for each setting, and the loss.
+    def coordinates(self) -> list[Coordinate]:
+        """Return an axis for each setting and one for the loss, over the rows of `table` that have a loss.
 
-        The axis of the loss ends at the median; what is worse is drawn there.
+        The axis of the loss ends at the median; all trials that are worse are drawn at that end.
         """
         rows = [row for row in self.table() if row["val_loss"]]
         axes = []
@@ -155,7 +153,7 @@ class Sweep:
         return axes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what sweep.json holds."""
+        """Return the content of sweep.json."""
         configurations = {"model": self.model.to_dict(), "train": self.train.to_dict()}
         return {"preset": self.preset, **configurations, "choices": self.choices, "closed_form": self.closed_form}
 
@@ -168,17 +166,21 @@ def plan_sweep(
     fixed: Collection[str] = (),
     latent_dims: Collection[int] = (),
 ) -> Sweep:
-    """Say what a sweep is to try.
+    """Decide what a sweep tries.
 
     Args:
-        name: see `config.validate_name`.
-        preset: name of the preset that `model` and `train` come from.
-        model, train: settings of the first trial, which the others vary.
-        fixed: settings that none varies.
-        latent_dims: try only these bottlenecks; by default settings are searched.
+        name: the name of the sweep, see `config.validate_name`.
+        preset: the name of the preset that `model` and `train` come from.
+        model, train: the settings of the first trial, which the others vary.
+        fixed: the names of settings that keep their value in all trials.
+        latent_dims: widths of the bottleneck, each of which becomes a trial; without any, settings are searched.
+
+    Returns:
+        a sweep without trials.
 
     Raises:
-        ConfigError: there is nothing to train, or a bottleneck does not fit the architecture.
+        ConfigError: the name is invalid, there is nothing to train or to vary, or a width does not suit the
+            architecture.
     """
     if config.validate_name(name) in PRESETS:
         raise ConfigError(f"{name} is a preset. Choose another --name, which becomes one more.")
@@ -192,7 +194,7 @@ def plan_sweep(
         return Sweep(name, preset, model, train, {"latent_dim": tuple(sorted(set(latent_dims)))})
     settings = model.to_dict() | train.to_dict()
     choices: dict[str, tuple[Any, ...]] = {"learning_rate": _LEARNING_RATES}
-    for key, values in (_CHOICES | _OWN_CHOICES[model.architecture]).items():
+    for key, values in (_CHOICES | _ARCHITECTURE_CHOICES[model.architecture]).items():
         choices[key] = tuple(map(_as_choice, dict.fromkeys((*values, settings[key]))))
     choices = {key: values for key, values in choices.items() if key not in fixed}
     if not choices:
@@ -201,7 +203,7 @@ def plan_sweep(
 
 
 def suitable_latent_dims(model: ModelConfig) -> tuple[int, ...]:
-    """Those of `LATENT_DIMS` that suit the architecture."""
+    """Return the widths in `LATENT_DIMS` that suit the architecture."""
     suitable = []
     for latent_dim in LATENT_DIMS:
         with contextlib.suppress(ConfigError):
@@ -210,7 +212,7 @@ def suitable_latent_dims(model: ModelConfig) -> tuple[int, ...]:
 
 
 def _order(choice: Any) -> Any:
-    """Numbers by size, widths by their sum, activations by name."""
+    """Return the sorting key of a choice: numbers are sorted by size, widths by their sum, activations by name."""
     if isinstance(choice, str):
         return sum(int(part) for part in choice.split(",") if part.isdigit()), choice
     return choice
@@ -221,25 +223,21 @@ def _label(choice: Any) -> str:
 
 
 def _as_choice(value: Any) -> Any:
-    """A setting's value as Optuna and JSON take it: widths become text."""
+    """Return a setting's value as Optuna and JSON take it: layer widths become text."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def _home() -> Path:
-    return config.home() / "sweeps"
-
-
 def list_sweeps() -> list[Sweep]:
-    """The sweeps with a finished trial, by name; folders that cannot be read are left out."""
+    """Return the sweeps with a finished trial, sorted by name; damaged folders are left out."""
     sweeps = []
-    for path in sorted(_home().glob("*/sweep.json")):
+    for path in sorted(config.home().glob("sweeps/*/sweep.json")):
         with contextlib.suppress(ConfigError):
             sweeps.append(read_sweep(path.parent.name))
     return [sweep for sweep in sweeps if sweep.finished]
 
 
 def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
-    """The best configuration of each sweep, by the sweep's name; each has the name of the preset that it began with."""
+    """Return the best configuration of each sweep by the sweep's name, as a preset named like the one it came from."""
     presets = {}
     for sweep in sweeps:
         if sweep.name in PRESETS:
@@ -251,18 +249,24 @@ def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
 
 
 def read_sweep(name: str) -> Sweep:
-    """Read a sweep and its trials; a line that is none is left out. Without a sound sweep.json, raise `ConfigError`."""
-    path = _home() / config.validate_name(name) / "sweep.json"
+    """Read a sweep and its trials. Invalid lines of trials.jsonl are left out.
+
+    Raises:
+        ConfigError: the name is invalid, or sweep.json is missing or damaged.
+    """
+    path = config.home() / "sweeps" / config.validate_name(name) / "sweep.json"
     try:
         content = read_json(path)
         model, train = ModelConfig.from_dict(content["model"]), TrainConfig.from_dict(content["train"])
         choices = {key: tuple(values) for key, values in content["choices"].items()}
         closed_form = tuple(map(float, content["closed_form"]))
         sweep = Sweep(name, get_preset(content["preset"]).name, model, train, choices, closed_form)
-        if not sweep.first_settings or len(closed_form) != len(choices.get("latent_dim", ())):
-            raise ConfigError("it has no choices, or not as many losses of the closed form")
-        if not all(0 < loss < math.inf for loss in closed_form):
-            raise ConfigError("a loss of the closed form is none")
+        latent_dims = choices.get("latent_dim", ())
+        if not sweep.settings_of(model, train) or len(closed_form) != len(latent_dims):
+            raise ConfigError("it has no choices, or not one closed-form loss for each latent_dim")
+        for latent_dim, loss in zip(latent_dims, closed_form, strict=True):
+            if not 0 < loss < math.inf:
+                raise ConfigError(f"the closed-form loss at latent_dim {latent_dim} is {loss}")
         for key, value in ((key, value) for key, values in choices.items() for value in values):
             sweep.configure({key: value})
         return replace(sweep, trials=tuple(_read_trials(sweep)))
@@ -271,19 +275,17 @@ def read_sweep(name: str) -> Sweep:
 
 
 def _read_trials(sweep: Sweep) -> list[Trial]:
+    """Return the trials of a sweep from trials.jsonl, without lines that are no trial of this sweep."""
     path, trials = sweep.folder / "trials.jsonl", []
     if not path.exists():
         return []
     if path.stat().st_size > _MAX_TRIALS_BYTES:
         raise ConfigError("trials.jsonl is too large")
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         with contextlib.suppress(*_DAMAGE):
-            values = json.loads(line)
-            settings, val_loss = values["settings"], tuple(map(float, values["val_loss"]))
-            trial = Trial(settings, val_loss, float(values["seconds"]), values["error"] and str(values["error"]))
-            sound = all(0 < loss < math.inf for loss in val_loss) and 0 <= trial.seconds < math.inf
-            whole = len(val_loss) <= sweep.train.epochs and (val_loss or trial.error)
-            if sound and whole and sweep.allows(settings):
-                sweep.configure(settings)
+            trial = pydantic.TypeAdapter(Trial).validate_json(line)
+            whole = len(trial.val_loss) <= sweep.train.epochs and (trial.val_loss or trial.error)
+            if whole and sweep.allows(trial.settings):
+                sweep.configure(trial.settings)
                 trials.append(trial)
     return trials

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from colorizer import config
 from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
 from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
-from colorizer.errors import ModelError
+from colorizer.errors import DataError, ModelError
 from colorizer.models import library, linear
-from colorizer.models.colorizer import Colorizer
+from colorizer.models.colorizer import Colorizer, check_chroma
 from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
 from colorizer.pixels.images import lay_on_white
 from colorizer.pixels.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
 from colorizer.storage import read_json, replace_folder, write_json
 
-_PART = 1000  # images that are predicted at a time, to bound memory
+_PART = 1000  # Images are predicted this many at a time, to bound memory.
 _write_lock = threading.Lock()
 
 
@@ -29,14 +28,14 @@ _write_lock = threading.Lock()
 class Predictions:
     """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
 
-    Of a model with chroma bins, there is one of each for every one of `VIVIDNESS_LEVELS`, along a first axis.
+    For a model with chroma bins, both have a first axis more, for the `VIVIDNESS_LEVELS`.
     """
 
     images: np.ndarray
     mse: np.ndarray
 
     def at(self, vividness: float = DEFAULT_VIVIDNESS) -> "Predictions":
-        """Those at the level nearest to `vividness`; without levels, the same."""
+        """Return the predictions at the level nearest to `vividness`; without levels, return all."""
         if self.mse.ndim == 1:
             return self
         level = nearest_level(vividness)
@@ -69,7 +68,7 @@ def measure(
 
 
 def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
-    """Metrics of what needs no network, on images, uint8 (N, 32, 32, 3).
+    """Measure two predictions that need no network, on images, uint8 (N, 32, 32, 3).
 
     Returns:
         for `mean chroma` (every pixel gets the training images' mean chroma) and `closed form` (the best linear map
@@ -86,12 +85,14 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[int]) -> list[float]:
-    """Mean squared error, unclipped, of CIFAR-10's best linear autoencoder of each `latent_dim`, as `training` has it.
+    """Return the loss of CIFAR-10's best linear autoencoder at each `latent_dim`, as a training would report it.
+
+    It is the mean squared error of the output before it is clipped.
 
     Args:
         images: uint8 of shape (N, 32, 32, 3).
         target: `rgb`, `chroma` or `gray`, as in `ModelConfig`.
-        latent_dims: of the bottleneck, each up to `MAX_LATENT_DIM`.
+        latent_dims: widths of the bottleneck, each up to `MAX_LATENT_DIM`.
     """
     statistics, luminance = load_statistics(), to_luminance(images)
     solution = linear.solve(statistics.mean, statistics.factors, target)
@@ -109,41 +110,51 @@ def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[in
 def measure_photos(
     colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
 ) -> dict[str, Any]:
-    """Measure a model on whole photos, each uint8 (H, W, 3) or (H, W, 4), at their own resolution.
+    """Measure a model on whole photos at their own resolution; one of them is in memory at a time.
+
+    Args:
+        photos: yields images, each uint8 (H, W, 3) or (H, W, 4).
+        vividness, strength: as in `Colorizer.predict`.
 
     Returns:
         dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
-        `ratio` of the two, and `better` (on how many photos the model beats the gray copy).
+        `ratio` of the two (None if the gray copy makes no error, as on black photos), and `better` (on how many
+        photos the model beats the gray copy).
+
+    Raises:
+        DataError: there is no photo.
     """
     from skimage.color import deltaE_ciede2000
 
     errors = []
-    for photo in photos:
-        photo = lay_on_white(photo)
+    for photo in map(lay_on_white, photos):
         truth = to_lab(photo)
         results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
-        errors.append([deltaE_ciede2000(truth, to_lab(result)).mean() for result in results])
+        errors.append([float(deltaE_ciede2000(truth, to_lab(result)).mean()) for result in results])
+        del photo, truth, results  # The next photo is decoded before these names are used again.
+    if not errors:
+        raise DataError("There is no photo to measure. Choose a folder with pictures.")
     model, gray = np.transpose(errors)
     return {
         "photos": len(errors),
         "delta_e": float(model.mean()),
         "gray_copy": float(gray.mean()),
-        "ratio": float(model.mean() / gray.mean()),
+        "ratio": float(model.mean() / gray.mean()) if gray.mean() > 0 else None,
         "better": int(np.sum(model < gray)),
     }
 
 
 def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str, float]:
-    """The gray copy's metrics, kept on disk for CIFAR-10, whose images never change."""
+    """Return the gray copy's metrics; they are kept on disk for CIFAR-10, whose images never change."""
     if dataset != "cifar10":
         return gray_copy_metrics(images)
-    path = config.home() / "predictions" / f"gray-copy-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
+    path = library.predictions_folder() / f"gray-copy-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
     with contextlib.suppress(OSError, ValueError):
         stored = read_json(path)
         if set(stored) == set(METRICS):
             return stored
     computed = gray_copy_metrics(images)
-    with contextlib.suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
+    with contextlib.suppress(OSError):  # A full or read-only disk costs time at the next start, nothing else.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, computed)
     return computed
@@ -161,7 +172,10 @@ def predict_split(colorizer: Colorizer, split: Split) -> Predictions:
 
 
 def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> Predictions | None:
-    """Predictions from disk, without TensorFlow: those on `samples` came with the model, others if made before."""
+    """Return predictions from disk, without TensorFlow; None if they were not kept or are damaged.
+
+    Those on `samples` come with the model, and `store_predictions` writes the others.
+    """
     folder = _folder(entry, dataset, split)
     try:
         if dataset == "samples":
@@ -173,14 +187,23 @@ def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> P
         return None
     num_images = NUM_SAMPLES if dataset == "samples" else stored.mse.shape[-1]
     shape = (len(VIVIDNESS_LEVELS), num_images) if stored.mse.ndim == 2 else (num_images,)
-    return stored if stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3) else None
+    fits = stored.mse.shape == shape and stored.images.shape == (*shape, 32, 32, 3) and stored.images.dtype == np.uint8
+    return stored if fits else None
+
+
+def stored_chroma(entry: library.ModelEntry, photo: str) -> np.ndarray | None:
+    """Return the chroma of a sample photo that was saved with a model, as `Colorizer.colorize` takes it, or None."""
+    try:
+        return check_chroma(library.load_arrays(entry, "predictions.npz")[f"photo_{photo}"])
+    except (ModelError, KeyError, ValueError):
+        return None
 
 
 def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Split) -> Predictions:
     """Run a model over a split and keep the result on disk, in one step."""
     with _write_lock:
         stored = stored_predictions(colorizer.entry, dataset, split)
-        if stored is not None:  # another thread was quicker
+        if stored is not None:  # Another thread was quicker.
             return stored
         predictions = predict_split(colorizer, images)
         folder = _folder(colorizer.entry, dataset, split)
@@ -192,4 +215,4 @@ def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Sp
 
 
 def _folder(entry: library.ModelEntry, dataset: str, split: str) -> Path:
-    return config.home() / "predictions" / f"{entry.name}-{entry.checksum[:16]}-{dataset}-{split}"
+    return library.predictions_folder() / f"{entry.name}-{entry.checksum[:16]}-{dataset}-{split}"

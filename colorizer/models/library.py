@@ -1,12 +1,14 @@
-"""Saved models on disk: list, read, save atomically, verify, delete.
+"""Saved models on disk: list, read, save in one step, verify, delete.
 
 A model is a folder with `model.keras`, `card.json`, `history.json`, `snapshots.npz` and `predictions.npz`.
 Listing and reading need no TensorFlow; only `load_keras_model` imports it.
 """
 
+import contextlib
 import hashlib
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,29 +19,38 @@ from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.pixels.metrics import METRICS
-from colorizer.storage import delete_folder, read_json, replace_folder, write_json
+from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
     import keras
 
 SHIPPED = config.ASSETS / "models"
-# Of each data set, the split on a card whose images a model was validated on; of any other it is `own_validation`.
+# On a card, these are the splits of each data set whose images a model was validated on; for any other data set it is
+# `own_validation`.
 VALIDATION_SPLITS = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
+_MAX_COUNT = 2**53  # Larger integers are not exact as floats.
+_NUMBERS = ("parameters", "epochs_done", "seconds", "best_val_loss", "bytes")
+# What may be missing from a card, and what is then put in its place; the type of the value must be the same.
+_OPTIONAL: dict[str, Any] = dict.fromkeys(("preset", "command", "created", "commit", "run"), "") | {
+    "stopped": False,
+    "machine": {},
+    "versions": {},
+}
 
 
 @dataclass(frozen=True)
 class ModelEntry:
     """A model folder as it was found."""
 
-    name: str
+    name: str  # The folder's name, with escapes for what cannot be printed.
     path: Path
-    card: dict[str, Any]  # content of card.json; empty if the folder is damaged
-    damage: str | None = None  # why it cannot be used
+    card: dict[str, Any]  # The content of card.json; empty if the folder is damaged.
+    damage: str | None = None  # Why the model cannot be used.
 
     @property
     def shipped(self) -> bool:
-        """Whether it came with the package."""
+        """Whether the model came with the package."""
         return self.path.parent == SHIPPED
 
     @property
@@ -57,11 +68,16 @@ class ModelEntry:
 
     @property
     def vivid(self) -> bool:
-        """Whether it chooses among chroma bins, so that `vividness` matters."""
+        """Whether the model chooses among chroma bins, so that `vividness` matters."""
         return self.model_config.chroma_bins > 0
 
+    @property
+    def any_size(self) -> bool:
+        """Whether the model takes images of more than one size, so that the working size matters."""
+        return self.model_config.architecture == "unet"
+
     def metric(self, split: str, name: str = "mse") -> float | None:
-        """A metric of the model on a split of its card (see `job.run_training`), or None if it was not measured."""
+        """Return a metric of the model on a split of its card (see `job.run_training`); None if it was not measured."""
         return self.card.get("metrics", {}).get(split, {}).get("model", {}).get(name)
 
     @property
@@ -80,98 +96,156 @@ class ModelEntry:
 
 
 def user_folder() -> Path:
-    """Folder of the models trained on this machine."""
+    """Return the folder of the models that were trained on this machine."""
     return config.home() / "models"
 
 
+def predictions_folder() -> Path:
+    """Return the folder of predictions, which can be computed again at any time."""
+    return config.home() / "predictions"
+
+
 def list_models() -> list[ModelEntry]:
-    """All models, shipped and trained here: best first, damaged ones last."""
+    """Return all models, shipped and trained here: the best first, damaged ones last."""
+    clean_up(user_folder())
     entries = [read_entry(path) for folder in (SHIPPED, user_folder()) for path in sorted(folder.glob("[!.]*/"))]
     return sorted(entries, key=lambda entry: (entry.metric("test") or entry.metric("samples") or math.inf, entry.name))
 
 
 def read_entry(path: Path) -> ModelEntry:
-    """Read a model folder's card and check it without loading the model."""
+    """Read a model folder's card and check it without loading the model; a folder of any content gives an entry."""
+    name = "".join(
+        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in path.name
+    )
     try:
-        card = read_json(path / "card.json")
-        entry = ModelEntry(path.name, path, card)
+        card = _check_card(_OPTIONAL | read_json(path / "card.json"))
         config.validate_name(path.name)
-        _ = entry.model_config, entry.train_config
-        metrics = card["metrics"]
-        if not isinstance(card["sha256"], str) or "samples" not in metrics:
-            raise ModelError("its card has no checksum or no metrics on the samples")
-        numbers = [card[key] for key in ("parameters", "epochs_done", "seconds", "best_val_loss", "bytes")]
-        for measured in metrics.values():
-            numbers += [measured[of][name] for of in ("model", "gray_copy") for name in METRICS]
-        if not all(isinstance(number, int | float) and not math.isnan(number) for number in numbers):
-            raise ModelError("its card has a value that is no number")
         size = (path / "model.keras").stat().st_size
         if size != card["bytes"]:
             raise ModelError(f"model.keras has {size:,} bytes, its card says {card['bytes']:,}")
     except FileNotFoundError as error:
-        return ModelEntry(path.name, path, {}, f"{Path(error.filename).name} is missing")
+        return ModelEntry(name, path, {}, f"{Path(error.filename).name} is missing")
     except KeyError as error:
-        return ModelEntry(path.name, path, {}, f"its card lacks {error}")
-    except (ColorizerError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        return ModelEntry(path.name, path, {}, str(error))
-    return entry
+        return ModelEntry(name, path, {}, f"its card lacks {error}")
+    except (ColorizerError, OSError, ValueError, TypeError, AttributeError) as error:
+        return ModelEntry(name, path, {}, _reason(error))
+    return ModelEntry(name, path, card)
+
+
+def _check_card(card: dict[str, Any]) -> dict[str, Any]:
+    """Return a card with which every page can work; a wrong or missing value raises one of several errors."""
+    ModelConfig.from_dict(card["model"]), TrainConfig.from_dict(card["train"])
+    metrics = card["metrics"]
+    if not isinstance(card["sha256"], str) or not isinstance(metrics, dict) or "samples" not in metrics:
+        raise ModelError("its card has no checksum or no metrics on the samples")
+    if not all(_is_number(card[key]) for key in _NUMBERS):
+        raise ModelError("its card has a value that is no number")
+    for measured in metrics.values():
+        for values in (measured["model"], measured["gray_copy"]):
+            # Only a perfect prediction has an infinite psnr.
+            if not all(_is_number(values[name]) or (name, values[name]) == ("psnr", math.inf) for name in METRICS):
+                raise ModelError("its card has a value that is no number")
+    for key, usual in _OPTIONAL.items():
+        if card[key] is None:
+            card[key] = usual
+        if not isinstance(card[key], type(usual)):
+            raise ModelError(f"its card has a value of the wrong type for {key!r}")
+    return card
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and abs(value) < _MAX_COUNT
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong in a few printable words, without the paths of this machine, which visitors must not see."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
 def find_model(name_or_path: str | Path) -> ModelEntry:
-    """Return the model of that name, or in that folder; if there is none or it is damaged, raise `ModelError`."""
+    """Return the model of that name, or in that folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged. Only of a damaged model that this app made, the message says that
+            it can be deleted.
+    """
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
-        entry = read_entry(Path(name_or_path).expanduser().absolute())
+        entry = read_entry(config.expand_path(name_or_path))
+        if not any((entry.path / file).exists() for file in ("model.keras", "card.json")):
+            raise ModelError(
+                f"{entry.name} is not a model: it has no model.keras and no card.json. "
+                "Give the name of a model or the folder of one."
+            )
     else:
         entries = list_models()
         matches = [entry for entry in entries if entry.name == name_or_path]
         if not matches:
             known = ", ".join(entry.name for entry in entries if not entry.damage) or "none yet"
-            raise ModelError(f"There is no model {name_or_path!r}. Models here: {known}.")
+            raise ModelError(f"There is no model {str(name_or_path)[:80]!r}. Models here: {known}.")
         entry = matches[0]
     if entry.damage:
-        raise ModelError(f"The model {entry.name} is damaged: {entry.damage}. Delete its folder {entry.path}.")
+        raise ModelError(f"The model {entry.name} is damaged: {entry.damage}. {_what_to_do(entry)}")
     return entry
 
 
+def _what_to_do(entry: ModelEntry) -> str:
+    """Return the advice for a damaged model; nothing is ever to be deleted that this app did not make."""
+    if entry.shipped:
+        return "Restore the folder assets/models."
+    if entry.path.parent == user_folder():
+        return "Delete it in the gallery and train it again."
+    return "Get a whole copy of its folder."
+
+
 def load_keras_model(entry: ModelEntry) -> "keras.Model":
-    """Load the network in Keras's safe mode; another file than was saved, or one Keras refuses, raises `ModelError`."""
+    """Load the network in Keras's safe mode.
+
+    Raises:
+        ModelError: the file is not the one that was saved, Keras refuses it, or it does not fit its card.
+    """
     path = entry.path / "model.keras"
     try:
         if path.stat().st_size > _MAX_MODEL_BYTES or _sha256(path) != entry.checksum:
             raise ModelError(
-                f"model.keras of {entry.name} does not match the checksum on its card. "
-                f"Delete its folder {entry.path} and train it again."
+                f"model.keras of {entry.name} does not match the checksum on its card. {_what_to_do(entry)}"
             )
         import keras
 
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model) or model.input_shape[-1] != 1 or model.output_shape[-1] not in (1, 3):
-            raise ModelError(f"model.keras of {entry.name} does not turn luminance into an image. Train it again.")
+            raise ModelError(f"model.keras of {entry.name} does not turn luminance into an image. {_what_to_do(entry)}")
+        vivid = any(layer.name == "logits" for layer in model.layers)
+        if (vivid, model.input_shape[1] is None) != (entry.vivid, entry.any_size):
+            raise ModelError(f"model.keras of {entry.name} is not what its card describes. {_what_to_do(entry)}")
     except ModelError:
         raise
-    except Exception as error:  # Keras raises many kinds on files that are not its own
-        raise ModelError(f"The model {entry.name} cannot be loaded: {str(error)[:200]}. Train it again.") from error
+    except Exception as error:  # Keras raises many kinds on files that are not its own.
+        reason = _reason(error).replace(str(path), path.name).replace(str(path.parent), entry.name)
+        raise ModelError(f"The model {entry.name} cannot be loaded: {reason}. {_what_to_do(entry)}") from error
     return model
 
 
 def load_history(entry: ModelEntry) -> dict[str, list[float]]:
-    """Read history.json: dict of lists, as `training.TrainResult.history`."""
+    """Read history.json: dict of lists, as `loop.TrainResult.history`; damage raises `ModelError`."""
     try:
         history = read_json(entry.path / "history.json")
         for values in history.values():
             np.asarray(values, np.float64)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"The history of {entry.name} cannot be read ({error}). Train the model again.") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"The history of {entry.name} cannot be read ({_reason(error)}). Train it again.") from error
     return history
 
 
 def load_arrays(entry: ModelEntry, file_name: str) -> dict[str, np.ndarray]:
-    """Read `snapshots.npz` (`epochs`, `images`) or `predictions.npz` of a model; no pickles."""
+    """Read `snapshots.npz` (`epochs`, `images`) or `predictions.npz` of a model; pickles are refused."""
     try:
         with (entry.path / file_name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except Exception as error:  # a damaged zip raises many kinds
-        raise ModelError(f"{file_name} of {entry.name} cannot be read ({error}). Train the model again.") from error
+    except Exception as error:  # A damaged zip raises many kinds.
+        reason = _reason(error)
+        raise ModelError(f"{file_name} of {entry.name} cannot be read ({reason}). Train the model again.") from error
 
 
 def save_model(
@@ -185,12 +259,14 @@ def save_model(
 ) -> ModelEntry:
     """Write a model folder in one step: it is there whole, or not at all.
 
+    The predictions of a model that it replaces are deleted.
+
     Args:
         name: see `config.validate_name`.
-        model: a Keras model, not compiled, so that no optimizer is saved.
-        card: JSON object with `model`, `train` and `metrics`; `sha256` and `bytes` are added.
+        model: a Keras model that is not compiled, so that no optimizer is saved.
+        card: JSON object with `model`, `train` and `metrics`, to which `sha256` and `bytes` are added.
         history: JSON object.
-        arrays: for each .npz file name, its arrays.
+        arrays: the arrays of each .npz file, by its name.
         folder: the library to save into; by default the user's.
         replace: overwrite a model of that name.
 
@@ -209,7 +285,9 @@ def save_model(
             for file_name, content in arrays.items():
                 np.savez_compressed(staging / file_name, **content)
     except OSError as error:
-        raise ModelError(f"The model {name} could not be saved in {folder} ({error.strerror or error}).") from error
+        raise ModelError(f"The model {name} could not be saved ({_reason(error)}).") from error
+    if folder == user_folder():
+        _delete_predictions(name)
     return read_entry(target)
 
 
@@ -222,17 +300,34 @@ def check_name_is_free(name: str, folder: Path | None = None, replace: bool = Fa
 
 
 def update_card(entry: ModelEntry, **changes: Any) -> ModelEntry:
-    """Change values on a model's card, atomically."""
+    """Change values on a model's card in one step."""
     write_json(entry.path / "card.json", entry.card | changes)
     return read_entry(entry.path)
 
 
 def delete_model(name: str) -> None:
-    """Delete one of the user's models; shipped ones stay."""
+    """Delete one of the user's models and its predictions; shipped models stay.
+
+    Raises:
+        ModelError: there is no such model, or the disk refuses.
+    """
     entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
     if entry is None:
         raise ModelError(f"There is no model {name!r} of yours to delete.")
-    delete_folder(entry.path)
+    try:
+        delete_folder(entry.path)
+    except OSError as error:
+        raise ModelError(f"The model {name} could not be deleted ({_reason(error)}).") from error
+    _delete_predictions(entry.path.name)
+
+
+def _delete_predictions(name: str) -> None:
+    """Delete what `evaluation` keeps for a model of that name, whatever its checksum was."""
+    folders = predictions_folder().glob("*") if predictions_folder().is_dir() else ()
+    for folder in folders:
+        if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}-.+", folder.name):
+            with contextlib.suppress(OSError):  # They cost room on the disk, nothing else.
+                delete_folder(folder)
 
 
 def _sha256(path: Path) -> str:

@@ -5,17 +5,18 @@ import numpy as np
 # ITU-R BT.601-7, section 2.5.1: Y = 0.299 R + 0.587 G + 0.114 B on gamma-encoded values,
 # Cb = (B - Y) / 1.772 and Cr = (R - Y) / 1.402, each in [-0.5, 0.5].
 LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
-# Columns: Cb, Cr as sums of R, G, B.
+# The columns give Cb and Cr as sums of R, G and B.
 RGB_TO_CHROMA = np.array(
     [[-0.299 / 1.772, 0.701 / 1.402], [-0.587 / 1.772, -0.587 / 1.402], [0.886 / 1.772, -0.114 / 1.402]], np.float32
 )
-# Columns: R, G, B as sums of Y, Cb, Cr; the inverse of the three equations above.
+# The columns give R, G and B as sums of Y, Cb and Cr: the inverse of the three equations above.
 YCBCR_TO_RGB = np.array(
     [[1.0, 1.0, 1.0], [0.0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0.0]], np.float32
 )
 
-_TINY = np.float32(1e-9)  # in place of a divisor of zero
-CHROMA_STEP, CHROMA_CELLS = 0.04, 25  # the grid of chroma bins: 25 x 25 cells centred on gray
+_TINY = np.float32(1e-9)  # This stands in for a divisor of zero.
+_SLICE_PIXELS = 2**20
+CHROMA_STEP, CHROMA_CELLS = 0.04, 25  # Chroma bins lie on a grid of 25 x 25 cells that is centred on gray.
 
 
 def as_float(images: np.ndarray) -> np.ndarray:
@@ -44,26 +45,38 @@ def to_luminance(images: np.ndarray) -> np.ndarray:
     """
     if images.ndim < 2 or images.shape[-1] != 3:
         raise ValueError(f"expected images of shape (..., 3), received {images.shape}")
-    # Plane by plane and without a product of matrices, whose threads would compete with the caller's.
-    images, scale = (images, np.float32(1 / 255)) if images.dtype == np.uint8 else (as_float(images), np.float32(1))
-    red, green, blue = (images[..., channel] * (scale * LUMINANCE_WEIGHTS[channel]) for channel in range(3))
-    return (red + green + blue)[..., None]
+    luminance = np.empty(images.shape[:-1], np.float32)
+    # Slices of the longest axis bound the memory; a product of matrices would start threads that compete with ours.
+    axis = int(np.argmax(luminance.shape))
+    pixels, result = np.moveaxis(images, axis, 0), np.moveaxis(luminance, axis, 0)
+    step = max(1, _SLICE_PIXELS * len(result) // max(1, result.size))
+    scale = np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    for start in range(0, len(result), step):
+        part = pixels[start : start + step]
+        part = part if part.dtype == np.uint8 else as_float(part)
+        red, green, blue = (part[..., channel] * (scale * LUMINANCE_WEIGHTS[channel]) for channel in range(3))
+        result[start : start + step] = red + green + blue
+    return luminance[..., None]
 
 
 def split_luminance(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split sRGB images into luminance and chroma (ITU-R BT.601).
 
-    Takes and raises what `to_luminance` does.
+    Args:
+        images: uint8 array of shape (..., 3), or float in [0, 1].
 
     Returns:
         luminance, float32 of shape (..., 1) in [0, 1], and
         chroma (Cb, Cr), float32 of shape (..., 2) in [-0.5, 0.5].
+
+    Raises:
+        ValueError: `images` does not end in 3 channels.
     """
     return to_luminance(images), as_float(images) @ RGB_TO_CHROMA
 
 
 def chroma_shares(images: np.ndarray) -> np.ndarray:
-    """Count which colours images have, at half resolution, where networks predict them.
+    """Count which colours images have at half their resolution, at which networks predict chroma.
 
     Args:
         images: uint8 of shape (N, H, W, 3), H and W even.
@@ -111,7 +124,7 @@ def merge_luminance(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     Returns:
         float32 array of shape (..., 3) in [0, 1].
     """
-    # Plane by plane, which is quicker than along a last axis of three. Differences of R, G and B from the luminance:
+    # Plane by plane is quicker than along a last axis of three. These are what R, G and B differ from the luminance by.
     luminance, cb, cr = luminance[..., 0], chroma[..., 0], chroma[..., 1]
     differences = [blue * cb + red * cr for blue, red in YCBCR_TO_RGB[1:].T]
     highest, lowest = (limit.reduce(differences) for limit in (np.maximum, np.minimum))
@@ -127,6 +140,6 @@ def gray_copy(images: np.ndarray) -> np.ndarray:
 
 def to_lab(images: np.ndarray) -> np.ndarray:
     """Convert sRGB images (..., 3), uint8 or float in [0, 1], to CIE L*a*b* (D65, 2 degrees), float32."""
-    from skimage.color import rgb2lab  # with SciPy: not on the way to the first page
+    from skimage.color import rgb2lab  # This loads SciPy, which the first page can do without.
 
     return rgb2lab(as_float(images))

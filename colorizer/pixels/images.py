@@ -2,22 +2,38 @@
 
 import contextlib
 import io
-import warnings
+import math
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from colorizer.config import MAX_EXIF_BYTES, MAX_PIXELS, MAX_SCANNED_PIXELS, MAX_UPLOAD_BYTES
 from colorizer.errors import ImageError
+from colorizer.pixels.budget import pixels_in_work
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is higher than ours, which decode_image checks before it decodes
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 FORMAT_NAMES = "PNG, JPEG, WebP, HEIC, BMP, TIFF or GIF"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_ORIENTATION_TAG = 0x112
 _START_OF_SCAN = b"\xff\xda"
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-_OTHER_FILES = (  # what else people try, by what stands in its first bytes in lower case
+_TILE_PIXELS = 2**18  # A large picture is converted in tiles of this size, which bounds the memory.
+_SHRUNK_PIXELS = 2**22  # A large plane is shrunk in tiles of this size; each costs a call of Pillow.
+# For each EXIF orientation: the view of an upright array that has the rows and columns of the file.
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+_OTHER_FILES = (  # What else people try, recognised by text that stands in its first bytes in lower case.
     (b"<svg", "an SVG drawing"),
     (b"%pdf", "a PDF document"),
     (b"ftyphei", "a damaged HEIC picture"),
@@ -32,7 +48,8 @@ def decode_image(data: bytes) -> np.ndarray:
     """Decode a picture of any allowed format, recognised by its content.
 
     The first frame or page is taken, EXIF orientation applied, 16-bit gray scaled to 8 bits, and colours converted
-    to sRGB by the embedded ICC profile; a broken profile is ignored.
+    to sRGB by the embedded ICC profile; a broken profile is ignored. Pillow may warn of small damage, as it does
+    anywhere; warning filters are left to the caller's program, since changing them is not safe between threads.
 
     Args:
         data: the bytes of a file.
@@ -41,8 +58,45 @@ def decode_image(data: bytes) -> np.ndarray:
         image, uint8 of shape (H, W, 3), or (H, W, 4) with alpha if the picture has transparency.
 
     Raises:
-        ImageError: the bytes are no such picture, are damaged, or exceed `MAX_UPLOAD_BYTES` or `MAX_PIXELS`.
+        ImageError: the bytes are no such picture, are damaged, or exceed `MAX_UPLOAD_BYTES` or `MAX_PIXELS`, or
+            other large pictures kept this one waiting for too long (see `pixels_in_work`).
     """
+    with _open(data) as picture, pixels_in_work(picture.width * picture.height):
+        orientation = _orientation(picture)
+        picture.load()
+        _check_size(picture)  # HEIC pictures can turn out larger than they said.
+        channels, convert = _converter(picture)
+        image = np.empty((*_upright_size(picture, orientation), channels), np.uint8)
+        stored = _AS_STORED.get(orientation, lambda upright: upright)(image)
+        for rows, columns in tiles(picture.height, picture.width):
+            stored[rows, columns] = np.asarray(convert(_crop(picture, rows, columns)))
+        return image
+
+
+def decode_file(path: Path) -> np.ndarray:
+    """Decode a picture's file as `decode_image` does; a file that cannot be read raises `OSError`."""
+    with path.open("rb") as file:
+        return decode_image(file.read(MAX_UPLOAD_BYTES + 1))  # One byte more shows that the file is too large.
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return the height and width that `decode_image` would give, without decoding; it raises the same errors."""
+    with _open(data) as picture:
+        return _upright_size(picture, _orientation(picture))
+
+
+def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and columns of tiles of at most `pixels` each that cover a picture of any shape."""
+    pixels = pixels or _TILE_PIXELS
+    rows, columns = max(1, pixels // width), min(width, pixels)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+
+
+@contextlib.contextmanager
+def _open(data: bytes) -> Iterator[Image.Image]:
+    """Open a picture and check its header; turn every error of the block into an `ImageError` with a sentence."""
     if not data:
         raise ImageError("The file is empty. Choose a picture with some content.")
     if len(data) > MAX_UPLOAD_BYTES:
@@ -50,79 +104,134 @@ def decode_image(data: bytes) -> np.ndarray:
             f"The file has {len(data) / 2**20:.1f} MB; the limit is {MAX_UPLOAD_BYTES / 2**20:.0f} MB. "
             "Save it smaller and try again."
         )
-    # Not by catch_warnings, which two threads would undo for each other. Pillow warns of damage that it can live with.
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     try:
-        with Image.open(io.BytesIO(data), formats=_allowed_formats(data)) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"The picture has {width} x {height} pixels; the limit is {MAX_PIXELS / 1e6:.0f} megapixels. "
-                    "Scale it down and try again."
-                )
-            if picture.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) * width * height > MAX_SCANNED_PIXELS:
+        with _identify(data) as picture:
+            _check_size(picture)
+            scans = data.count(_START_OF_SCAN) if picture.format in ("JPEG", "MPO") else 0
+            if scans * picture.width * picture.height > MAX_SCANNED_PIXELS:
                 raise ImageError("The JPEG picture has more scans than any camera writes. Save it again and retry.")
             if len(picture.info.get("exif") or b"") > MAX_EXIF_BYTES:
                 del picture.info["exif"]
-            ImageOps.exif_transpose(picture, in_place=True)
-            return np.asarray(_to_srgb(picture))
+            yield picture
     except ImageError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Some formats check it when they are read.
+        raise ImageError(_too_large("too many pixels")) from None
     except Image.UnidentifiedImageError:
         head = data[:1024].lower()
         kind = next((f", but {kind}" for start, kind in _OTHER_FILES if start in head), "")
         if not kind and head.isascii() and b"\0" not in head:
             kind = ", but a text file"
         raise ImageError(f"The file is not a picture this app can read{kind}. Use {FORMAT_NAMES}.") from None
-    except Exception as error:  # decoders raise many kinds on damaged input: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # Decoders raise many kinds on damaged input: OSError, SyntaxError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"The picture is damaged and cannot be read ({reason}). Save it again and retry.") from error
 
 
-def decode_file(path: Path) -> np.ndarray:
-    """Decode a picture's file as `decode_image` does; one that cannot be read raises `OSError`."""
-    with path.open("rb") as file:
-        return decode_image(file.read(MAX_UPLOAD_BYTES + 1))  # enough to see that it is too much
+def _identify(data: bytes) -> Image.Image:
+    """Open a picture as `Image.open` does, without its warning or error for sizes above Pillow's own limit.
+
+    That limit could only be changed, and the warning only be silenced, for the whole process.
+    """
+    if data[4:8] != b"ftyp":  # HEIC files and videos begin like this.
+        Image.init()
+        for name in FORMATS:
+            read, accepts = Image.OPEN[name]
+            if accepts is None or accepts(data[:16]) is True:
+                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                    return read(io.BytesIO(data), "")
+    elif data[8:12] in _HEIC_BRANDS:
+        import pillow_heif  # This decoder of 20 MB is loaded only for those who need it.
+
+        # The class is used directly, since registering it would change Pillow for the whole process.
+        with contextlib.suppress(SyntaxError):
+            return pillow_heif.HeifImageFile(io.BytesIO(data))
+    raise Image.UnidentifiedImageError
 
 
-def _allowed_formats(data: bytes) -> tuple[str, ...]:
-    if data[4:8] != b"ftyp":  # of HEIC, and of videos
-        return FORMATS
-    import pillow_heif  # a decoder of 20 MB, which few need
+def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, from 1 (upright) to 8, of a picture that is open and not yet loaded."""
+    if picture.format == "TIFF":  # Pillow turns this format itself.
+        return 1
+    if not picture.info.get("exif"):
+        return picture.getexif().get(_ORIENTATION_TAG, 1)
+    # Pillow would read every tag and warn of each damaged one.
+    exif = picture.info["exif"].removeprefix(b"Exif\0\0")
+    with contextlib.suppress(struct.error):
+        order = "<" if exif[:2] == b"II" else ">"
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (num_tags,) = struct.unpack_from(f"{order}H", exif, start)
+        for offset in range(start + 2, start + 2 + 12 * num_tags, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, offset)
+            if tag == _ORIENTATION_TAG:
+                return value
+    return 1
 
-    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    return ("HEIF",)
+
+def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
+    return picture.size if orientation in (5, 6, 7, 8) else picture.size[::-1]
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB, or to RGBA if it has transparency."""
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(_too_large(f"{picture.width} x {picture.height} pixels"))
+
+
+def _too_large(size: str) -> str:
+    return f"The picture has {size}; the limit is {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down and try again."
+
+
+def _crop(picture: Image.Image, rows: slice, columns: slice) -> Image.Image:
+    return picture.crop((columns.start, rows.start, columns.stop, rows.stop))
+
+
+def _converter(picture: Image.Image) -> tuple[int, Callable[[Image.Image], Image.Image]]:
+    """Return the number of channels, 3 or 4 with alpha, and what converts a tile of a picture of any mode to sRGB."""
     mode = "RGBA" if picture.has_transparency_data else "RGB"
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray in one of Pillow's integer modes
-        picture = _to_8_bits(picture)
-    if profile:
-        source = picture if picture.mode in ("L", "CMYK") and mode == "RGB" else picture.convert(mode)
-        with contextlib.suppress(ImageCms.PyCMSError):
-            return ImageCms.profileToProfile(source, io.BytesIO(profile), _SRGB, outputMode=mode)
-    return picture.convert(mode)
+    prepare: Callable[[Image.Image], Image.Image] = lambda tile: tile  # noqa: E731
+    source = picture.mode
+    if source.startswith("I") or source == "F":  # 16-bit gray comes in one of Pillow's integer modes.
+        source, prepare = "L", _scale_to_8_bits(picture)
+    if profile := picture.info.get("icc_profile"):
+        source = source if source in ("L", "CMYK") and mode == "RGB" else mode
+        with contextlib.suppress(ImageCms.PyCMSError):  # A wrong profile is found out here, on one pixel.
+            transform = ImageCms.buildTransform(io.BytesIO(profile), _SRGB, source, mode)
+            ImageCms.applyTransform(Image.new(source, (1, 1)), transform)
+            return len(mode), lambda tile: ImageCms.applyTransform(_in_mode(prepare(tile), source), transform)
+    return len(mode), lambda tile: _in_mode(prepare(tile), mode)
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(picture, np.float32))
-    peak = values.max(initial=0)
-    full_scale = 65535 if picture.mode.startswith("I;16") or peak > 255 else 255
-    if picture.mode == "F" and peak <= 1:
-        full_scale = 1
-    values *= np.float32(255 / full_scale)
-    return Image.fromarray(np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8))
+def _in_mode(tile: Image.Image, mode: str) -> Image.Image:
+    return tile if tile.mode == mode else tile.convert(mode)
+
+
+def _scale_to_8_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    def values_of(tile: Image.Image) -> np.ndarray:
+        return np.nan_to_num(np.asarray(tile, np.float32))
+
+    full_scale = 65535
+    if not picture.mode.startswith("I;16"):  # The other modes do not say what white is.
+        shape = picture.height, picture.width
+        peak = max(values_of(_crop(picture, *tile)).max() for tile in tiles(*shape))
+        full_scale = 65535 if peak > 255 else 1 if picture.mode == "F" and peak <= 1 else 255
+
+    def scale(tile: Image.Image) -> Image.Image:
+        values = values_of(tile) * np.float32(255 / full_scale)
+        return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+    return scale
 
 
 def lay_on_white(image: np.ndarray) -> np.ndarray:
     """Return an image, uint8 (H, W, 3) or with alpha (H, W, 4), as (H, W, 3): what is transparent becomes white."""
     if image.shape[-1] == 3:
         return image
-    picture = Image.fromarray(image)
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+    result = np.empty((*image.shape[:2], 3), np.uint8)
+    for rows, columns in tiles(*image.shape[:2]):
+        tile = Image.fromarray(np.ascontiguousarray(image[rows, columns]))
+        white = Image.new("RGBA", tile.size, "white")
+        result[rows, columns] = np.asarray(Image.alpha_composite(white, tile).convert("RGB"))
+    return result
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -133,16 +242,44 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize planes, float32 (H, W, C), to (height, width, C): averaged when they shrink, bicubic when they grow."""
+    """Resize planes (H, W, C) of numbers to float32 (height, width, C).
+
+    A side that shrinks is averaged; a side that grows is interpolated bicubically.
+    """
     resized = np.empty((height, width, planes.shape[-1]), np.float32)
     for channel in range(planes.shape[-1]):
-        plane = Image.fromarray(np.ascontiguousarray(planes[..., channel], np.float32))
-        if height < plane.height:
-            plane = plane.resize((plane.width, height), Image.Resampling.BOX)
-        if width < plane.width:
-            plane = plane.resize((width, plane.height), Image.Resampling.BOX)
-        resized[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
+        small = _shrink(planes[..., channel], min(height, planes.shape[0]), min(width, planes.shape[1]))
+        resized[..., channel] = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
     return resized
+
+
+def _shrink(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Average a plane (H, W) down to float32 (height, width), tile by tile, since Pillow copies what it resizes."""
+    small = np.empty((height, width), np.float32)
+    per_row, per_column = plane.shape[0] / height, plane.shape[1] / width
+    for rows, columns in tiles(height, width, max(1, int(_SHRUNK_PIXELS / (per_row * per_column)))):
+        top, bottom, left, right = (
+            rows.start * per_row,
+            rows.stop * per_row,
+            *(edge * per_column for edge in (columns.start, columns.stop)),
+        )
+        tile = plane[int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
+        box = (left - int(left), top - int(top), right - int(left), bottom - int(top))
+        box = (*box[:2], min(box[2], tile.shape[1]), min(box[3], tile.shape[0]))
+        picture = Image.fromarray(np.ascontiguousarray(tile, np.float32))
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        small[rows, columns] = np.asarray(picture.resize(size, Image.Resampling.BOX, box))
+    return small
+
+
+def fit_inside(image: np.ndarray, longest: int) -> np.ndarray:
+    """Scale an image, uint8 (H, W, 3), down until its longer side has at most `longest` pixels."""
+    height, width = image.shape[:2]
+    if max(height, width) <= longest:
+        return image.copy()
+    scale = longest / max(height, width)
+    small = resize_planes(image, *(max(1, round(side * scale)) for side in (height, width)))
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
 def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
@@ -178,11 +315,11 @@ PHOTOS = {
     "rocket": "A rocket on its launch pad",
     "retina": "The retina of an eye",
 }
-"""Photos that scikit-image ships, by the name of its function, with a caption."""
+"""Photos that scikit-image ships: the name of the function that loads each one, and a caption."""
 
 
 def load_photo(name: str) -> np.ndarray:
-    """Return one of `PHOTOS`, uint8 (H, W, 3); they are part of scikit-image, so no network is needed."""
+    """Return one of `PHOTOS`, uint8 (H, W, 3); scikit-image contains them, so nothing is downloaded."""
     import skimage.data
 
     if name not in PHOTOS:

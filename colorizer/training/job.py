@@ -1,30 +1,41 @@
-"""Trains, saves and measures one model: what a training is, from its specification to the library."""
+"""Runs one training from its specification to the library: checks, trains, saves and measures."""
 
+import contextlib
+import hashlib
+import json
+import logging
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from colorizer import config
 from colorizer.config import TrainingSpec
 from colorizer.data import datasets
+from colorizer.errors import TrainingError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, load_photo
 from colorizer.presets import get_preset
-from colorizer.training import transfer
+from colorizer.training import shapes
+
+_log = logging.getLogger(__name__)
+_FIXED_BYTES = 4 * 2**20  # The snapshots and predictions of a model take less than this.
 
 
 def training_command(spec: TrainingSpec) -> str:
-    """Return the command line that trains `spec` again: its preset, and every setting that differs from it."""
+    """Return the command line that trains `spec` again: its preset, and every setting in which it differs from that."""
     preset = get_preset(spec.preset or "dense")
     words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
     usual = preset.model.to_dict() | preset.train.to_dict()
@@ -35,6 +46,19 @@ def training_command(spec: TrainingSpec) -> str:
         elif value != usual[key]:
             words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return shlex.join([*words, "--name", spec.name])
+
+
+def checkpoint_path(spec: TrainingSpec) -> Path:
+    """Return where the command line keeps the checkpoint of a training.
+
+    The file has the name of the model. A name that was made up contains the time, and the same command makes up another
+    one, so the file of such a training is named after its settings instead: the same command finds it again.
+    """
+    stem = spec.name
+    if re.fullmatch(rf"{re.escape(str(spec.preset))}-\d{{8}}-\d{{6}}", spec.name):
+        settings = json.dumps([spec.model.to_dict(), spec.train.to_dict()], sort_keys=True)
+        stem = f"{spec.preset}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    return config.home() / "checkpoints" / f"{stem}.npz"
 
 
 def run_training(
@@ -48,36 +72,121 @@ def run_training(
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
     run_id: str = "",
+    on_warning: Callable[[str], None] = _log.warning,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
-    The card's metrics are those on `samples`; on `validation` and `test` of CIFAR-10 where it is prepared; and on
-    `own_validation`, the validation images of any other data set that it was trained on.
+    Whatever can be checked is checked before the work: the name, the disk's room, the data set. The card's metrics are
+    those on `samples`; on `validation` and `test` of CIFAR-10 where it is prepared; and on `own_validation`, the
+    validation images of any other data set that the model was trained on. The card's `best_epoch` is the epoch whose
+    weights are saved, and `best_val_loss` is their validation loss.
 
     Args:
+        spec: what to train.
+        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor`, `picture` and `on_warning`. Warnings
+            are logged if nothing else is given.
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
-        folder, replace: as in `library.save_model`.
-        checkpoint: as in `loop.train`, as are the others; deleted when the model is saved.
-        run_id: The run of the app that this training belongs to. The card keeps it under `run`.
+        folder: as in `library.save_model`, like `replace`.
+        checkpoint: as in `loop.train`; it is deleted when the model is saved.
+        run_id: the run of the app that this training belongs to. The card keeps it under `run`.
+
+    Raises:
+        ModelError: the name is taken, or the model cannot be saved.
+        TrainingError: another process trains a model of this name, the disk has no room or cannot be written, or a
+            loss is not finite.
+        ConfigError, DataError: the settings or the data set cannot be used.
     """
     library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
     if source is not None:
-        transfer.check_encoders(spec.model, source.model_config, source.name)
-    dataset = datasets.load_dataset(spec.train.dataset)
-    from colorizer.training import loop  # imports TensorFlow: after the checks that need none
+        shapes.check_encoders(spec.model, source.model_config, source.name)
+    target = folder or library.user_folder()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_lock(target / f".{spec.name}.lock", spec.name))
+        if checkpoint is not None:
+            stack.enter_context(_lock(checkpoint.with_suffix(".lock"), spec.name))
+        library.check_name_is_free(spec.name, folder, replace)  # Its training may have ended just now.
+        _check_room(spec, target, checkpoint)
+        dataset = datasets.load_dataset(spec.train.dataset)
+        from colorizer.training import loop  # This imports TensorFlow, so all that needs none was checked before.
 
-    start = library.load_keras_model(source) if source is not None else None
-    on_stage("training")
-    result = loop.train(
-        spec.model, spec.train, dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture
-    )
-    on_stage("saving")
-    colorizer = Colorizer(result.model, None)
-    samples = datasets.load_samples()
-    predictions = evaluation.predict_split(colorizer, samples)
-    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
-    card = {
+        start = library.load_keras_model(source) if source is not None else None
+        on_stage("training")
+        result = loop.train(
+            spec.model,
+            spec.train,
+            dataset,
+            on_event,
+            should_stop,
+            checkpoint,
+            start,
+            learning_rate_factor,
+            picture,
+            on_warning,
+        )
+        on_stage("saving")
+        colorizer = Colorizer(result.model, None)
+        card = _make_card(spec, result, colorizer) | ({"run": run_id} if run_id else {})
+        arrays = _make_arrays(result, colorizer)
+        entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+    to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
+    if datasets.cifar10_status()["state"] == "prepared":
+        to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
+    if to_measure:
+        on_stage("measuring")
+        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
+        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
+    return entry
+
+
+@contextlib.contextmanager
+def _lock(path: Path, name: str) -> Iterator[None]:
+    """Hold a lock file, which shows as well that its folder can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise TrainingError(
+            f"Another process is training {name} now. Wait until it has ended, or choose another name."
+        ) from None
+    except OSError as error:
+        raise TrainingError(
+            f"The folder {path.parent} cannot be written ({error.strerror or error}), so nothing could be saved. Free "
+            "some space, or set COLORIZER_HOME to another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows cannot delete an open file.
+            path.unlink()
+        lock.release()
+
+
+def _check_room(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> None:
+    """Raise `TrainingError` if a disk has no room for the model, or for the checkpoint."""
+    weights = 4 * shapes.count(spec.model)[0]
+    needs = [(folder, weights + _FIXED_BYTES)]
+    if checkpoint is not None:
+        # A checkpoint has the weights, the best epoch's weights and two numbers of Adam for each; the last checkpoint
+        # is deleted when the next one is complete.
+        needs.append((checkpoint.parent, 2 * 4 * weights + _FIXED_BYTES))
+    wanted: dict[int, int] = {}
+    for place, size in needs:
+        disk = place.stat().st_dev
+        wanted[disk] = wanted.get(disk, 0) + size
+        if shutil.disk_usage(place).free < wanted[disk]:
+            raise TrainingError(
+                f"The disk of {place} has {shutil.disk_usage(place).free / 1e6:.0f} MB free, and this training needs "
+                f"{wanted[disk] / 1e6:.0f} MB. Free some space, or set COLORIZER_HOME to another folder."
+            )
+
+
+def _make_card(spec: TrainingSpec, result: Any, colorizer: Colorizer) -> dict[str, Any]:
+    """Return the card of a model, the result of `loop.train`, with its metrics on the samples."""
+    return {
         "name": spec.name,
         "preset": spec.preset,
         "command": training_command(spec),
@@ -89,15 +198,20 @@ def run_training(
         "epochs_done": result.history["epoch"][-1],
         "stopped": result.stopped,
         "seconds": round(result.seconds, 1),
-        "best_val_loss": min(result.history["val_loss"]),
+        "best_epoch": result.history["epoch"][result.best],
+        "best_val_loss": result.history["val_loss"][result.best],
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("tensorflow", "keras", "numpy")},
         "metrics": {"samples": evaluation.measure(colorizer, datasets.load_dataset("samples"), "test")},
     }
-    if run_id:
-        card["run"] = run_id
-    arrays = {
+
+
+def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.ndarray]]:
+    """Return the snapshots of a training, and what its model makes of the samples and the built-in photos."""
+    predictions = evaluation.predict_split(colorizer, datasets.load_samples())
+    chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
+    return {
         "snapshots.npz": {
             "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
             "images": np.stack([snapshot.images for snapshot in result.snapshots]),
@@ -105,21 +219,10 @@ def run_training(
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
         | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }
-    entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
-    if datasets.cifar10_status()["state"] == "prepared":
-        to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
-    if to_measure:
-        on_stage("measuring")
-        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
-        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
-    return entry
 
 
 def _git_commit() -> str | None:
-    """Commit of the source tree, with a plus sign if it has changes; None outside a checkout."""
+    """Return the commit of the source tree, with a plus sign if it has changes; None outside a checkout."""
     try:
         root = Path(__file__).resolve().parent
         options = {"cwd": root, "capture_output": True, "text": True, "timeout": 5, "check": True}

@@ -11,12 +11,10 @@ import keras
 import numpy as np
 
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
-from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples, load_statistics
+from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
 from colorizer.errors import TrainingError
-from colorizer.models import linear
-from colorizer.pixels.color import LUMINANCE_WEIGHTS, chroma_bins, to_luminance, to_uint8
-from colorizer.training import transfer
-from colorizer.training.networks import INPUT_MEAN, INPUT_SCALE, build_model
+from colorizer.pixels.color import to_luminance, to_uint8
+from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
 from colorizer.training.step import Trainer
 
 _MAX_CURVE_POINTS = 1000
@@ -24,7 +22,7 @@ _MAX_CURVE_POINTS = 1000
 
 @dataclass(frozen=True)
 class Batch:
-    """Event: one step is done. `loss` is that batch's own, not a running mean; `epochs` is a fraction."""
+    """Event: a step is done. `loss` is the loss of this batch; `epochs` is a fraction."""
 
     step: int
     steps: int
@@ -34,7 +32,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Event: an epoch is done; `epoch` counts from 1, and is a fraction where the run was stopped."""
+    """Event: an epoch is done. `epoch` counts from 1; it is a fraction where the run was stopped within an epoch."""
 
     epoch: float
     loss: float
@@ -44,7 +42,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Event: reconstructions of the eight fixed images, uint8 (8, 32, 32, 3)."""
+    """Event: reconstructions of the eight fixed images, uint8 (8, 32, 32, 3); the last shows the model that is kept."""
 
     epochs: float
     images: np.ndarray
@@ -55,15 +53,46 @@ Event = Batch | Epoch | Snapshot
 
 @dataclass
 class TrainResult:
-    """What `train` returns."""
+    """What `train` returns.
+
+    Attributes:
+        model: the network with the weights of the epoch that has the lowest `val_loss`.
+        history: `epoch`, `loss`, `val_loss`, `seconds` of each epoch; `batch_epochs` and `batch_loss`, the loss curve
+            of at most 1,000 points, each the mean of neighbouring batches.
+        snapshots: those that were reported.
+        stopped: whether the run was stopped early.
+        seconds: time of the run without pauses.
+    """
 
     model: keras.Model
-    # `epoch`, `loss`, `val_loss`, `seconds`, and the curve `batch_epochs`, `batch_loss` (at most 1,000 points, each the
-    # mean of neighbouring batches).
     history: dict[str, list[float]]
     snapshots: list[Snapshot] = field(default_factory=list)
-    stopped: bool = False  # whether the run was stopped early
-    seconds: float = 0.0  # wall time of the run
+    stopped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def best(self) -> int:
+        """Index in `history` of the epoch whose weights the model has."""
+        return int(np.argmin(self.history["val_loss"]))
+
+
+class _StopQuestion:
+    """Asks whether to stop, remembers a yes, and measures how long the answers took."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self.stopped = False
+        self.waited = 0.0
+
+    def ask(self) -> bool:
+        began = time.perf_counter()
+        self.stopped = bool(self._should_stop()) or self.stopped
+        self.waited += time.perf_counter() - began
+        return self.stopped
+
+    def clock(self) -> float:
+        """Return a time in seconds that stands still while an answer is awaited."""
+        return time.perf_counter() - self.waited
 
 
 def train(
@@ -76,37 +105,43 @@ def train(
     source: keras.Model | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> TrainResult:
     """Train a model with the mean squared error, or the cross-entropy of its chroma bins, and return it.
 
-    Losses are reported as the mean squared error in either case. The same configurations on the same machine give the
-    same history. Sets Keras's global seed.
+    The model has the weights of the epoch with the lowest validation loss. Losses are reported as the mean squared
+    error in either case. The same configurations on the same machine give the same history. This function sets Keras's
+    global seed.
 
     Args:
         model_config: what to build.
-        train_config: how to train it; its `dataset` and `init_from` are not read, `dataset` and `source` are used.
+        train_config: how to train it. Its `dataset` and `init_from` are only names: the arguments `dataset` and
+            `source` are used instead.
         dataset: training and validation images.
         on_event: called with every `Batch`, `Epoch` and `Snapshot`.
-        should_stop: asked after every batch and while validating; True ends the run and keeps what was learned. It may
-            take its time, which is how a run is paused; that time is not counted.
-        checkpoint: .npz file written after every epoch; if it is there, from the same configurations, the run goes on
-            from it as if it had not been interrupted.
-        source: the model to start from, see `transfer.copy_weights`.
-        learning_rate_factor: asked before every batch; multiplies the learning rate from that batch on.
-        picture: one more image, uint8 (32, 32, 3), shown to `on_event` after the eight of a snapshot.
+        should_stop: asked after every batch and during validation. True ends the run and keeps what was learned. The
+            call may block, which is how a run is paused; the time until it returns does not count.
+        checkpoint: .npz file that is written after every epoch. If it is there and has the same configurations, the
+            run goes on from it as if it had not been interrupted.
+        source: the model to start from, see `networks.copy_weights`.
+        learning_rate_factor: asked before every batch; it multiplies the learning rate from that batch on.
+        picture: one more image, uint8 (32, 32, 3), which `on_event` gets after the eight of a snapshot.
+        on_warning: told once, in a sentence, if a checkpoint cannot be written.
 
     Raises:
-        ConfigError: the encoder of `source` is another one, or the model cannot learn from photos.
-        TrainingError: there are no training images, or the loss is no longer finite.
+        ConfigError: the encoder of `source` does not fit, or the model cannot learn from photos.
+        TrainingError: there are no training images, or a loss is not finite. The checkpoint keeps the last epoch whose
+            losses were finite.
     """
-    started = time.perf_counter()
+    question = _StopQuestion(should_stop)
+    started = question.clock()
     keras.utils.set_random_seed(train_config.seed)
     model = build_model(model_config, train_config.precision)
-    _set_known_weights(model, model_config)
+    set_known_weights(model, model_config)
     if source is not None:
-        transfer.copy_weights(model, source)
+        copy_weights(model, source)
     if train_config.freeze_encoder:
-        for layer in transfer.find_encoder(model):
+        for layer in find_encoder(model):
             layer.trainable = False
     result = TrainResult(model, {key: [] for key in ("epoch", "loss", "val_loss", "seconds")})
     watched = load_samples().images[list(SNAPSHOT_SAMPLES)]
@@ -126,46 +161,60 @@ def train(
         result.snapshots = list(map(Snapshot, snapshots["epochs"].tolist(), snapshots["images"]))
     else:
         take_snapshot(0.0)
+    earlier_seconds = sum(result.history["seconds"])
     steps_per_epoch, steps = trainer.steps_per_epoch, trainer.steps_per_epoch * train_config.epochs
-    # Early snapshots close together, where most is learned, later ones far apart.
+    # Early snapshots lie close together, where most is learned, and late ones far apart.
     snapshot_steps = set(np.rint(np.geomspace(1, max(steps, 1), MAX_SNAPSHOTS - 1)).astype(int).tolist())
+
+    def check(loss: float, name: str) -> float:
+        if math.isfinite(loss):
+            return loss
+        done = result.history["epoch"]
+        kept = f" The checkpoint keeps the weights of epoch {done[-1]:g}." if done and checkpoint is not None else ""
+        raise TrainingError(
+            f"The {name} became {loss} at step {len(curve)} of {steps}.{kept} Start again with a smaller learning rate "
+            f"than {train_config.learning_rate:g}."
+        )
+
+    def validate() -> float:
+        return check(trainer.validation_loss(question.ask), "validation loss")
+
+    can_save = True
     for epoch in range(len(result.history["epoch"]), train_config.epochs):
-        epoch_started = time.perf_counter()
+        epoch_started = question.clock()
         losses = []
         for rows in trainer.shuffled_rows(epoch):
             step = len(curve) + 1
-            loss = float(trainer.step(rows, step, learning_rate_factor()))
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"The loss became {loss} at step {step} of {steps}. Start again with a smaller learning rate "
-                    f"than {train_config.learning_rate:g}."
-                )
-            losses.append(loss)
-            curve.append(loss)
-            on_event(Batch(step, steps, step / steps_per_epoch, loss))
-            asked = time.perf_counter()
-            result.stopped = should_stop()
-            waited = time.perf_counter() - asked
-            started, epoch_started = started + waited, epoch_started + waited
-            if result.stopped:
+            curve.append(float(trainer.step(rows, step, learning_rate_factor())))
+            losses.append(check(curve[-1], "loss"))
+            on_event(Batch(step, steps, step / steps_per_epoch, curve[-1]))
+            if question.ask():
                 break
             if step in snapshot_steps and step < steps:
                 take_snapshot(step / steps_per_epoch)
-        seconds = time.perf_counter() - epoch_started
-        done = round(len(curve) / steps_per_epoch, 4) if result.stopped else epoch + 1
-        finished = Epoch(done, float(np.mean(losses)), trainer.validation_loss(should_stop), seconds)
+        done = epoch + 1 if len(losses) == steps_per_epoch else round(len(curve) / steps_per_epoch, 4)
+        seconds = question.clock() - epoch_started
+        finished = Epoch(done, float(np.mean(losses)), validate(), seconds)
         for key, value in dataclasses.asdict(finished).items():
             result.history[key].append(value)
+        if result.best == len(result.history["val_loss"]) - 1:
+            trainer.keep_weights()
         on_event(finished)
-        if result.stopped:
+        if question.stopped:
             break
         if checkpoint is not None:
             snapshots = {key: [getattr(s, key) for s in result.snapshots] for key in ("epochs", "images")}
-            trainer.save(checkpoint, {"history": result.history, "curve": curve}, **snapshots)
+            try:
+                trainer.save(checkpoint, {"history": result.history, "curve": curve}, **snapshots)
+            except OSError as error:  # The run goes on: its result may still find room.
+                if can_save:
+                    on_warning(_explain_lost_checkpoint(checkpoint, error))
+                can_save = False
     if curve:
+        trainer.restore_weights()
         take_snapshot(len(curve) / steps_per_epoch)
     else:
-        result.history["val_loss"].append(trainer.validation_loss(should_stop))
+        result.history["val_loss"].append(validate())
         result.history["epoch"].append(0)
     chunks = np.array_split(np.array(curve), min(len(curve), _MAX_CURVE_POINTS)) if curve else []
     ends = np.cumsum([len(chunk) for chunk in chunks]) / steps_per_epoch
@@ -174,47 +223,13 @@ def train(
     if train_config.precision != "float32":
         result.model = build_model(model_config)
         result.model.set_weights(model.get_weights())
-    result.seconds = max(time.perf_counter() - started, sum(result.history["seconds"]))
+    result.stopped = question.stopped
+    result.seconds = earlier_seconds + question.clock() - started
     return result
 
 
-def _set_known_weights(model: keras.Model, config: ModelConfig) -> None:
-    """Set the weights that follow from statistics of images: principal components, the closed form, chroma bins."""
-    if not config.linear_path and not config.input_components and not config.chroma_bins:
-        return
-    statistics = load_statistics()
-    if config.chroma_bins:
-        centres, _ = chroma_bins(statistics.shares, config.chroma_bins)
-        model.get_layer("bin_centres").set_weights([centres[None, None]])
-        return
-    layers = {layer.name: layer for layer in model.layers}
-    luminance_factors = statistics.factors.reshape(len(statistics.factors), 1024, 3) @ LUMINANCE_WEIGHTS
-    luminance_mean = statistics.mean.reshape(1024, 3) @ LUMINANCE_WEIGHTS
-
-    def set_centred(layer: keras.Layer, kernel: np.ndarray) -> None:
-        """Make `layer`, which sees (y - INPUT_MEAN) / INPUT_SCALE, compute (y - mean image) @ kernel."""
-        layer.set_weights([kernel * INPUT_SCALE, (INPUT_MEAN - luminance_mean) @ kernel])
-
-    if config.input_components:
-        _, strengths, axes = np.linalg.svd(luminance_factors, full_matrices=False)
-        strengths, axes = strengths[: config.input_components], axes[: config.input_components]
-        # Half-way between plain and whitened components, an eighth of the way down at unit variance.
-        scales = np.sqrt(strengths / strengths[len(strengths) // 8]) / strengths
-        set_centred(layers["input_components"], axes.T * scales)
-    if config.linear_path:
-        solution = linear.solve(statistics.mean, statistics.factors, config.target)
-        encoder, decoder = solution.encoder[:, : config.latent_dim], solution.decoder[: config.latent_dim]
-        spread = np.linalg.norm(luminance_factors @ encoder, axis=0)  # standard deviation of each latent number
-        set_centred(layers["linear_encoder"], encoder / spread)
-        decoder = decoder * spread[:, None]
-        if config.output_components:
-            axes = statistics.factors[: config.output_components]
-            axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-            layers["output_components"].set_weights([axes, statistics.mean])
-            layers["linear_decoder"].set_weights([decoder @ axes.T, np.zeros(len(axes))])
-        else:
-            layers["linear_decoder"].set_weights([decoder, solution.output_mean])
-    for name in ("encoder_output", "decoder_output"):
-        # Beside a linear path the hidden layers start at zero; predicted chroma starts near gray.
-        if name in layers and (config.linear_path or (config.target == "chroma" and name == "decoder_output")):
-            layers[name].set_weights([0.1 * weight * (not config.linear_path) for weight in layers[name].get_weights()])
+def _explain_lost_checkpoint(path: Path, error: OSError) -> str:
+    return (
+        f"The checkpoint {path.name} could not be written ({error.strerror or error}). The training goes on, but if it "
+        "is interrupted, it can only be resumed from an earlier epoch or from the start. Free some space."
+    )

@@ -1,19 +1,25 @@
-"""One small builder per architecture, and the registry MODELS.
+"""One small builder for each architecture, and the weights that a network can start from.
 
-Every model maps luminance, float32 (N, H, W, 1) in [0, 1], to an image: sRGB (N, H, W, 3), or for the target
-`gray` luminance (N, H, W, 1). All but `unet` take 32 x 32 pixels only. Only standard Keras layers are used, so a saved
-model loads anywhere.
+Every model maps luminance, float32 (N, H, W, 1) in [0, 1], to an image: sRGB (N, H, W, 3), or luminance (N, H, W, 1)
+for the target `gray`. A `unet` takes any size divisible by 8, the others take 32 x 32 pixels only. All layers are
+standard Keras layers, so a saved model loads anywhere.
 """
 
+import itertools
 from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import Input, Model, initializers, layers
 
-from colorizer.config import CONV_WIDTHS, ModelConfig
-from colorizer.pixels.color import YCBCR_TO_RGB
+from colorizer.config import ModelConfig
+from colorizer.data.datasets import load_statistics
+from colorizer.errors import ConfigError
+from colorizer.models import linear
+from colorizer.pixels.color import LUMINANCE_WEIGHTS, YCBCR_TO_RGB, chroma_bins
+from colorizer.training.shapes import NUM_BLOCKS, level_widths, num_channels
 
-INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # mean and about the standard deviation of CIFAR-10 luminance
+INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # The mean and about the standard deviation of CIFAR-10's luminance.
 
 
 def build_model(config: ModelConfig, precision: str = "float32") -> Model:
@@ -33,14 +39,14 @@ def build_model(config: ModelConfig, precision: str = "float32") -> Model:
 
 
 def build_dense(config: ModelConfig) -> Model:
-    """Fully connected autoencoder: 1,024 luminance values, `latent_dim` numbers, an image.
+    """Build a fully connected autoencoder: 1,024 luminance values, `latent_dim` numbers, an image.
 
     With `linear_path`, encoder and decoder are each the sum of a linear layer and of hidden layers, if there are any,
     so that training can start from the best linear autoencoder.
     """
     luminance = Input((32, 32, 1), name="luminance")
     pixels = layers.Flatten()(luminance)
-    if config.linear_path or config.input_components:  # centred: the mean is 0.48, the standard deviation 0.24
+    if config.linear_path or config.input_components:
         pixels = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE, name="centre")(pixels)
     hidden = pixels
     if config.input_components:
@@ -49,7 +55,7 @@ def build_dense(config: ModelConfig) -> Model:
     latent = _linear_and_hidden(config, pixels, hidden, config.encoder_widths, config.latent_dim, activation, "encoder")
     latent = layers.Identity(name="bottleneck")(latent)
 
-    channels = {"rgb": 3, "chroma": 2, "gray": 1}[config.target]
+    channels = num_channels(config)
     width = config.output_components or 1024 * channels
     output = _linear_and_hidden(
         config, latent, latent, config.decoder_widths, width, config.output_activation, "decoder"
@@ -83,12 +89,13 @@ def _pass_luminance_through(luminance, chroma):
 
 
 def build_conv(config: ModelConfig) -> Model:
-    """Convolutional autoencoder without skip connections: 32 x 32 pixels, `latent_dim` numbers at 4 x 4, RGB."""
+    """Build a convolutional autoencoder without skip connections, whose `latent_dim` numbers lie at 4 x 4 places."""
     luminance = Input((32, 32, 1), name="luminance")
     features = _encode(config, luminance)[-1]
     latent = layers.Conv2D(config.latent_dim // 16, 1, name="bottleneck")(_activate(config, features))
-    features = layers.Conv2D(CONV_WIDTHS[-1], 1)(latent)
-    for width in reversed(CONV_WIDTHS[:-1]):
+    *widths, deepest = level_widths(config)
+    features = layers.Conv2D(deepest, 1)(latent)
+    for width in reversed(widths):
         features = _residual_block(config, features)
         features = layers.UpSampling2D(2)(layers.Conv2D(width, 1)(_activate(config, features)))
     features = _activate(config, _residual_block(config, features))
@@ -98,11 +105,12 @@ def build_conv(config: ModelConfig) -> Model:
 
 
 def build_unet(config: ModelConfig) -> Model:
-    """U-Net of residual blocks with the luminance passed through; takes images of any size divisible by 8.
+    """Build a U-Net of residual blocks that passes the luminance through and takes any size divisible by 8.
 
     Its levels have 1/2, 1/4 and 1/8 of the input's size and `latent_dim` / 4, / 2 and / 1 channels. Chroma is
-    predicted at half resolution, which costs almost nothing (true chroma halved and brought up again has an mse of
-    0.00015) and divides the arithmetic by four. With `chroma_bins` it is the mean of the bins' centres under a softmax.
+    predicted at half resolution, which divides the arithmetic by four and costs almost nothing: true chroma, halved
+    and enlarged again, has an mse of 0.00015. With `chroma_bins` chroma is the mean of the bins' centres under a
+    softmax.
     """
     luminance = Input((None, None, 1), name="luminance")
     *skips, features = _encode(config, luminance)
@@ -124,11 +132,10 @@ def build_unet(config: ModelConfig) -> Model:
 
 def _encode(config: ModelConfig, luminance):
     """Return features at 1/2, 1/4 and 1/8 of the input's size."""
-    unet_widths = (config.latent_dim // 4, config.latent_dim // 2, config.latent_dim)
-    widths = unet_widths if config.architecture == "unet" else CONV_WIDTHS
+    first, *widths = level_widths(config)
     centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)
-    levels = [_residual_block(config, layers.Conv2D(widths[0], 4, strides=2, padding="same")(centred))]
-    for width, num_blocks in zip(widths[1:], (1, 2), strict=True):
+    levels = [_residual_block(config, layers.Conv2D(first, 4, strides=2, padding="same")(centred))]
+    for width, num_blocks in zip(widths, NUM_BLOCKS[1:], strict=True):
         features = layers.Conv2D(width, 2, strides=2)(_activate(config, levels[-1]))
         for _ in range(num_blocks):
             features = _residual_block(config, features)
@@ -137,10 +144,10 @@ def _encode(config: ModelConfig, luminance):
 
 
 def _residual_block(config: ModelConfig, features):
-    """Two 3x3 convolutions whose sum with the input starts as the input; dropout below a U-Net's top level."""
+    """Add two 3x3 convolutions to the input, which start at zero; a U-Net has dropout in them below its top level."""
     channels = features.shape[-1]
     change = layers.Conv2D(channels, 3, padding="same")(_activate(config, features))
-    if config.dropout and channels > config.latent_dim // 4:
+    if config.dropout and channels > level_widths(config)[0]:
         change = layers.Dropout(config.dropout)(change)
     change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(_activate(config, change))
     return layers.Add()([features, change])
@@ -151,3 +158,73 @@ def _activate(config: ModelConfig, features):
 
 
 MODELS: dict[str, Callable[[ModelConfig], Model]] = {"dense": build_dense, "conv": build_conv, "unet": build_unet}
+
+
+def set_known_weights(model: Model, config: ModelConfig) -> None:
+    """Set the weights that follow from statistics of images: principal components, the closed form, chroma bins."""
+    if not config.linear_path and not config.input_components and not config.chroma_bins:
+        return
+    statistics = load_statistics()
+    if config.chroma_bins:
+        centres, _ = chroma_bins(statistics.shares, config.chroma_bins)
+        model.get_layer("bin_centres").set_weights([centres[None, None]])
+        return
+    named = {layer.name: layer for layer in model.layers}
+    luminance_factors = statistics.factors.reshape(len(statistics.factors), 1024, 3) @ LUMINANCE_WEIGHTS
+    luminance_mean = statistics.mean.reshape(1024, 3) @ LUMINANCE_WEIGHTS
+
+    def set_centred(layer: layers.Layer, kernel: np.ndarray) -> None:
+        """Make `layer`, which sees (y - INPUT_MEAN) / INPUT_SCALE, compute (y - mean image) @ kernel."""
+        layer.set_weights([kernel * INPUT_SCALE, (INPUT_MEAN - luminance_mean) @ kernel])
+
+    if config.input_components:
+        _, strengths, axes = np.linalg.svd(luminance_factors, full_matrices=False)
+        strengths, axes = strengths[: config.input_components], axes[: config.input_components]
+        # The scale is half-way between plain and whitened components. The component an eighth of the way down the
+        # list gets unit variance.
+        scales = np.sqrt(strengths / strengths[len(strengths) // 8]) / strengths
+        set_centred(named["input_components"], axes.T * scales)
+    if config.linear_path:
+        solution = linear.solve(statistics.mean, statistics.factors, config.target)
+        encoder, decoder = solution.encoder[:, : config.latent_dim], solution.decoder[: config.latent_dim]
+        spread = np.linalg.norm(luminance_factors @ encoder, axis=0)  # This is each latent number's standard deviation.
+        set_centred(named["linear_encoder"], encoder / spread)
+        decoder = decoder * spread[:, None]
+        if config.output_components:
+            axes = statistics.factors[: config.output_components]
+            axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+            named["output_components"].set_weights([axes, statistics.mean])
+            named["linear_decoder"].set_weights([decoder @ axes.T, np.zeros(len(axes))])
+        else:
+            named["linear_decoder"].set_weights([decoder, solution.output_mean])
+    for name in ("encoder_output", "decoder_output"):
+        # Beside a linear path the hidden layers start at zero. Without one, predicted chroma starts near gray.
+        if name in named and (config.linear_path or (config.target == "chroma" and name == "decoder_output")):
+            named[name].set_weights([0.1 * weight * (not config.linear_path) for weight in named[name].get_weights()])
+
+
+def copy_weights(model: Model, source: Model) -> None:
+    """Copy the weights of `source` into `model`, layer by layer, where their shapes agree.
+
+    Layers with weights are matched by their order, since the layers of a saved model can have other names. The
+    encoders must agree entirely. After the bottleneck, a layer of another shape keeps its own weights.
+
+    Raises:
+        ConfigError: the encoders differ.
+    """
+    encoder = find_encoder(model)
+    own, others = ([layer for layer in network.layers if layer.weights] for network in (model, source))
+    for layer, other in itertools.zip_longest(own, others[: len(own)]):
+        wanted, received = ([tuple(w.shape) for w in one.weights] if one else "none" for one in (layer, other))
+        if wanted == received:
+            layer.set_weights(other.get_weights())
+        elif layer in encoder:
+            raise ConfigError(
+                f"The encoder of the model to start from does not fit: the new model's layer {layer.name} has weights "
+                f"of the shapes {wanted}, received {received}. Give both the same architecture, latent_dim and widths."
+            )
+
+
+def find_encoder(model: Model) -> list[layers.Layer]:
+    """Return the layers of a model of `build_model` up to and including its bottleneck."""
+    return Model(model.input, model.get_layer("bottleneck").output).layers

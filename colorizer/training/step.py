@@ -1,6 +1,5 @@
-"""The compiled training step: rows of uint8 images become a batch, a loss and new weights inside one graph."""
+"""The compiled training step: inside one graph, rows of uint8 images become a batch, a loss and new weights."""
 
-import contextlib
 import functools
 import json
 import zipfile
@@ -16,13 +15,15 @@ from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset, load_statistics
 from colorizer.data.pictures import load_pictures
 from colorizer.errors import ConfigError, TrainingError
-from colorizer.models.colorizer import split_at_logits
+from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
 
 _VALIDATION_BATCH = 1000
-_PHOTO_SIZE = 128  # pixels of a side at which photos are kept for training; crops of them are seen at 64
-# Chroma bins are weighted by exp(distance from gray / this): colours get rarer about exponentially with that distance.
+_PHOTO_SIZE = 128  # Photos are kept at this height and width; the network sees crops of them at 64 pixels.
+# The weight of a chroma bin is exp(its distance from gray / this number), for colours get rarer about exponentially
+# with that distance.
 _RARITY_SCALE = 0.1
+_BEST = "best_"  # In a checkpoint, the best epoch's weights have this prefix.
 
 
 class Trainer:
@@ -45,11 +46,12 @@ class Trainer:
             centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
             weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
             self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
-        # AutoGraph warns with Python 3.13; nothing here needs it.
+        # AutoGraph is off because it warns with Python 3.13 and nothing here needs it.
         compiled = functools.partial(tf.function, reduce_retracing=True, autograph=False)
         self._compiled_error = compiled(self._squared_error)
         self._identity = json.dumps([model_config.to_dict(), train_config.to_dict()])
         self._variables = list(model.variables)
+        self._best: list[np.ndarray] = []
         if not train_config.epochs:
             return
         self._images = tf.constant(images)
@@ -86,33 +88,57 @@ class Trainer:
             optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
 
+    def keep_weights(self) -> None:
+        """Remember the model's weights as the best so far."""
+        self._best = self._model.get_weights()
+
+    def restore_weights(self) -> None:
+        """Give the model the weights that were kept last, if there are any."""
+        if self._best:
+            self._model.set_weights(self._best)
+
     def save(self, path: Path, progress: dict[str, Any], **arrays: np.ndarray) -> None:
-        """Write a checkpoint: all variables, and the loop's progress, JSON-ready values and arrays."""
+        """Write a checkpoint in one step, or raise `OSError` and leave the last one.
+
+        Args:
+            path: .npz file to write.
+            progress: JSON-ready values of the loop.
+            arrays: arrays of the loop, saved beside all variables and the weights that were kept.
+        """
         state = np.array(json.dumps([self._identity, progress]))
         variables = {f"variable_{index}": variable.numpy() for index, variable in enumerate(self._variables)}
+        best = {f"{_BEST}{index}": weight for index, weight in enumerate(self._best)}
         staging = path.with_suffix(".staging.npz")
-        with contextlib.suppress(OSError):  # a full disk must not end the run that it is there to save
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(staging, state=state, **variables, **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.savez(staging, state=state, **variables, **best, **arrays)
             staging.replace(path)
+        finally:
+            staging.unlink(missing_ok=True)
 
     def restore(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """Go back to a checkpoint of the same configurations and return its progress; None if there is none to use."""
+        """Go back to a checkpoint of the same configurations.
+
+        Returns:
+            progress and arrays as given to `save`, or None if there is no checkpoint that can be used.
+        """
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = dict(file)
             identity, progress = json.loads(str(arrays.pop("state")))
             values = [arrays.pop(f"variable_{index}") for index in range(len(self._variables))]
+            best = [arrays.pop(f"{_BEST}{index}") for index in range(len(self._model.weights))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         if identity != self._identity:
             return None
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
+        self._best = best
         return progress, arrays
 
     def shuffled_rows(self, epoch: int) -> np.ndarray:
-        """Row indices of an epoch's batches, int32 (steps, batch_size); the remainder is left out."""
+        """Return the rows of an epoch's batches, int32 (steps, batch_size); an incomplete last batch is left out."""
         order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
         return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
 
@@ -122,7 +148,8 @@ class Trainer:
         return self._compiled_step(self._images, tf.constant(rows), tf.constant(step, tf.int32)).numpy()
 
     def _step(self, images: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        # The images are no part of the graph, which TensorFlow never frees if an activation has its own gradient.
+        # The images are an argument, not a constant of the graph: where an activation has a gradient of its own,
+        # TensorFlow never frees the graph, and the images would stay in memory with it.
         luminance, truth = self._to_float(self._augment(tf.gather(images, rows), step))
         with tf.GradientTape() as tape:
             if self._bins is None:
@@ -141,12 +168,12 @@ class Trainer:
         return loss
 
     def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """As many random crops of photos as there are images, and these enlarged, float32 (2 N, 64, 64, 3)."""
+        """Return N random crops of photos, then the N given images enlarged, float32 (2 N, 64, 64, 3)."""
         count = self._num_larger
-        seed = tf.stack([tf.constant(self._config.seed + 1), step])
+        seed = tf.stack([tf.constant((self._config.seed + 1) % 2**31), step])  # A seed is an int32.
         chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
         side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
-        side = 0.5 + side / 2  # of the photo's, so that crops are shrunk, never enlarged
+        side = 0.5 + side / 2  # A crop has at least half of the photo's side, so it is never enlarged.
         top, left = top * (1 - side), left * (1 - side)
         right = left + side
         left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
@@ -156,9 +183,10 @@ class Trainer:
         return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy with soft targets, rare colours weighted up (Zhang et al. 2016, sections 2.1 and 2.2).
+        """Return the cross-entropy with soft targets (Zhang et al. 2016, sections 2.1 and 2.2).
 
-        The target of a pixel is a Gaussian over the bins' distances, its standard deviation half a grid step.
+        The target of a pixel is a Gaussian of its distance from each bin, with half a grid step as standard deviation.
+        Rare colours have larger weights.
         """
         centres, weights = self._bins
         chroma = tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID")
@@ -167,26 +195,26 @@ class Trainer:
         return -tf.reduce_mean(tf.reduce_sum(weights * targets * tf.nn.log_softmax(logits), axis=-1))
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Shift each image by its own offset, mirrored at the edges, and flip half of them: one gather."""
+        """Shift each image by an offset of its own, mirrored at its edges, and flip half of the images."""
         if not self._config.shift and not self._config.flips:
             return images
         seed = tf.stack([tf.constant(self._config.seed), step])
         limit, shape = self._config.shift, (2, self._batch_size, 1)
         offsets = tf.random.stateless_uniform(shape, seed, -limit, limit + 1, tf.int32)
-        rows, columns = tf.unstack(31 - tf.abs(31 - tf.abs(tf.range(32) + offsets)))  # (N, 32) each
+        rows, columns = tf.unstack(31 - tf.abs(31 - tf.abs(tf.range(32) + offsets)))  # Each is (N, 32).
         if self._config.flips:
             columns = tf.where(tf.random.stateless_uniform((self._batch_size, 1), seed) < 0.5, columns, 31 - columns)
         pixels = rows[:, :, None] * 32 + columns[:, None, :]
         return tf.gather(tf.reshape(images, (self._batch_size, 1024, 3)), pixels, batch_dims=1)
 
     def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return luminance (N, 32, 32, 1) and the target, RGB or luminance, of uint8 images."""
+        """Return the luminance (N, H, W, 1) of images, and the target: RGB, or for `gray` the luminance."""
         rgb = tf.cast(images, tf.float32) / 255
         luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
         return luminance, luminance if self._target == "gray" else rgb
 
     def validation_loss(self, on_part: Callable[[], Any]) -> float:
-        """Mean squared error over the validation images, unclipped; `on_part` is called after every thousand."""
+        """Return the mean squared error of the unclipped output; `on_part` is called after every thousand images."""
         total = 0.0
         for start in range(0, len(self._validation), _VALIDATION_BATCH):
             part = self._validation[start : start + _VALIDATION_BATCH]

@@ -74,7 +74,7 @@ def test_colorize_skips_what_is_there_unless_told_otherwise(run, run_json, pictu
     assert (code, result["written"], result["skipped"]) == (0, [], targets)
     (tmp_path / "out" / "gray.png").unlink()
     code, out, err = run(*command)
-    assert (code, out) == (0, f"{targets[1]}\n1 skipped, which were there; --overwrite makes them again.\n")
+    assert (code, out) == (0, f"{targets[1]}\n1 skipped, since the result is there; --overwrite makes it again.\n")
     assert "2/2" in err
     code, result = run_json(*command, "--overwrite")
     assert (code, result["written"], result["skipped"]) == (0, targets, [])

@@ -1,4 +1,4 @@
-"""plotting: figures hold the numbers that they were given, and can be written."""
+"""figures: figures hold the numbers that they were given, and can be written."""
 
 import io
 from types import SimpleNamespace
@@ -81,6 +81,16 @@ def test_a_figure_is_saved_as_its_name_tells_or_refused_in_a_sentence(tmp_path):
     assert b"<svg" in (tmp_path / "new" / "chart.svg").read_bytes()
     with pytest.raises(ConfigError, match=r"x\.nope cannot be written .* Choose another file name"):
         figures.save_figure(figure, tmp_path / "x.nope")
+
+
+def test_a_path_for_a_figure_can_be_checked_before_there_is_a_figure(tmp_path):
+    figures.check_figure_path(tmp_path / "new" / "chart.PDF")
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("x.nope", "x", "folder.png", "file/x.png"):
+        with pytest.raises(ConfigError, match=f"{name} cannot be written .* Choose another file name"):
+            figures.check_figure_path(tmp_path / name)
 
 
 def test_a_training_is_animated_a_frame_for_each_snapshot(tmp_path):

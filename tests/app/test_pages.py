@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer.app.widgets import state
+from colorizer.app.widgets import estimate, state
 from colorizer.config import TrainingSpec
-from colorizer.data import datasets
+from colorizer.data import cifar10, datasets
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.jobs import runs, service
 from colorizer.jobs.service import training_service
@@ -50,7 +50,7 @@ def test_no_page_imports_tensorflow_on_the_way_to_its_first_paint(tmp_path):
 import os, sys
 os.environ["COLORIZER_HOME"] = {str(tmp_path)!r}
 from streamlit.testing.v1 import AppTest
-from colorizer.app.widgets import state
+from colorizer.app.widgets import estimate, state
 state.warm_up = lambda: None
 app = AppTest.from_file("streamlit_app.py", default_timeout=60).run()
 for page in {PAGES[1:]!r}:
@@ -80,7 +80,7 @@ def test_threads_give_back_what_they_have_freed():
 import re, threading
 from pathlib import Path
 import numpy as np
-from colorizer.app.widgets import state
+from colorizer.app.widgets import estimate, state
 
 def megabytes():
     return int(re.search(r"Anonymous: *([0-9]+)", Path("/proc/self/smaps_rollup").read_text())[1]) / 1000
@@ -124,7 +124,7 @@ def test_gallery_offers_the_download_when_only_the_samples_are_here(open_page):
 
 
 def test_gallery_download_without_a_network_says_so_in_one_sentence(open_page, monkeypatch):
-    monkeypatch.setattr(datasets, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
+    monkeypatch.setattr(cifar10, "CIFAR10_URL", "http://127.0.0.1:9/cifar.tar.gz")
     app = open_page("gallery")
     next(button for button in app.button if "Download" in button.label).click().run()
     assert "could not be downloaded" in app.error[0].value
@@ -140,7 +140,7 @@ def test_gallery_filters_by_class_and_sorts_by_error(open_page):
 
 
 def test_gallery_says_when_a_class_has_no_images(open_page):
-    assert "No image of the class" in open_page("gallery", **{"class": "deer"}).info[0].value
+    assert "There is no image of the class" in open_page("gallery", **{"class": "deer"}).info[0].value
 
 
 def test_gallery_shows_one_image_closely_with_its_metrics(open_page):
@@ -204,14 +204,80 @@ def test_gallery_compares_models_whose_history_is_damaged(open_page, monkeypatch
     assert len(open_page("gallery", view="Compare models").dataframe[0].value) == 2
 
 
+def copy_model(folder, name, factor=1.0, dataset="cifar10"):
+    """Copy the shipped model `notebook`, with its validation losses multiplied and its data set changed."""
+    shutil.copytree(library.SHIPPED / "notebook", folder / name)
+    history = json.loads((folder / name / "history.json").read_text())
+    history["val_loss"] = [factor * loss for loss in history["val_loss"]]
+    (folder / name / "history.json").write_text(json.dumps(history))
+    card = json.loads((folder / name / "card.json").read_text())
+    card["train"]["dataset"] = dataset
+    (folder / name / "card.json").write_text(json.dumps(card))
+
+
+def test_gallery_compares_in_one_chart_only_models_that_were_validated_on_the_same_images(
+    open_page, monkeypatch, tmp_path
+):
+    folder = tmp_path / "models"
+    copy_model(folder, "usual")
+    copy_model(folder, "far-above", 50)
+    copy_model(folder, "far-below", 0.01)
+    copy_model(folder, "clouds", dataset="synthetic")
+    shutil.copytree(library.SHIPPED / "linear", folder / "linear")
+    monkeypatch.setattr(library, "SHIPPED", folder)
+    app = open_page("gallery", view="Compare models")
+    charts = app.get("vega_lite_chart")
+    drawn = [set(name for name in ("usual", "far-above", "far-below", "clouds") if name in c.proto.alt) for c in charts]
+    assert drawn == [{"usual", "far-above", "far-below"}, {"clouds"}]
+    low, high = json.loads(charts[0].proto.spec)["encoding"]["y"]["scale"]["domain"]
+    losses = json.loads((folder / "usual" / "history.json").read_text())["val_loss"]
+    assert low <= 0.01 * min(losses) and high >= 50 * max(losses)
+    assert "linear (it was solved in closed form)" in texts(app)
+
+
 def test_train_preset_fills_the_sliders(open_page):
     app = open_page("train", epochs="80")
     app.button_group(key="preset").set_value("notebook").run()
     assert (app.session_state.epochs, app.session_state.learning_rate) == (5, 1e-3)
-    assert app.select_slider(key="train_images").value == 45_000
+    assert app.select_slider(key="train_images").value == datasets.num_train_images("synthetic")
     app.button_group(key="preset").set_value("conv").run()
     assert (app.session_state.epochs, app.session_state.latent_dim) == (12, 512)
     assert not app.exception
+
+
+@pytest.fixture
+def have_cifar10(monkeypatch):
+    """Let the pages believe that CIFAR-10 is prepared."""
+    monkeypatch.setattr(datasets, "cifar10_status", lambda: {"state": "prepared", "path": "", "bytes": 0})
+
+
+def test_train_offers_and_counts_only_the_images_that_the_data_set_has(open_page, few_synthetic_images, monkeypatch):
+    monkeypatch.setattr(datasets, "_SYNTHETIC_IMAGES", few_synthetic_images)
+    app = open_page("train", preset="notebook")
+    assert app.radio(key="dataset").value == "synthetic"
+    assert app.select_slider(key="train_images").options[-1] == "20,000"
+    assert app.session_state.train_images == 20_000
+    assert "45,000" not in texts(app)
+
+
+def test_train_estimates_the_time_for_the_images_of_the_chosen_data_set(open_page, have_cifar10, monkeypatch):
+    counted = []
+    seconds = estimate.seconds
+
+    def noted(model, train, earlier):
+        counted.append((train.dataset, train.train_images))
+        return seconds(model, train, earlier)
+
+    monkeypatch.setattr(estimate, "seconds", noted)
+    app = open_page("train", preset="notebook")
+    assert counted[-1] == ("cifar10", 45_000)
+    app.radio(key="dataset").set_value("synthetic").run()
+    assert counted[-1] == ("synthetic", datasets.num_train_images("synthetic"))
+    app.radio(key="dataset").set_value("cifar10").run()
+    assert counted[-1] == ("cifar10", 45_000)
+    app.select_slider(key="train_images").set_value(1_000).run()
+    app.radio(key="dataset").set_value("synthetic").run()
+    assert counted[-1] == ("synthetic", 1_000)
 
 
 def test_train_counts_parameters_and_seconds_as_the_sliders_move(open_page):
@@ -274,6 +340,56 @@ def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
     app.run()
     assert "Resume" in labels(app)
     assert not app.exception and not app.error
+
+
+def start_training(app, name):
+    app.text_input(key="name").set_value(name).run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert not app.error and not app.exception
+    return app.query_params["run"]
+
+
+def test_a_key_in_the_address_is_good_for_its_run_only(open_page, fake_service):
+    sent, key = start_fake(fake_service, "quick-1", lambda run: run.state == "done")
+    app = open_page("train", run=sent, key=key)
+    assert "Yes, delete it" in labels(app)
+    mine = start_training(app, "long-2")
+    assert mine != sent and app.query_params["key"] != key
+    assert not fake_service.may_control(mine, key)
+    assert fake_service.may_control(mine, app.query_params["key"])
+
+
+def test_a_session_starts_its_runs_with_one_key_and_a_reload_still_controls_them(open_page, fake_service):
+    app = open_page("train")
+    first = start_training(app, "quick-1")
+    key = app.query_params["key"]
+    deadline = time.monotonic() + 30
+    while fake_service.view(first).active and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = start_training(app, "long-2")
+    assert app.query_params["key"] == key and fake_service.may_control(second, key)
+    reloaded = open_page("train", run=second, key=key)
+    assert "Stop and keep" in labels(reloaded)
+
+
+def test_a_key_of_another_run_gives_no_control_and_leaves_the_address(open_page, fake_service):
+    theirs, _ = start_fake(fake_service, "quick-1", lambda run: run.state == "done")
+    _, mine = start_fake(fake_service, "quick-2", lambda run: run.state == "done")
+    app = open_page("train", run=theirs, key=mine)
+    assert "Yes, delete it" not in labels(app)
+    assert "key" not in app.query_params
+
+
+def test_a_model_of_the_same_name_that_another_training_saved_is_not_shown_as_a_runs_own(
+    open_page, fake_service, save_tiny
+):
+    run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done")
+    shutil.rmtree(library.user_folder() / "quick", ignore_errors=True)
+    save_tiny("quick")
+    app = open_page("train", run=run_id)
+    assert "The model of this run is not in the library." in texts(app)
+    app.multiselect(key="picked").set_value([run_id]).run()
+    assert "Model" not in {button.proto.label for button in app.get("download_button")}
 
 
 def test_train_slider_goes_back_in_time_on_the_visitors_picture(open_page, fake_service, home):

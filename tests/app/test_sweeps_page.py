@@ -31,11 +31,9 @@ def test_a_sweep_is_shown_and_its_best_settings_fill_the_sliders(open_train, tin
     write_sweep(tiny_sweep, sweep_trial(), sweep_trial(val_loss=[0.04]), better)
     app = open_train(preset="tiny")
     said = " ".join(element.value for element in app.markdown)
-    assert (
-        "**3** trials from notebook, 1 of them not trained to the end; the best has a validation loss of **0.0190"
-        in said
-    )
-    assert "A line for each trial across learning_rate, batch_size, weight_decay, activation" in " ".join(_alts(app))
+    assert "**3** trials from the preset notebook, 1 of which were not trained to the end." in said
+    assert "The best trial has a validation loss of **0.01900**." in said
+    assert "One line for each trial across learning_rate, batch_size, weight_decay, activation" in " ".join(_alts(app))
     table = app.dataframe[-1].value
     assert list(table["val_loss"]) == [0.019, 0.02, 0.04] and list(table["batch_size"]) == [128, 64, 64]
     sliders = {slider.key: slider.value for slider in app.select_slider}
@@ -51,7 +49,7 @@ def test_bottlenecks_are_drawn_beside_the_closed_form(open_train, tiny_sweep):
     write_sweep(plan, *(sweep_trial(settings={"latent_dim": dim}) for dim in (4, 2)))
     write_sweep(tiny_sweep, sweep_trial())
     app = open_train(sweep="dims")
-    assert "Validation loss over the bottleneck, trained, and of CIFAR-10's best linear autoencoder" in _alts(app)
+    assert "Validation loss over the bottleneck, of the trained models and of the best linear autoencoder" in _alts(app)
     table = app.dataframe[-1].value
     assert list(zip(table["latent_dim"], table["val_loss"], table["closed_form"], strict=True)) == [
         (2, 0.02, 0.05),

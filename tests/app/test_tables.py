@@ -1,5 +1,7 @@
 """tables: measured values in plain text, each in its metric's style and beside the gray copy."""
 
+from pathlib import Path
+
 from colorizer.app import tables
 from colorizer.pixels.metrics import METRICS
 
@@ -40,4 +42,12 @@ def test_models_and_baselines_have_a_row_each():
 
 def test_photos_tell_how_many_are_better():
     measured = {"delta_e": 8.0, "gray_copy": 10.0, "ratio": 0.8, "better": 7, "photos": 9}
-    assert tables.photos({"mine": measured}).splitlines()[-1].endswith("8.00      10.00  0.800  7 of 9")
+    lines = tables.photos({"mine": measured}, Path("holiday")).splitlines()
+    assert lines[0] == "Mean CIEDE2000 on 9 photos in holiday"
+    assert lines[-1].endswith("8.00      10.00  0.800  7 of 9")
+
+
+def test_photos_whose_gray_copy_has_no_error_have_no_ratio():
+    for ratio in (None, float("nan")):
+        measured = {"delta_e": 0.0, "gray_copy": 0.0, "ratio": ratio, "better": 0, "photos": 1}
+        assert tables.photos({"mine": measured}, Path("black")).splitlines()[-1].split()[3] == "-"

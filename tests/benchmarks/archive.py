@@ -1,6 +1,5 @@
-"""An archive: pictures a second on Ray with one and two workers, beside the plain command on the same two cores."""
+"""Measures how many pictures a second Ray colorizes with one and two workers, and the plain command on two cores."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-from colorizer.errors import ClusterError
 from colorizer.jobs import archives, batch
 from colorizer.models import library
 from colorizer.models.colorizer import load
@@ -18,15 +16,14 @@ from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.photo import ROOT, make_jpeg
 
 NUM_PICTURES = 600
-NUM_MISSING = 20_000  # files that are not there, whose cost is the driver's alone
+NUM_MISSING = 20_000  # These files do not exist, so that they cost only the driver.
 MODEL = "unet"
 WAYS = ("plain", "1", "2", "missing")
 
 
 def measure(runs: int) -> list[Measurement]:
-    """Measure the ways in turns, each in a process of its own; needs Ray."""
-    if importlib.util.find_spec("ray") is None:
-        raise ClusterError("Ray is not installed. Run pip install -r requirements-cluster.txt.")
+    """Measure the ways in turns, each in a process of its own; raise `ClusterError` where Ray is missing."""
+    archives.require("ray")
     measured: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="colorizer-benchmark-") as folder:
         pictures = Path(folder, "in")
@@ -55,8 +52,8 @@ def measure(runs: int) -> list[Measurement]:
 
 
 def _measure_way(way: str, pictures: Path, output: Path) -> dict[str, float]:
-    """Pictures a second over the second half, when every worker is at it; this process's microseconds of processor time
-    for each; and a worker's peak memory in bytes.
+    """Return the pictures a second over the second half, when every worker is busy; this process's microseconds of
+    processor time for each picture; and a worker's peak memory in bytes.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: 1 if way == "1" else 2])
     files, memory = batch.plan_files([pictures], output), [0]
@@ -74,12 +71,12 @@ def _measure_way(way: str, pictures: Path, output: Path) -> dict[str, float]:
 
 
 def _watch(memory: list[int]) -> None:
-    """Keep the largest peak of any worker."""
+    """Watch all workers and store the largest peak of memory."""
     while True:
         for path in Path("/proc").glob("[0-9]*/status"):
             try:
                 status = dict(line.split(":\t", 1) for line in path.read_text().splitlines())
-            except OSError:  # it has just ended
+            except OSError:  # The process has just ended.
                 continue
             if status["Name"].startswith("ray::_Worker") and "VmHWM" in status:
                 memory[0] = max(memory[0], int(status["VmHWM"].split()[0]) * 1024)

@@ -34,14 +34,14 @@ def serve(script: str, environment: dict[str, str], log: Path) -> Iterator[tuple
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_healthy(f"{address}/_stcore/health", process)
+        wait_until_healthy(f"{address}/_stcore/health", process)
         yield address, process
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _wait_until_healthy(address: str, process: subprocess.Popen) -> None:
+def wait_until_healthy(address: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -1,9 +1,11 @@
 """The app's first story, in Chromium: look at reconstructions, colorize a picture, train, and use the result."""
 
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-expect.set_options(timeout=30_000)  # a training is under way beside it
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=30_000)  # The machine may be busy with a training.
 
 
 def reconstructions(page):

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from colorizer.models import library
 
+pytestmark = pytest.mark.slow
 PATHS = (
     "/",
     "/gallery",
@@ -33,7 +34,7 @@ def test_a_page_fits_every_width_is_described_and_accessible(open_page, path, co
         )
     assert page.evaluate("[...document.images].every(image => image.alt)")
     for chart in page.get_by_test_id("stVegaLiteChart").all():
-        expect(chart).to_have_attribute("aria-label", re.compile(".* .* "))  # a sentence, not a name
+        expect(chart).to_have_attribute("aria-label", re.compile(".* .* "))  # It is more than a name.
     violations = serious_violations(page)
     for _ in range(10):  # while colours still fade in
         if not violations:
@@ -95,7 +96,7 @@ def test_gallery_is_filtered_sorted_and_paged_and_a_new_tab_has_the_same(open_pa
     page.get_by_role("radio", name="worst").click()
     page.wait_for_url("**sort=worst**")
     page.get_by_role("button", name="Next page").click()
-    expect(page.get_by_text("20 images, each original, grayscale, reconstructed; page 2 of 2")).to_be_visible()
+    expect(page.get_by_text("This is page 2 of 2.")).to_be_visible()
     first = page.locator("[class*=st-key-image-]").first
     title = first.inner_text()
     again = open_page(page.url.removeprefix(server))

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from colorizer.pixels.color import to_luminance
 
+pytestmark = pytest.mark.slow
 GRAY = skimage.data.coffee()[::2, ::2] @ np.array([0.299, 0.587, 0.114])
 SENTENCE = "is not a picture this app can read"
 

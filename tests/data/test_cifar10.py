@@ -1,11 +1,11 @@
-"""archive: the official layout in each container, and every way in which an untrusted one can be wrong."""
+"""The official archive: its layout in each container, and every way in which an untrusted one can be wrong."""
 
+import lzma
 import os
 import pickle
 import re
 import struct
 import tarfile
-import time
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ BATCH_DEFECTS = {
     "not a dict": (pickle.dumps([1], protocol=2), "data_batch_1 holds a list, expected a dict"),
     "command": (
         pickle.dumps({"data": _Attack()}, protocol=2),
-        DAMAGED + r"it asks for (posix|nt)\.system, which CIFAR-10 never does",
+        DAMAGED + r"it asks for (posix|nt)\.system, which an official archive never does",
     ),
     "forbidden name": (b"\x80\x04\x8c\x05numpy\x8c\x04load\x93.", DAMAGED + r"it asks for numpy\.load"),
     "extension registry": (b"\x80\x02\x82\x01.", DAMAGED),
@@ -97,15 +97,13 @@ META_DEFECTS = {
 
 @pytest.fixture
 def refuse(home, monkeypatch, tmp_path):
-    """Opens a source as the data set; it must be refused within seconds and leave nothing behind."""
+    """Opens a source as the data set; it must be refused and leave nothing behind."""
 
     def refuse(source, match):
         monkeypatch.setenv("COLORIZER_CIFAR10", str(source))
         monkeypatch.chdir(tmp_path)
-        started = time.monotonic()
         with pytest.raises(DataError, match=match) as caught:
             datasets.load_dataset("cifar10")
-        assert time.monotonic() - started < 5
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 600
         assert not list(home.rglob("*.npy"))
@@ -171,3 +169,61 @@ def test_members_that_are_links_are_not_followed(refuse, tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
     refuse(tmp_path / "links.tar", r"lacks batches\.meta")
+
+
+def _members(sizes):
+    """An uncompressed tar archive of junk, as an iterator over its parts."""
+    for number, size in enumerate(sizes):
+        member = tarfile.TarInfo(f"junk-{number}")
+        member.size = size
+        yield member.tobuf() + bytes(size + -size % 512)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(refuse, tmp_path):
+    with lzma.open(tmp_path / "bomb.tar.xz", "wb", preset=0) as file:
+        for part in _members([60 * 2**20] * 20):
+            file.write(part)
+    assert (tmp_path / "bomb.tar.xz").stat().st_size < 300_000
+    refuse(tmp_path / "bomb.tar.xz", r"unpacks to more than 268 MB, which CIFAR-10 never does")
+
+
+def test_an_archive_of_very_many_members_is_refused(refuse, tmp_path):
+    (tmp_path / "many.tar.xz").write_bytes(lzma.compress(b"".join(_members([0] * 200_000)), preset=0))
+    refuse(tmp_path / "many.tar.xz", "more than 100 members")
+
+
+def test_headers_inside_headers_are_refused(refuse, tmp_path):
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 512
+    (tmp_path / "deep.tar").write_bytes((header.tobuf() + bytes(512)) * 5000)
+    refuse(tmp_path / "deep.tar", "cannot be read as a CIFAR-10 archive")
+
+
+# A source that cannot be used
+
+
+def test_only_the_folder_itself_is_searched(home, monkeypatch, tmp_path):
+    """`/usr` and the like have very many files: nothing below the folder is opened or listed."""
+    deep = tmp_path / "source" / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "data_batch_1").write_bytes(b"12345")
+    (tmp_path / "source" / "data_batch_1").write_bytes(b"123")
+    (tmp_path / "source" / "data_batch_2").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("COLORIZER_CIFAR10", str(tmp_path / "source"))
+    assert datasets.cifar10_status() == {"state": "found", "path": str(tmp_path / "source"), "bytes": 3}
+    with pytest.raises(DataError, match="data_batch_1 is damaged"):
+        datasets.load_dataset("cifar10")
+
+
+@pytest.mark.parametrize("source", ["~no-such-user/x", "/usr", "/nowhere/at/all", "/dev/null/x", "x" * 5000])
+def test_a_source_that_cannot_be_used_gives_a_sentence_and_a_status(home, monkeypatch, source):
+    monkeypatch.setenv("COLORIZER_CIFAR10", source)
+    status = datasets.cifar10_status()
+    assert (status["state"], status["bytes"]) == ("found", 0)
+    with pytest.raises(DataError):
+        datasets.load_dataset("cifar10")
+
+
+def test_a_home_that_cannot_be_used_leaves_a_status(monkeypatch):
+    monkeypatch.setenv("COLORIZER_HOME", "~no-such-user/home")
+    assert datasets.cifar10_status()["state"] == "missing"

@@ -1,13 +1,10 @@
-"""sources: Keras's CIFAR-100, hostile .npz files, folders with all kinds of pictures."""
+"""Pictures from elsewhere: hostile .npz files, and folders with all kinds of pictures."""
 
 import io
 import os
 import pickle
-import socket
-import time
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -166,39 +163,6 @@ def test_a_folder_without_a_usable_picture_gives_one_sentence(tmp_path):
         datasets.load_dataset(f"folder:{tmp_path / 'nope'}")
 
 
-# Keras's CIFAR-100
-
-
-def test_cifar100_comes_from_keras_and_is_split_as_cifar10(monkeypatch, capsys):
-    train, test = np.zeros((50_000, 32, 32, 3), np.uint8), np.zeros((10_000, 32, 32, 3), np.uint8)
-    train[:, 0, 0, :2] = np.stack(np.divmod(np.arange(50_000), 256), axis=1)
-
-    def load_data():
-        print("Downloading data")
-        return (train, np.zeros((50_000, 1))), (test, np.zeros((10_000, 1)))
-
-    monkeypatch.setattr(keras.datasets.cifar100, "load_data", load_data)
-    dataset = datasets.load_dataset("cifar100")
-    assert [len(dataset.split(name).images) for name in ("train", "validation", "test")] == [45_000, 5_000, 10_000]
-    found = np.concatenate([dataset.train.images, dataset.validation.images])[:, 0, 0, :2].astype(int) @ [256, 1]
-    np.testing.assert_array_equal(found, np.random.default_rng(0).permutation(50_000))
-    assert capsys.readouterr().out == ""  # where JSON may be expected
-
-
-def test_without_a_network_cifar100_fails_in_seconds_with_one_sentence(tmp_path, monkeypatch):
-    def no_network(*_, **__):
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(tmp_path))
-    started = time.monotonic()
-    with pytest.raises(DataError, match=r"CIFAR-100 could not be downloaded by Keras .* cifar100:PATH, an \.npz"):
-        datasets.load_dataset("cifar100")
-    assert time.monotonic() - started < 10
-    assert socket.getdefaulttimeout() is None
-    assert pictures._TIMEOUT < 10
-
-
 def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, samples):
     with pytest.raises(ImageError, match=r"There are no pictures in .*nope\. Name a folder"):
         pictures.load_photos(tmp_path / "nope")
@@ -206,9 +170,9 @@ def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, s
     for name, image in (("deep/a.PNG", samples.images[0]), ("b.png", samples.images[1].repeat(2, axis=0))):
         (tmp_path / name).write_bytes(encode_png(image))
     (tmp_path / "notes.txt").write_text("no picture")
-    photos = pictures.load_photos(tmp_path)
+    photos = list(pictures.load_photos(tmp_path))
     assert [photo.shape for photo in photos] == [(64, 32, 3), (32, 32, 3)]
     np.testing.assert_array_equal(photos[1], samples.images[0])
     (tmp_path / "c.jpg").write_text("no picture")
     with pytest.raises(ImageError, match=r"c\.jpg: The file is not a picture"):
-        pictures.load_photos(tmp_path)
+        list(pictures.load_photos(tmp_path))

@@ -1,4 +1,4 @@
-"""batch: which file becomes which, nothing is overwritten, and one broken file stops nothing."""
+"""Batches: which file becomes which; nothing is overwritten, and one broken file does not stop the others."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from colorizer.errors import ImageError
 from colorizer.jobs import batch
 from colorizer.jobs.batch import colorize_files, plan_files
 from colorizer.models.colorizer import load
@@ -19,7 +20,7 @@ def dense():
 
 @pytest.fixture
 def make(tmp_path, samples, monkeypatch):
-    """A function that writes pictures to paths below the current folder, which is empty before."""
+    """Return a function that writes pictures to paths below the current folder, which is empty at first."""
     monkeypatch.chdir(tmp_path)
 
     def make(*names):
@@ -32,7 +33,7 @@ def make(tmp_path, samples, monkeypatch):
 
 
 def _plan(*words, output="out", **options):
-    """A plan in words: its targets below the output folder, or its errors, by source."""
+    """Return a plan as text: for each source its target below the output folder, or its error."""
     files = plan_files([Path(word) for word in words], Path(output), **options)
     return {str(f.source): f.error or f.target.relative_to(output).as_posix() for f in files}
 
@@ -49,6 +50,13 @@ def test_folders_are_searched_for_pictures_and_keep_their_structure(make):
     }  # fmt: skip
     assert next(iter(_plan("in"))) == "in/a.png"
     assert _plan("in/deep") == {"in/deep/er/c.webp": "er/c.png"}
+
+
+def test_an_empty_path_is_refused_and_the_current_folder_is_not_searched(make):
+    make("a.png")
+    with pytest.raises(ImageError, match=r"An empty path was given\. Give the path of a picture"):
+        plan_files(["a.png", ""], Path("out"))
+    assert _plan(".") == {"a.png": "a.png"}  # A dot names the current folder, which is a real one.
 
 
 def test_links_to_folders_are_not_followed_but_links_to_files_are_files(make, tmp_path):
@@ -72,7 +80,7 @@ def test_files_that_would_become_the_same_keep_their_full_names(make):
     make("in/a.jpg", "in/a.png", "in/A.gif", "in/b.png", "in/a")
     names = {"in/A.gif": "A.gif.png", "in/a.jpg": "a.jpg.png", "in/a.png": "a.png.png", "in/b.png": "b.png"}
     assert _plan("in") == names
-    assert _plan("in/b.png", "in/a.png", "in") == names  # whatever the order
+    assert _plan("in/b.png", "in/a.png", "in") == names  # The order of the paths does not matter.
     assert _plan("in/a", "in/b.png") == {"in/a": "a.png", "in/b.png": "b.png"}
 
 
@@ -81,7 +89,7 @@ def test_files_of_one_name_from_two_folders_fail_instead_of_overwriting_each_oth
     plan = _plan("x", "y")
     assert plan["y/b.png"] == "b.png"
     assert plan["x/a.png"] == plan["y/a.png"]
-    assert "Another file would become out/a.png.png too. Rename one of them" in plan["x/a.png"]
+    assert "Another file would also become out/a.png.png. Rename one of them" in plan["x/a.png"]
     make("in/a.jpg", "in/a.png", "in/a.jpg.png")
     assert [error[:12] for error in _plan("in").values()] == ["Another file", "Another file", "a.png.png"]
 
@@ -192,3 +200,17 @@ def test_a_file_becomes_a_png_with_these_settings(samples, dense, tmp_path):
     assert "dense has no vividness" in batch.colorize_file(dense, file, vividness=0.5).error
     file.source.write_bytes(b"")
     assert batch.colorize_file(dense, file).error.startswith("The file is empty")
+
+
+def test_an_unexpected_error_costs_one_picture(make, dense, monkeypatch):
+    make("in/a.png", "in/b.png", "in/c.png")
+    colorize, numbers = dense.colorize, iter(range(3))
+
+    def fail_once(image, **settings):
+        if next(numbers) == 1:
+            raise MemoryError("no room")
+        return colorize(image, **settings)
+
+    monkeypatch.setattr(dense, "colorize", fail_once)
+    errors = [file.error for file in _colorize(dense, "in").values() if file.error]
+    assert errors == ["This picture cannot be colorized: MemoryError('no room')."]

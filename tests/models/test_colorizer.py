@@ -1,5 +1,7 @@
-"""inference: photos of any size keep their luminance, batches and threads give the same, other arrays are refused."""
+"""colorizer: photos of any size keep their luminance, batches and threads give the same, other arrays are refused."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -25,7 +27,7 @@ def linear():
 
 
 @pytest.fixture(scope="module")
-def vivid():
+def vivid_model():
     """A small untrained model with chroma bins whose logits are not all alike."""
     keras.utils.set_random_seed(0)
     model = build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma", chroma_bins=32))
@@ -33,7 +35,12 @@ def vivid():
     model.get_layer("bin_centres").set_weights([centres[None, None]])
     kernel, bias = model.get_layer("logits").get_weights()
     model.get_layer("logits").set_weights([kernel * 100, bias])
-    return Colorizer(model, None)
+    return model
+
+
+@pytest.fixture(scope="module")
+def vivid(vivid_model):
+    return Colorizer(vivid_model, None)
 
 
 def _random(*shape):
@@ -201,6 +208,142 @@ def test_by_default_it_is_the_mean_of_two_sizes(vivid):
     assert (vivid.colorize(photo, size=128) != vivid.colorize(photo)).any()
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        *(((1, 5000), size) for size in (None, *WORKING_SIZES)),
+        ((5000, 1), None),
+        ((5000, 1), 96),
+        ((20, 3000), 48),
+        ((100, 3000), 96),
+        ((3, 7), 248),
+        ((1, 1), 40),
+    ],
+)
+def test_every_shape_works_at_every_size(vivid, shape, size):
+    image = _random(*shape)
+    chroma = vivid.predict_chroma(to_luminance(image[..., None].repeat(3, -1)), size=size)
+    assert chroma.shape[0] % 8 == chroma.shape[1] % 8 == 0
+    assert min(chroma.shape[:2]) == (size or 64)
+    result = vivid.colorize(image, size=size)
+    assert np.abs(to_luminance(result)[..., 0] - image / 255).max() < 1 / 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [entry.name for entry in library.list_models() if entry.shipped])
+@pytest.mark.parametrize("shape", [(100, 3000), (20, 3000), (1, 5000), (5000, 1)])
+def test_every_shipped_model_colorizes_panoramas(name, shape):
+    model, image = load(name), _random(*shape)
+    for size in (None, *WORKING_SIZES) if model.any_size else (None,):
+        result = model.colorize(image, size=size)
+        assert np.abs(to_luminance(result)[..., 0] - image / 255).max() < 1 / 255
+
+
+def test_a_kept_chroma_gives_the_same_picture_and_loads_no_network(linear, vivid, monkeypatch):
+    photo = _random(90, 120, 3)
+    kept = vivid.predict_chroma(to_luminance(photo), vivid.levels)
+    for settings in ({"vividness": 0.0}, {"vividness": 1.0, "strength": 1.5}, {"strength": 0.3}):
+        np.testing.assert_array_equal(vivid.colorize(photo, **settings, chroma=kept), vivid.colorize(photo, **settings))
+    chroma = linear.predict_chroma(to_luminance(photo))
+    monkeypatch.setattr(library, "load_keras_model", None)
+    lazy = Colorizer(None, library.find_model("linear"))
+    np.testing.assert_array_equal(
+        lazy.colorize(photo, strength=0.7, chroma=chroma), linear.colorize(photo, strength=0.7)
+    )
+
+
+def test_colorizing_with_a_kept_chroma_needs_no_tensorflow():
+    code = """if True:
+        import sys
+        from colorizer.models import evaluation, library
+        from colorizer.models.colorizer import Colorizer
+        from colorizer.pixels.images import load_photo
+        entry = library.find_model("unet-vivid")
+        chroma = evaluation.stored_chroma(entry, "coffee")
+        result = Colorizer(None, entry).colorize(load_photo("coffee"), 1.0, chroma=chroma)
+        print(result.shape, [name for name in ("tensorflow", "keras") if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("(400, 600, 3) []\n", "")
+
+
+@pytest.mark.parametrize(
+    "chroma",
+    [
+        [[0, 0]],
+        np.zeros((32, 32)),
+        np.zeros((32, 32, 3)),
+        np.zeros((5, 32, 32, 2)),
+        np.zeros((0, 32, 2)),
+        np.zeros((32, 32, 2), int),
+        np.full((32, 32, 2), np.nan),
+        np.full((32, 32, 2), np.inf),
+    ],
+)
+def test_other_chroma_is_refused(linear, chroma):
+    with pytest.raises(ValueError, match="expected chroma of "):
+        linear.colorize(_random(40, 40, 3), chroma=chroma)
+
+
+def test_settings_are_checked_before_a_network_is_loaded(monkeypatch):
+    monkeypatch.setattr(library, "load_keras_model", None)
+    flat, unet = (Colorizer(None, library.find_model(name)) for name in ("linear", "unet"))
+    for model, settings, match in (
+        (flat, {"strength": 2}, "strength must be"),
+        (flat, {"size": 64}, "sees every photo at 32 x 32"),
+        (flat, {"vividness": 0.4}, "no vividness"),
+        (unet, {"size": 63}, "size must be"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            model.check_settings(**settings)
+        with pytest.raises(ConfigError, match=match):
+            model.colorize(_random(40, 40, 3), **settings)
+
+
+@pytest.mark.parametrize(
+    ("luminance", "match"),
+    [
+        ([[0.5]], r"expected luminance of shape \(N, 32, 32, 1\), received a list"),
+        (np.zeros((32, 32, 1), np.float32), r"received \(32, 32, 1\)"),
+        (np.zeros((2, 32, 32, 3), np.float32), r"received \(2, 32, 32, 3\)"),
+        (np.zeros((2, 64, 64, 1), np.float32), r"received \(2, 64, 64, 1\)"),
+        (np.zeros((2, 32, 32, 1), np.uint8), "as floats in .*received uint8; divide uint8 by 255"),
+        (np.zeros((2, 32, 32, 1), complex), "received complex128"),
+        (np.zeros((2, 32, 32, 1), object), "received object"),
+        (np.full((2, 32, 32, 1), np.nan), "received values from nan to nan"),
+        (np.full((2, 32, 32, 1), np.inf), "received values from inf to inf"),
+        (np.full((2, 32, 32, 1), 255.0), "received values from 255 to 255"),
+        (np.full((2, 32, 32, 1), -0.1), "received values from -0.1"),
+    ],
+)
+def test_predict_refuses_what_is_no_luminance(linear, luminance, match):
+    with pytest.raises(ValueError, match=match):
+        linear.predict(luminance)
+
+
+@pytest.mark.parametrize("shape", [(1, 36, 32, 1), (1, 32, 33, 1), (1, 0, 32, 1), (1, 32, 32, 2)])
+def test_a_unet_refuses_sides_that_are_no_multiples_of_8(vivid, shape):
+    with pytest.raises(ValueError, match="with H and W multiples of 8, received"):
+        vivid.predict(np.zeros(shape, np.float32))
+    assert vivid.predict(np.zeros((1, 40, 48, 1), np.float64)).shape == (1, 40, 48, 3)
+
+
+@pytest.mark.parametrize("luminance", [np.zeros((9, 9)), np.zeros((9, 9, 3)), None, np.full((9, 9, 1), np.nan)])
+def test_predict_chroma_refuses_what_is_no_luminance(linear, luminance):
+    with pytest.raises(ValueError, match="expected luminance "):
+        linear.predict_chroma(luminance)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "conv"])
+def test_a_callers_model_is_left_as_it_was(samples, architecture):
+    target = "chroma" if architecture == "unet" else "rgb"
+    model = build_model(ModelConfig(architecture=architecture, latent_dim=16, target=target))
+    luminance = to_luminance(samples.images)[:2]
+    before, attributes = np.asarray(model(luminance)), [set(vars(layer)) for layer in model.layers]
+    Colorizer(model, None).predict(luminance)
+    assert [set(vars(layer)) for layer in model.layers] == attributes
+    np.testing.assert_array_equal(np.asarray(model(luminance)), before)
+
+
 def test_a_long_panorama_is_squeezed_to_bound_the_memory(vivid):
     assert vivid.predict_chroma(to_luminance(_random(10, 3000, 3)), size=32).shape == (32, 8192, 2)
     assert vivid.predict_chroma(to_luminance(_random(10, 3000, 3)), size=256).shape == (256, 1024, 2)
@@ -218,9 +361,11 @@ def test_a_model_that_is_not_convolutional_has_no_working_size(linear, vivid):
         linear.colorize(_random(40, 40, 3), size=64)
 
 
-def test_vividness_goes_from_the_mean_of_the_bins_to_the_likeliest(vivid, samples):
+def test_vividness_goes_from_the_mean_of_the_bins_to_the_likeliest(vivid, vivid_model, samples):
     luminance = to_luminance(samples.images)[:2]
-    logits = vivid._read(keras.ops.convert_to_tensor(luminance)).numpy()
+    read = keras.Model(vivid_model.input, vivid_model.get_layer("logits").output)
+    mirrored = np.asarray(read(luminance[:, :, ::-1]))[:, :, ::-1]
+    logits = (np.asarray(read(luminance)) + mirrored) / 2
     centres, _ = chroma_bins(datasets.load_statistics().shares, 32)
     for vividness in (0, 0.4, 1):
         heated = logits / 10**-vividness
@@ -238,8 +383,9 @@ def test_several_values_of_vividness_run_the_network_once(vivid, samples, monkey
     luminance = to_luminance(samples.images)
     expected = [vivid.predict(luminance, level) for level in (0, 0.5, 1)]
     calls = []
-    read = vivid._read
-    monkeypatch.setattr(vivid, "_read", lambda batch: calls.append(1) or read(batch))
+    network = vivid._network  # Nothing public tells how often the network ran.
+    read = network._read
+    monkeypatch.setattr(network, "_read", lambda batch: calls.append(1) or read(batch))
     np.testing.assert_array_equal(vivid.predict(luminance, (0, 0.5, 1)), expected)
     assert calls == [1]
     assert np.abs(expected[0] - expected[2]).max() > 0.01

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ from skimage.color import deltaE_ciede2000
 
 from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
+from colorizer.errors import DataError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import gray_copy, to_lab, to_luminance, to_uint8
@@ -114,7 +116,7 @@ def test_shipped_predictions_on_the_samples_need_no_tensorflow(linear, samples):
     assert np.abs(stored.images.astype(int) - computed.images).max() <= 1
     np.testing.assert_allclose(stored.mse, computed.mse, rtol=1e-3)
     code = (
-        "import sys; from colorizer import evaluation, library; "
+        "import sys; from colorizer.models import evaluation, library; "
         "print(evaluation.stored_predictions(library.find_model('linear'), 'samples', 'test').images.shape, "
         "'tensorflow' in sys.modules)"
     )
@@ -167,6 +169,45 @@ def test_photos_are_measured_at_their_own_resolution(linear):
     assert measured["gray_copy"] == pytest.approx(np.mean(gray))
     assert measured["ratio"] == pytest.approx(np.mean(errors) / np.mean(gray))
     assert measured["better"] == np.sum(np.less(errors, gray))
+
+
+def test_photos_are_decoded_one_at_a_time(linear):
+    alive = []
+
+    class Photo(np.ndarray):
+        """An array that can be followed."""
+
+    def decode():
+        for _ in range(4):
+            assert not any(reference() is not None for reference in alive)
+            photo = load_photo("coffee")[::8, ::8].view(Photo)
+            alive.append(weakref.ref(photo))
+            yield photo
+            del photo
+
+    assert evaluation.measure_photos(linear, decode())["photos"] == 4
+
+
+def test_black_photos_have_no_ratio_and_no_photos_are_refused(linear):
+    measured = evaluation.measure_photos(linear, [np.zeros((9, 9, 3), np.uint8)])
+    assert (measured["gray_copy"], measured["ratio"], measured["better"]) == (0, None, 0)
+    with pytest.raises(DataError, match="There is no photo to measure"):
+        evaluation.measure_photos(linear, [])
+
+
+def test_strength_does_not_change_the_error_of_luminance(samples):
+    dense, dataset = load("dense"), datasets.load_dataset("samples")
+    luminance = to_luminance(samples.images)
+
+    def luminance_error(strength):
+        return np.square(to_luminance(dense.predict(luminance, strength=strength)) - luminance).mean()
+
+    assert luminance_error(1.0) > 1e-5  # This model does not pass the luminance through.
+    assert luminance_error(1.5) == pytest.approx(luminance_error(1.0), rel=1e-3)
+    gray = dense.predict(luminance, strength=0)
+    assert np.ptp(gray, axis=-1).max() < 1e-5
+    measured = evaluation.measure(dense, dataset, "test", strength=0.0)
+    assert measured["model"]["colorfulness"] < 0.01
 
 
 @pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from colorizer.data import datasets
 from colorizer.errors import ConfigError, ModelError
@@ -153,7 +155,9 @@ def test_a_damaged_folder_is_listed_with_its_reason_and_harms_no_other(save_tiny
     assert entry.card == {}
     assert re.search(reason, entry.damage)
     assert library.list_models()[-1] == entry  # damaged ones last
-    with pytest.raises(ModelError, match=rf"The model {entry.name} is damaged: .*Delete its folder"):
+    found = [path.name for path in entry.path.iterdir() if path.name in ("card.json", "model.keras")]
+    advice = "Delete it in the gallery" if found else f"{entry.name} is not a model"
+    with pytest.raises(ModelError, match=advice):
         library.find_model(entry.path)
 
 
@@ -207,8 +211,8 @@ def _write_classifier(path):
 @pytest.mark.parametrize(
     ("write", "match"),
     [
-        (_write_text, r"The model tiny cannot be loaded: .*Train it again"),
-        (_write_zip, r"The model tiny cannot be loaded: .*Train it again"),
+        (_write_text, r"The model tiny cannot be loaded: .*train it again"),
+        (_write_zip, r"The model tiny cannot be loaded: .*train it again"),
         (_write_lambda, r"The model tiny cannot be loaded: .*(?i:lambda)"),
         (_write_classifier, r"model\.keras of tiny does not turn luminance into an image"),
     ],
@@ -251,7 +255,7 @@ def test_models_are_found_by_name_or_folder(save_tiny, tmp_path):
     assert library.find_model(elsewhere).name == "copied"
     with pytest.raises(ModelError, match=r"There is no model 'nope'\. Models here: .*linear.*tiny"):
         library.find_model("nope")
-    with pytest.raises(ModelError, match=r"card\.json is missing"):
+    with pytest.raises(ModelError, match="nothing is not a model: it has no "):
         library.find_model(tmp_path / "nothing")
 
 
@@ -269,6 +273,163 @@ def test_a_damaged_model_can_be_deleted(save_tiny):
     (save_tiny().path / "card.json").unlink()
     library.delete_model("tiny")
     assert _mine() == {}
+
+
+@pytest.mark.parametrize("photos", ["photos", "photos/"])
+def test_a_folder_of_photos_is_not_a_model_and_nothing_is_to_be_deleted(tmp_path, photos):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(ModelError, match="photos is not a model: ") as caught:
+        library.find_model(f"{tmp_path}/{photos}")
+    assert "elete" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+def test_only_a_model_of_the_users_library_may_be_deleted(save_tiny, tmp_path, monkeypatch):
+    mine = save_tiny()
+    elsewhere = shutil.copytree(mine.path, tmp_path / "copied")
+    shipped = shutil.copytree(mine.path, tmp_path / "shipped" / "old")
+    monkeypatch.setattr(library, "SHIPPED", shipped.parent)
+    advice = {
+        mine.path: "Delete it in the gallery",
+        elsewhere: "Get a whole copy",
+        shipped: "Restore the folder assets",
+    }
+    for folder, sentence in advice.items():
+        (folder / "model.keras").unlink()
+        with pytest.raises(ModelError, match=sentence) as caught:
+            library.find_model(folder)
+        assert ("elete" in str(caught.value)) == (folder == mine.path)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_messages_that_visitors_see_hold_no_paths_of_the_server(save_tiny, home, monkeypatch):
+    entry = _replace_model(save_tiny(), _write_text)
+    (entry.path / "history.json").unlink()
+    (entry.path / "snapshots.npz").unlink()
+    for read in (library.load_keras_model, library.load_history, lambda e: library.load_arrays(e, "snapshots.npz")):
+        with pytest.raises(ModelError) as caught:
+            read(entry)
+        assert str(home) not in str(caught.value)
+    (entry.path / "card.json").unlink()
+    (entry.path / "card.json").mkdir()
+    assert str(home) not in library.read_entry(entry.path).damage
+    monkeypatch.setenv("COLORIZER_HOME", str(entry.path / "model.keras"))
+    with pytest.raises((ModelError, OSError)) as caught:
+        save_tiny("other")
+    assert isinstance(caught.value, ModelError) and str(home) not in str(caught.value)
+
+
+DIGITS = "9" * 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(seconds=int(DIGITS)),
+        lambda c: c.update(extra={"list": [int(DIGITS)]}),
+        lambda c: c["model"].update(latent_dim=int(DIGITS)),
+        lambda c: c["metrics"]["samples"]["model"].update(mse=-int(DIGITS)),
+        lambda c: c["metrics"]["samples"]["classes"].update(cat=int(DIGITS)),
+        lambda c: c.update(parameters=10**18),
+        lambda c: c.update(best_val_loss=float("inf")),
+        lambda c: c.update(seconds=True),
+        lambda c: c.update(preset=3),
+        lambda c: c.update(created=["2026"]),
+        lambda c: c.update(command={}),
+        lambda c: c.update(stopped="no"),
+        lambda c: c.update(versions=[]),
+        lambda c: c.update(machine="fast"),
+        lambda c: c.update(run=7),
+    ],
+)
+def test_a_card_with_a_wrong_value_anywhere_is_listed_as_damaged(save_tiny, change):
+    entry = save_tiny()
+    _edit_card(entry.path, change)
+    assert _mine()["tiny"].damage
+
+
+@pytest.mark.parametrize("depth", [40, 500, 990, 100_000])
+def test_a_deeply_nested_card_is_listed_as_damaged(save_tiny, depth):
+    entry = save_tiny()
+    text = (entry.path / "card.json").read_text().rstrip().removesuffix("}")
+    (entry.path / "card.json").write_text(f'{text}, "deep": {"[" * depth}{"]" * depth}}}')
+    assert "nested too deeply" in _mine()["tiny"].damage
+
+
+def test_a_folder_whose_name_cannot_be_printed_is_listed_as_damaged_and_can_be_deleted(save_tiny, home):
+    save_tiny()
+    names = [b"caf\xe9", b"caf\xea", b"two\nlines"]
+    for name in names:
+        (home / "models" / os.fsdecode(name)).mkdir()
+    damaged = [entry for entry in library.list_models() if entry.damage]
+    assert len({entry.name for entry in damaged}) == len(names)
+    for entry in damaged:
+        assert entry.name.isprintable() and entry.name.encode()
+        library.delete_model(entry.name)
+    assert [path.name for path in (home / "models").iterdir()] == ["tiny"]
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(data=strategies.data())
+def test_no_content_of_a_card_takes_the_list_of_models_down(save_tiny, home, data):
+    if not (home / "models" / "tiny").exists():
+        save_tiny()
+    path = home / "models" / "tiny" / "card.json"
+    whole = path.with_name("whole.json")
+    if not whole.exists():
+        shutil.copy(path, whole)
+    card = json.loads(whole.read_text())
+    place = card
+    while isinstance(place, dict) and place:  # It goes down to some value of the card and puts another in its place.
+        key = data.draw(strategies.sampled_from(sorted(place)))
+        if not isinstance(place[key], dict) or data.draw(strategies.booleans()):
+            place[key] = data.draw(JSON)
+            break
+        place = place[key]
+    path.write_text(json.dumps(card) if data.draw(strategies.integers(0, 9)) else data.draw(strategies.text()))
+    (entry,) = _mine().values()
+    if not entry.damage:  # What the pages use works.
+        f"{entry.card['parameters']:,} {entry.card['seconds']:.1f} {entry.metric('samples'):.4f} {entry.gray_copy_loss}"
+        assert isinstance(entry.card["preset"], str) and isinstance(entry.card["created"], str)
+        assert entry.vivid in (True, False) and entry.train_config.dataset
+
+
+def test_a_deleted_model_takes_its_predictions_along_and_no_others(save_tiny, samples, home):
+    for name in ("tiny", "tiny-two"):
+        save_tiny(name)
+        evaluation.store_predictions(load(name), "cifar10", "test", samples)
+    assert len(list((home / "predictions").iterdir())) == 2
+    library.delete_model("tiny")
+    (left,) = (home / "predictions").iterdir()
+    assert left.name.startswith("tiny-two-")
+    save_tiny("tiny-two", replace=True)
+    assert not list((home / "predictions").iterdir())
+
+
+def test_a_link_to_a_folder_is_deleted_without_the_folder(home, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "link").symlink_to(tmp_path / "photos")
+    library.delete_model("link")
+    assert [path.name for path in (home / "models").iterdir()] == [] and [
+        path.name for path in (tmp_path / "photos").iterdir()
+    ] == ["holiday.jpg"]
+
+
+def test_a_network_that_its_card_does_not_describe_is_refused(save_tiny):
+    entry = save_tiny()
+    unet = {"architecture": "unet", "target": "chroma", "latent_dim": 16}
+    entry = library.update_card(entry, model=entry.card["model"] | unet)
+    with pytest.raises(ModelError, match="is not what its card describes"):
+        library.load_keras_model(entry)
 
 
 def test_models_are_listed_best_first(save_tiny):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorizer.pixels import guided
+from colorizer.pixels import guided, images
 from colorizer.pixels.color import gray_copy, merge_luminance, split_luminance, to_uint8
 from colorizer.pixels.images import PHOTOS, decode_image, load_photo, resize_planes
 
@@ -106,5 +106,5 @@ def test_the_slope_is_that_of_the_guided_filter():
 def test_large_photos_are_merged_in_strips_without_seams(monkeypatch):
     photo, chroma = load_photo("coffee"), resize_planes(_wild_chroma(4, 4), 32, 32)
     whole = guided.apply_chroma(photo, chroma)
-    monkeypatch.setattr(guided, "_STRIP_PIXELS", 5000)
+    monkeypatch.setattr(images, "_TILE_PIXELS", 5000)
     assert np.abs(guided.apply_chroma(photo, chroma).astype(int) - whole).max() <= 1

@@ -1,21 +1,23 @@
-"""worker: specifications as JSON and as a command line, and one whole training from specification to library."""
+"""A job: specifications as JSON and as a command line, what is checked first, and one whole training."""
 
 import io
 import json
 import shlex
+import shutil
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
+from colorizer import config
 from colorizer.app import cli
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, TrainingSpec
-from colorizer.errors import ColorizerError, ConfigError, DataError, ModelError
+from colorizer.errors import ColorizerError, ConfigError, DataError, ModelError, TrainingError
 from colorizer.models import library
 from colorizer.pixels.images import PHOTOS
 from colorizer.presets import PRESETS
-from colorizer.training import job
+from colorizer.training import job, loop
 from colorizer.training.job import run_training, training_command
 from colorizer.training.loop import Batch, Epoch, Snapshot
 
@@ -90,7 +92,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
     assert card["command"] == training_command(tiny_spec)
     assert card["parameters"] == 1024 * 8 + 8 + 8 * 4 + 4 + 4 * 8 + 8 + 8 * 3072 + 3072
     assert (card["epochs_done"], card["stopped"]) == (1, False)
-    assert card["best_val_loss"] == pytest.approx(events[-2].val_loss)
+    assert (card["best_epoch"], card["best_val_loss"]) == (1, pytest.approx(events[-2].val_loss))
     assert card["seconds"] > 0
     assert {"tensorflow", "keras", "numpy", "python"} <= set(card["versions"])
     assert {"system", "processor", "cores"} <= set(card["machine"])
@@ -137,12 +139,101 @@ def test_a_stopped_training_is_kept_and_says_so(tiny_spec, tmp_path):
 
 
 def test_what_cannot_start_is_refused_before_the_work(tiny_spec, save_tiny):
-    def untouched(*_):
-        raise AssertionError("it started")
-
     save_tiny("mine")
     with pytest.raises(ModelError, match="A model named mine is already here"):
         run_training(tiny_spec, untouched, untouched, untouched)
     missing = TrainingSpec("other", tiny_spec.model, TrainConfig(dataset="cifar10"))
     with pytest.raises(DataError, match="CIFAR-10 is not on this machine"):
         run_training(missing, untouched, untouched, untouched)
+
+
+def untouched(*_):
+    raise AssertionError("it started")
+
+
+@pytest.mark.parametrize("place", ["home", "checkpoints"])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tiny_spec, home, place):
+    home.mkdir()
+    (home / ("models" if place == "home" else place)).write_text("a file is in the way")
+    checkpoint = job.checkpoint_path(tiny_spec)
+    with pytest.raises(TrainingError, match=r"The folder .* cannot be written \(File exists\), so nothing could"):
+        run_training(tiny_spec, untouched, untouched, untouched, checkpoint=checkpoint)
+
+
+def test_a_disk_without_room_is_told_before_the_work(tiny_spec, monkeypatch, home):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
+    with pytest.raises(TrainingError, match=r"The disk of .* has 5 MB free, and this training needs \d+ MB\. Free"):
+        run_training(tiny_spec, untouched, untouched, untouched, checkpoint=job.checkpoint_path(tiny_spec))
+
+
+def test_two_trainings_of_one_name_cannot_run_at_once(tiny_spec, home):
+    second = []
+
+    def train_again(event):
+        if not second:
+            second.append(event)
+            with pytest.raises(TrainingError, match=r"Another process is training mine now\. Wait until it has ended"):
+                run_training(tiny_spec, untouched, untouched, untouched)
+
+    run_training(tiny_spec, train_again, lambda: False, lambda stage: None, checkpoint=job.checkpoint_path(tiny_spec))
+    assert second
+    left = [path.name for path in home.rglob("*") if path.is_file() and path.parent.name != "mine"]
+    assert left == []  # Neither a lock nor a checkpoint stays.
+
+
+def test_a_diverged_training_puts_nothing_into_the_library(tiny_spec, home):
+    with pytest.raises(TrainingError, match="became"):
+        run_training(
+            tiny_spec,
+            lambda e: None,
+            lambda: False,
+            lambda s: None,
+            learning_rate_factor=itertools.repeat(1e30).__next__,
+        )
+    assert library.list_models() == [entry for entry in library.list_models() if entry.shipped]
+    assert not list((home / "models").iterdir())
+
+
+class _KilledError(Exception):
+    """Stands for a process that ends in the middle of a training."""
+
+
+def test_a_training_without_a_name_is_found_by_the_same_command(tiny_spec, run, monkeypatch, home):
+    command = ["train", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--batch-size", "16"]
+    command += ["--encoder-widths", "8", "--decoder-widths", "8", "--epochs", "3"]
+    names, original = iter(["notebook-20260101-000000", "notebook-20260101-000001"]), loop.train
+
+    def kill(*arguments):
+        on_event = arguments[3]
+
+        def die(event):
+            on_event(event)
+            if isinstance(event, Batch) and event.epochs > 2:
+                raise _KilledError
+
+        return original(*arguments[:3], die, *arguments[4:])
+
+    monkeypatch.setattr(config, "default_name", lambda preset: next(names))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train", kill)
+        with pytest.raises(_KilledError):
+            run(*command)
+    (checkpoint,) = (home / "checkpoints").iterdir()
+    code, _, progress = run(*command)
+    assert code == 0
+    assert "epoch 3" in progress and "epoch 2" not in progress  # It went on from the second epoch.
+    assert not checkpoint.exists()
+    other = tiny_spec.train.replace(seed=1)
+    specs = [
+        TrainingSpec("dense-20260101-000000", tiny_spec.model, train, "dense") for train in (tiny_spec.train, other)
+    ]
+    assert len({job.checkpoint_path(spec) for spec in specs}) == 2
+
+
+def test_the_cards_of_shipped_models_have_the_loss_of_the_weights_that_are_saved():
+    for entry in (entry for entry in library.list_models() if entry.shipped):
+        history = library.load_history(entry)
+        place = history["epoch"].index(entry.card["best_epoch"])
+        assert place == len(history["epoch"]) - 1, "the shipped models were saved after their last epoch"
+        assert entry.card["best_val_loss"] == history["val_loss"][place]

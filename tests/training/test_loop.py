@@ -1,5 +1,7 @@
-"""training: repeatable, honest losses, events in order, stopping, snapshots, warm start, errors."""
+"""Training: repeatable, honest losses, events in order, the best epoch, stops, pauses, snapshots, errors, resuming."""
 
+import itertools
+import resource
 import time
 
 import keras
@@ -66,7 +68,7 @@ def test_losses_are_the_mean_squared_error_of_the_images(tiny, tiny_model, tiny_
     batches = []
     result = train(config, tiny_train.replace(batch_size=64, epochs=1), tiny, batches.append)
     assert batches[1].loss == pytest.approx(_mse(untrained, tiny.train.images, target), rel=1e-4)
-    assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images, target), rel=1e-4)
+    assert result.history["val_loss"][0] == pytest.approx(_mse(result.model, tiny.validation.images, target), rel=1e-4)
 
 
 @pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
@@ -89,6 +91,7 @@ def base_history(tiny, tiny_model, tiny_train):
         {"learning_rate": 5e-3},
         {"schedule": "cosine"},
         {"weight_decay": 0.5},
+        {"epsilon": 1e-3},
         {"flips": True},
         {"shift": 4},
         {"batch_size": 8},
@@ -110,6 +113,63 @@ def test_a_stop_is_honoured_within_a_batch_and_keeps_a_model(tiny, tiny_model, t
     assert result.stopped
     assert len(result.history["batch_loss"]) == len(result.history["val_loss"]) == 1
     assert result.history["val_loss"][0] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
+
+
+def test_a_stop_within_validation_ends_the_run_after_it(tiny, tiny_model, tiny_train):
+    """A should_stop that says yes once, in the validation of the last epoch, after all of its 8 batches."""
+    answers, asked = iter([False] * 9 + [True]), []
+
+    def should_stop():
+        asked.append(next(answers, False))
+        return asked[-1]
+
+    result = train(tiny_model, tiny_train, tiny, should_stop=should_stop)
+    assert (len(asked), result.stopped) == (10, True)  # There are 4 batches and one part of validation in each epoch.
+    assert result.history["epoch"] == [1, 2]
+    answers, asked = iter([False] * 4 + [True]), []
+    result = train(tiny_model, tiny_train, tiny, should_stop=should_stop)
+    assert (result.stopped, result.history["epoch"]) == (True, [1])
+    assert _mse(result.model, tiny.validation.images) == pytest.approx(result.history["val_loss"][0], rel=1e-4)
+
+
+def test_weight_decay_leaves_epsilon_as_it_is_set(tiny, tiny_model, tiny_train):
+    """A decay of nearly nothing changes nothing, at any epsilon."""
+    for epsilon in (1e-9, 1e-3):
+        config = tiny_train.replace(epsilon=epsilon)
+        plain, decayed = (train(tiny_model, config.replace(weight_decay=decay), tiny).history for decay in (0, 1e-9))
+        assert decayed["batch_loss"] == pytest.approx(plain["batch_loss"], rel=1e-5)
+
+
+@pytest.fixture
+def overfitted(tiny_train):
+    """Settings whose validation loss is lowest in an early epoch: the learning rate explodes after the second."""
+    steps = itertools.count(1)
+    return tiny_train.replace(epochs=4), lambda: 1.0 if next(steps) <= 8 else 3000.0
+
+
+def test_the_weights_of_the_best_epoch_are_kept(tiny, tiny_model, overfitted):
+    config, factor = overfitted
+    result = train(tiny_model, config, tiny, learning_rate_factor=factor)
+    losses = result.history["val_loss"]
+    assert result.best == int(np.argmin(losses)) < 3
+    assert losses[-1] > 1.01 * min(losses)
+    assert _mse(result.model, tiny.validation.images) == pytest.approx(min(losses), rel=1e-4)
+    eight = to_luminance(tiny.validation.images[list(datasets.SNAPSHOT_SAMPLES)])
+    np.testing.assert_array_equal(result.snapshots[-1].images, to_uint8(np.asarray(result.model(eight))))
+
+
+def test_a_resumed_run_remembers_the_best_epoch(tiny, tiny_model, overfitted, tmp_path):
+    config, factor = overfitted
+
+    def kill(event):
+        if isinstance(event, Batch) and event.epochs > 3:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        train(tiny_model, config, tiny, kill, checkpoint=tmp_path / "run.npz", learning_rate_factor=factor)
+    result = train(tiny_model, config, tiny, checkpoint=tmp_path / "run.npz", learning_rate_factor=lambda: 3000.0)
+    assert result.best < 3
+    assert _mse(result.model, tiny.validation.images) == pytest.approx(min(result.history["val_loss"]), rel=1e-4)
 
 
 def test_snapshots_show_the_model_as_it_learns(tiny, tiny_model, tiny_train, samples):
@@ -225,9 +285,44 @@ def test_a_loss_that_is_not_finite_is_given_up(tiny, tiny_train):
     deep = ModelConfig(latent_dim=64, encoder_widths=(64,) * 8, decoder_widths=(64,) * 8)
     with pytest.raises(
         TrainingError,
-        match=r"The loss became (inf|nan) at step \d+ of 40\. Start again with a smaller learning rate than 1",
+        match=r"The loss became (inf|nan) at step \d+ of 160\. Start again with a smaller learning rate than 1",
     ):
-        train(deep, tiny_train.replace(epochs=10, learning_rate=1.0), tiny)
+        train(deep, tiny_train.replace(epochs=10, batch_size=4, learning_rate=1.0), tiny)
+
+
+def test_a_run_that_diverges_at_its_last_step_fails_and_keeps_the_last_finite_epoch(
+    tiny, tiny_model, tiny_train, tmp_path
+):
+    steps, events, checkpoint = itertools.count(1), [], tmp_path / "run.npz"
+    config = tiny_train.replace(learning_rate=1.0)
+
+    def explode_at_the_last():
+        return 1e-3 if next(steps) < 8 else 1e30
+
+    match = (
+        r"The validation loss became (inf|nan) at step 8 of 8\. The checkpoint keeps the weights of epoch 1\. "
+        "Start again with a smaller learning rate than 1"
+    )
+    with pytest.raises(TrainingError, match=match):
+        train(
+            tiny_model,
+            config,
+            tiny,
+            events.append,
+            checkpoint=checkpoint,
+            learning_rate_factor=explode_at_the_last,
+        )
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == [1]
+    resumed = train(tiny_model, config, tiny, checkpoint=checkpoint, learning_rate_factor=lambda: 1e-3)
+    assert resumed.history["epoch"] == [1, 2]
+    assert np.isfinite(resumed.history["val_loss"]).all()
+
+
+def test_a_model_without_finite_losses_is_no_result_even_without_training(tiny, tiny_model, tiny_train):
+    source = build_model(tiny_model)
+    source.set_weights([np.full(weight.shape, np.inf) for weight in source.get_weights()])
+    with pytest.raises(TrainingError, match="The validation loss became nan"):
+        train(tiny_model, tiny_train.replace(epochs=0), tiny, source=source)
 
 
 @pytest.mark.parametrize("changes", [{}, {"schedule": "cosine", "weight_decay": 0.1}])
@@ -244,14 +339,33 @@ def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, ti
 
 
 def test_a_pause_is_no_time_of_the_training(tiny, tiny_model, tiny_train):
+    """The first answer of each kind is a long pause: after a batch, and during the last validation."""
+    answers = iter([1.0] + [0.0] * 8 + [1.0])
+
     def wait():
-        time.sleep(0.15)
+        time.sleep(next(answers))
         return False
 
     began = time.perf_counter()
     result = train(tiny_model, tiny_train, tiny, should_stop=wait)
-    waited = 0.15 * len(result.history["batch_loss"])
-    assert sum(result.history["seconds"]) < time.perf_counter() - began - waited
+    whole = time.perf_counter() - began
+    assert next(answers, None) is None
+    assert sum(result.history["seconds"]) <= result.seconds <= whole - 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_once_and_leaves_no_half_file(
+    tiny, tiny_model, tiny_train, tmp_path
+):
+    warnings, sizes = [], resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, sizes[1]))
+    try:
+        result = train(tiny_model, tiny_train, tiny, checkpoint=tmp_path / "run.npz", on_warning=warnings.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, sizes)
+    assert result.history["epoch"] == [1, 2]
+    (warning,) = warnings
+    assert warning.startswith("The checkpoint run.npz could not be written (File too large). The training goes on")
+    assert list(tmp_path.iterdir()) == []
 
 
 class _KilledError(Exception):
@@ -308,7 +422,7 @@ def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(ti
     config = tiny_train.replace(epochs=3, learning_rate=3e-3)
     result = train(VIVID, config, tiny)
     assert result.history["loss"][-1] < result.history["loss"][0]
-    assert result.history["val_loss"][-1] == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
+    assert min(result.history["val_loss"]) == pytest.approx(_mse(result.model, tiny.validation.images), rel=1e-4)
 
 
 @pytest.mark.parametrize("bins", [0, 16])
@@ -317,5 +431,5 @@ def test_bfloat16_gives_a_float32_model_that_learned_about_the_same(bins, tiny, 
     full, half = (train(config, tiny_train.replace(precision=name), tiny) for name in ("float32", "bfloat16"))
     assert {layer.compute_dtype for layer in half.model.layers} == {"float32"}
     assert half.history["val_loss"][-1] == pytest.approx(full.history["val_loss"][-1], rel=0.02)
-    assert half.history["val_loss"][-1] == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
+    assert min(half.history["val_loss"]) == pytest.approx(_mse(half.model, tiny.validation.images), rel=0.02)
     assert keras.config.dtype_policy().name == "float32"

@@ -1,4 +1,4 @@
-"""trainer: augmentation, soft targets of chroma bins, and photos, as the compiled step sees them."""
+"""The compiled step: augmentation, soft targets of chroma bins, photos, seeds and memory."""
 
 import gc
 import itertools
@@ -90,6 +90,12 @@ def test_photos_change_what_is_learned_but_not_the_loss_reported_first(tiny, tin
     plain, mixed = (train(UNET, tiny_train.replace(photos=folder), tiny) for folder in ("", photos))
     assert mixed.history["batch_loss"][0] == pytest.approx(plain.history["batch_loss"][0], rel=1e-5)
     assert mixed.history["batch_loss"][-1] != pytest.approx(plain.history["batch_loss"][-1], rel=1e-5)
+
+
+def test_the_largest_seed_takes_photos_dropout_and_augmentation(tiny, tiny_train, photos):
+    config = tiny_train.replace(seed=2**31 - 1, photos=photos, flips=True, shift=1, epochs=1)
+    history = train(UNET.replace(dropout=0.2), config, tiny).history
+    assert np.isfinite(history["batch_loss"]).all()
 
 
 @pytest.mark.parametrize("config", [ModelConfig(), VIVID])

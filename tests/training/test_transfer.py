@@ -1,4 +1,4 @@
-"""transfer: what is taken over from another model, what does not fit, frozen encoders, resuming."""
+"""Transfer: what is taken over from another model, what does not fit, frozen encoders, resuming."""
 
 import keras
 import numpy as np
@@ -10,8 +10,7 @@ from colorizer.models import library
 from colorizer.pixels.color import to_luminance
 from colorizer.presets import PRESETS
 from colorizer.training.loop import Batch, train
-from colorizer.training.networks import build_model
-from colorizer.training.transfer import check_encoders, copy_weights, find_encoder
+from colorizer.training.networks import build_model, copy_weights, find_encoder
 
 CONFIGS = {
     "dense": ModelConfig(latent_dim=8, encoder_widths=(1024,), decoder_widths=(8, 8), linear_path=True),
@@ -91,25 +90,6 @@ def test_weights_of_another_encoder_are_refused(other):
     model = build_model(_SMALL)
     with pytest.raises(ConfigError, match=r"encoder .* does not fit: .* the shapes .*, received .* Give both the same"):
         copy_weights(model, build_model(CONFIGS[other]))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"latent_dim": 8}, "its latent_dim is 8, the new model's is 4"),
-        (
-            {"encoder_widths": (8, 4)},
-            r"its encoder_widths is \(8, 4\), the new model's is \(8,\)",
-        ),  # shapes begin alike
-        ({"activation": "gelu"}, "its activation is gelu, the new model's is relu"),  # shapes are alike
-        ({"input_components": 8}, "its input_components is 8, the new model's is 0"),
-    ],
-)
-def test_other_settings_of_the_encoder_are_told(change, told):
-    config = ModelConfig(latent_dim=4, encoder_widths=(8,))
-    check_encoders(config, config.replace(decoder_widths=(3,), target="chroma"), "other")
-    with pytest.raises(ConfigError, match=f"The encoder of other does not fit: {told}. Set it alike"):
-        check_encoders(config, config.replace(**change), "other")
 
 
 @EVERY_ARCHITECTURE

@@ -1,4 +1,4 @@
-"""Gallery: test images as original, grayscale and reconstructed, with each one's error."""
+"""Gallery: test images as original, grayscale and reconstruction, each with its error."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer.app.widgets import live, losses, pictures, state
+from colorizer.app.widgets.text import show_error
 from colorizer.config import DEFAULT_VIVIDNESS
 from colorizer.data.datasets import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
@@ -15,11 +16,19 @@ from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_m
 _PAGE_SIZE = 12
 
 
-# No callback is a function of this page: Streamlit keeps those of every button that a visitor ever saw, and with such
-# a function all variables of its run.
-@st.dialog("One image, closely", width="large", on_dismiss=partial(st.query_params.pop, "image", None))
+def _wanted_image() -> int | None:
+    """Return the index of the image that the URL asks for, or None where it asks for none that there is."""
+    wanted = st.query_params.get("image", "")
+    return int(wanted) if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images) else None
+
+
+# No callback may be a function of this page. Streamlit keeps the callbacks of all buttons that a visitor ever saw, and
+# such a function would keep all variables of its run in memory.
+@st.dialog("One image in detail", width="large", on_dismiss=partial(st.query_params.pop, "image", None))
 def _show_closely() -> None:
-    index = int(st.query_params["image"])  # read here: a rerun of the dialog alone repeats its first arguments
+    index = _wanted_image()  # It is read here because a rerun of the dialog alone repeats its first arguments.
+    if index is None:
+        st.rerun()
     original, reconstructed = split.images[index], predictions.images[index]
     gray = to_uint8(gray_copy(original))
     error = np.abs(as_float(reconstructed) - as_float(original)).mean(axis=-1)
@@ -31,8 +40,8 @@ def _show_closely() -> None:
         alt = f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong"
         pictures.show_tiles([[original, gray], [reconstructed, heat]], 10, alt)
         st.caption(
-            f"Above: original, grayscale. Below: reconstructed by {entry.name}, and its absolute error, "
-            f"black for none, yellow for {scale:.2f} of full scale."
+            f"The upper row shows the original and its grayscale version. The lower row shows the reconstruction by "
+            f"{entry.name} and its absolute error, from black for 0 to yellow for {scale:.2f} of full scale."
         )
     truth = split.images[index : index + 1]
     numbers.markdown(f"**#{index}, {name}**")
@@ -58,7 +67,7 @@ def _download() -> None:
         download_cifar10(show)
     except ColorizerError as error:
         bar.empty()
-        st.error(str(error), icon=":material/cloud_off:")
+        show_error(error, icon="cloud_off")
         return
     st.rerun()
 
@@ -70,7 +79,7 @@ view = st.segmented_control(
     "View", views, default="Browse", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 if view == "Compare models":
-    from colorizer.app.widgets import compare  # with pandas: not on the way to the first page
+    from colorizer.app.widgets import compare  # It imports pandas, which the first page does not need.
 
     compare.show_comparison(entries)
     state.show_damaged_models()
@@ -87,7 +96,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 try:
     predictions = state.predictions(entry, dataset, split, vividness)
 except ColorizerError as error:
-    st.error(str(error), icon=":material/error:")
+    show_error(error)
     st.stop()
 
 indices = np.arange(len(split.images))
@@ -101,20 +110,24 @@ main, side = st.columns([5, 2], gap="large")
 with main:
     if dataset == "samples":
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown("These are the 20 built-in test images. The full test set has 10,000.")
+            st.markdown("These are the 20 built-in test images. The full test set has 10,000 images.")
             if st.button("Download CIFAR-10 (170 MB)", icon=":material/download:"):
                 _download()
     num_pages = max(1, -(-len(indices) // _PAGE_SIZE))
     page = st.pagination(num_pages, key="page", bind="query-params") if num_pages > 1 else 1
-    st.caption(f"{len(indices):,} images, each original, grayscale, reconstructed; page {page} of {num_pages}")
+    st.caption(
+        f"There are {len(indices):,} images, each as original, grayscale and reconstruction. "
+        f"This is page {page} of {num_pages}."
+    )
     if not len(indices):
-        st.info(f"No image of the class {chosen} among these. Choose another class.", icon=":material/search_off:")
+        st.info(f"There is no image of the class {chosen} here. Choose another class.", icon=":material/search_off:")
     with st.grid(min_column_width=280, gap="medium"):
         for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
             truth = split.images[index : index + 1]
             with st.container(gap="xxsmall"):
                 name = CLASS_NAMES[split.labels[index]]
-                pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
+                with st.container(key=f"triptych-{index}"):
+                    pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
                 st.button(
                     f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
                     f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",
@@ -127,20 +140,20 @@ with main:
 with side:
     st.header(entry.name)
     epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
-    learned = f"{epochs} epochs in {live.duration(seconds)} on" if epochs else "solved from"
+    dataset = live.describe_dataset(entry.train_config.dataset)
+    learned = f"learned from {dataset} for {epochs:g} epochs" if epochs else f"was solved in closed form from {dataset}"
     st.caption(
-        f"{entry.card['parameters']:,} parameters, bottleneck {entry.model_config.latent_dim}, "
-        f"{learned} {entry.train_config.dataset}"
+        f"This model has {entry.card['parameters']:,} parameters and a bottleneck of {entry.model_config.latent_dim}. "
+        f"It {learned}{f', which took {live.duration(seconds)}' if epochs else ''}."
     )
     losses.show_history(entry)
     measured, where = entry.reported
     st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
     st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
-    st.caption("Gray copy: the gray value in all three channels, which a model should beat.")
+    st.caption("The gray copy has the gray value in all three channels. A model should beat it.")
 
 state.show_damaged_models()
 
-wanted = st.query_params.get("image", "")
-if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images):
+if _wanted_image() is not None:
     _show_closely()

@@ -1,4 +1,4 @@
-"""How it works: one image on its way through the network, and from the notebook to here."""
+"""How it works: one image on its way through a network, and the steps from the notebook to the models of today."""
 
 import numpy as np
 import streamlit as st
@@ -10,23 +10,23 @@ from colorizer.models import library
 from colorizer.pixels.color import gray_copy, to_luminance, to_uint8
 from colorizer.pixels.metrics import image_mse
 
-_PUBLISHED_LOSS = 0.0139  # validation loss printed in the original notebook
+_PUBLISHED_LOSS = 0.0139  # The original notebook printed this validation loss.
 _STEPS = {
-    "notebook-gray": "What the notebook's code did: grayscale in, the same grayscale out, bottleneck 512.",
-    "notebook": "The same network asked for colour, as its description says, bottleneck 32.",
-    "linear": "No training: the best linear map through 32 numbers, in closed form.",
-    "dense": "Trained properly: started from that linear map, linear bottleneck, schedule, mirrored images.",
-    "dense-chroma": "Luminance passes through; only chroma goes through the 32 numbers.",
-    "conv": "Convolutions instead of dense layers, 512 numbers at 4 x 4 places, no luminance passed through.",
-    "unet": "Convolutions, skip connections, and the luminance passed through.",
-    "unet-photo": "The same network, which has seen larger photos too.",
-    "unet-vivid": "The same body choosing among colours instead of naming their mean: bolder, so with a larger error.",
+    "notebook-gray": "This is what the notebook's code did: it fitted grayscale to itself, through 512 numbers.",
+    "notebook": "The same network is asked for colour, as its description says, through 32 numbers.",
+    "linear": "This is the best linear map through 32 numbers, computed in closed form without any training.",
+    "dense": "It starts from that linear map and learns with a linear bottleneck, a schedule and mirrored images.",
+    "dense-chroma": "The luminance passes through, and only the chroma goes through the 32 numbers.",
+    "conv": "Convolutions replace the dense layers: 32 numbers at each of 4 x 4 places, with no luminance passthrough.",
+    "unet": "It has convolutions, skip connections and the luminance passthrough.",
+    "unet-photo": "The same network has also learned from larger photos.",
+    "unet-vivid": "The same body chooses among colours instead of predicting their mean, so it is bolder.",
 }
 
 st.title("How it works")
 st.markdown(
     "An autoencoder squeezes its input through a *bottleneck* of a few numbers and rebuilds an image from them. "
-    "Here the input is gray and the image it must rebuild is in colour. Choose an image and follow it."
+    "Here the input is gray, and the image that it must rebuild is in colour. Choose an image and follow it."
 )
 samples = state.load_samples()
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -53,7 +53,7 @@ def _values(values: np.ndarray) -> str:
 
 
 def _bars(values: np.ndarray, description: str) -> None:
-    """Draw numbers as bars from zero."""
+    """Draw numbers as bars that start at zero."""
     bar = {"type": "bar", "color": "#c2410c", "binSpacing": 0, "size": max(1, 120 / len(values)), "tooltip": True}
     domains = {"number": [0, len(values) + 1], "value": [min(0.0, float(values.min())), max(0.0, float(values.max()))]}
     axes = {
@@ -67,14 +67,14 @@ def _bars(values: np.ndarray, description: str) -> None:
 numbers_in, numbers_out = luminance.reshape(-1), output.reshape(-1)
 error, baseline_error = image_mse(output, image[None])[0], image_mse(gray[None], image[None])[0]
 steps = [
-    ("1 · RGB", f"A {name}: 32 x 32 pixels, three channels", image, f"The original {name}, in colour"),
+    ("1 · RGB", f"The {name} has 32 x 32 pixels of three channels", image, f"The original {name}, in colour"),
     ("2 · Luminance", "Y = 0.299 R + 0.587 G + 0.114 B", gray, f"The {name} in grayscale"),
     ("3 · 1,024 numbers", _values(numbers_in), numbers_in, f"The {name}'s 1,024 luminance values as bars"),
     (f"4 · {latent_dim} numbers", _values(latent[0]), latent[0], f"The bottleneck's {latent_dim} numbers as bars"),
     ("5 · 3,072 numbers", _values(numbers_out), numbers_out, "The decoder's 3,072 numbers as bars"),
     (
         "6 · Image",
-        f"Error (mse) {error:.4f}; gray copy {baseline_error:.4f}",
+        f"Its error (mse) is {error:.4f}, the gray copy's {baseline_error:.4f}",
         to_uint8(output[0]),
         f"The {name} as rebuilt from {latent_dim} numbers",
     ),
@@ -97,8 +97,8 @@ st.header("From the notebook to here")
 st.markdown(
     f"The project began as a notebook with a published validation loss of {_PUBLISHED_LOSS}. That number is real, but "
     "it is not about colour: the notebook's code fitted grayscale to grayscale, as `notebook-gray` does again here. "
-    "These are the steps from there; colour error and sharpness are measured on the same 10,000 test images. The "
-    "number to beat is the *gray copy*, which just repeats the gray value."
+    "The table shows the steps from there. Colour error and sharpness are measured on the same 10,000 test images. The "
+    "number to beat is that of the *gray copy*, which repeats the gray value in all three channels."
 )
 entries = {entry.name: entry for entry in library.list_models() if entry.shipped and entry.metric("test")}
 steps_there = [(entries[name], text) for name, text in _STEPS.items() if name in entries]
@@ -111,6 +111,6 @@ if steps_there:
     baseline = steps_there[0][0].card["metrics"]["test"]["gray_copy"]
     lines.append(f"| **gray copy** | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
     st.markdown("\n".join(lines))
-    st.caption("Validation loss is each model's best on its own target, grayscale for notebook-gray.")
+    st.caption("The validation loss is each model's best on its own target, which for notebook-gray is grayscale.")
 else:
     st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")

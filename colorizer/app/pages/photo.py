@@ -7,6 +7,7 @@ import streamlit as st
 
 from colorizer.app.widgets import files, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
+from colorizer.app.widgets.text import show_error
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
 from colorizer.errors import ColorizerError
 from colorizer.models import library
@@ -48,7 +49,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
         "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
     )
     size = "auto"
-    if any(map(state.has_working_size, chosen)):
+    if any(entry.any_size for entry in chosen):
         sizes = ["auto", *map(str, WORKING_SIZES)]
         about = (
             "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
@@ -106,7 +107,8 @@ def _show_picture(
                     _show_result(title, stem, picture, gray, entry, settings, raw)
                 worked.append(entry)
             except ColorizerError as error:
-                cell.error(str(error), icon=":material/error:")
+                with cell:
+                    show_error(error)
     if not was_gray:
         cells[-1].image(colours, width="stretch", alt=f"{title}, the original colours")
         cells[-1].caption("Original")
@@ -115,7 +117,7 @@ def _show_picture(
             "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
             "the colours from the network; light and detail are the photo's own."
         )
-    height, width = state.open_picture(picture).shape[:2]
+    height, width = state.picture_size(picture)
     st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
     truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
     if worked and not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
@@ -144,7 +146,7 @@ with main:
         try:
             _show_picture(*chosen_pictures[0], chosen, settings, raw)
         except ColorizerError as error:
-            st.error(str(error), icon=":material/broken_image:")
+            show_error(error, icon="broken_image")
     else:
         st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
         st.caption(

@@ -1,9 +1,10 @@
-"""Start: what the app does, on a large photo, on your own, and while it learns."""
+"""Start: what the app does, shown on a large photo, on the visitor's own, and on a network that learns."""
 
 import streamlit as st
 
 from colorizer.app.widgets import live, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
+from colorizer.app.widgets.text import escape, show_error
 from colorizer.config import DEFAULT_VIVIDNESS, TrainingSpec, default_name
 from colorizer.errors import ColorizerError
 from colorizer.pixels.color import gray_copy, to_uint8
@@ -11,23 +12,23 @@ from colorizer.pixels.images import PHOTOS, SUFFIXES
 from colorizer.presets import get_preset
 
 _HERO = "chelsea"
-_BOLD = 1.4  # its colours; what the network itself answers is paler
+_STRENGTH = 1.4  # The network's own colours are paler than those of most photos.
 _LINKS = {
-    "gallery": ("Browse test images, best and worst", "grid_view"),
+    "gallery": ("Browse the best and the worst test images", "grid_view"),
     "photo": ("Colorize your own pictures", "photo_camera"),
     "train": ("Train a network yourself", "model_training"),
     "how": ("See how it works", "school"),
 }
 
 st.title("Gray pictures, back in colour")
-st.markdown("Small neural networks learn from 45,000 tiny pictures which colours go with which shapes of gray.")
+st.markdown("Small neural networks learn from 45,000 tiny pictures which colours belong to which shapes of gray.")
 
 entries = state.usable_models()
 best = state.models_for_photos()[0]
 above = st.container()
 hero, side = st.columns([3, 2], gap="large")
 with side:
-    upload = st.file_uploader("Drop your own", type=SUFFIXES, key="start-upload")
+    upload = st.file_uploader("Drop your own picture", type=SUFFIXES, key="start-upload")
     if st.button("Watch one learn, now", type="primary", icon=":material/play_arrow:"):
         preset = get_preset("quick")
         train = preset.train.replace(dataset=live.training_dataset())
@@ -42,19 +43,24 @@ with hero:
             state.open_picture(upload.getvalue())
             picture, title = upload.getvalue(), upload.name
         except ColorizerError as error:
-            st.error(str(error), icon=":material/broken_image:")
+            show_error(error, icon="broken_image")
     shown, line = st.container(), st.empty()
     with line, st.spinner("Colorizing …"):
-        photo, after = state.shrink_picture(picture), state.colorize(best, picture, (DEFAULT_VIVIDNESS, _BOLD, None))
+        photo, after = (
+            state.shrink_picture(picture),
+            state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None)),
+        )
     with shown:
         show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
-    line.caption(f"{title}, colorized by {best.name} at strength {_BOLD}. Move the line across the picture.")
+    line.caption(
+        f"Photo: {escape(title)}. It was colorized by {best.name} at strength {_STRENGTH}. Move the line across it."
+    )
 if "run" in st.query_params:
     with above:
         live.show_run()
 
 st.header("Epoch by epoch")
-st.markdown("How each shipped model got there. Move the slider: nothing is computed, these were kept during training.")
+st.markdown("Each shipped model kept pictures while it learned. Move the slider to see how its colours came about.")
 trained = [entry for entry in entries if entry.shipped and len(state.load_snapshots(entry)[0]) > 1]
 if trained:
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -65,4 +71,4 @@ if trained:
         index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
     pictures.show_snapshot(images[index], entry.name, marks[index])
 else:
-    st.caption("No shipped model here has snapshots. Restore the folder assets/models.")
+    st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")

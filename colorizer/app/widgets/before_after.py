@@ -1,4 +1,7 @@
-"""A picture before and after, with a slider across it: a range input, so that keys and screen readers move it too."""
+"""A picture before and after it was colorized, with a line to move across it.
+
+The line is a range input, so that the keyboard and screen readers can move it too.
+"""
 
 import base64
 import io
@@ -17,7 +20,7 @@ _HTML = """
 </div>
 """
 
-# The input lies over the picture, unseen; its thumb is one pixel wide, so that it is exactly under the pointer.
+# The input lies over the picture and is transparent. Its thumb is one pixel wide, so that it is under the pointer.
 _CSS = """
 .frame { position: relative; overflow: hidden; min-width: 3rem; min-height: 3rem; aspect-ratio: var(--ratio);
   max-width: calc(75vh * var(--ratio)); border-radius: var(--st-base-radius); }
@@ -58,9 +61,16 @@ _mount = st.components.v2.component("before_after", html=_HTML, css=_CSS, js=_JS
 
 
 def show_before_after(before: np.ndarray, after: np.ndarray, title: str, model: str, key: str) -> None:
-    """Show a photo in grayscale, uint8 (H, W, 3), left of a movable line, and colorized right of it.
+    """Show a photo in grayscale left of a movable line, and colorized right of it.
 
-    Nothing is sent back; the line stays where it is when the pictures change under the same `key`.
+    The line stays where it is when the pictures change under the same `key`.
+
+    Args:
+        before: The photo in grayscale, uint8 (H, W, 3).
+        after: The photo in colour, uint8 (H, W, 3).
+        title: What the photo shows, for screen readers.
+        model: The name of the model that colorized it.
+        key: The component's key in the session.
     """
     height, width = before.shape[:2]
     data = {

@@ -1,41 +1,35 @@
 """The gallery's second view: every model beside the others, in a table, in curves, and on the same images."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from colorizer.app.widgets import pictures, state
+from colorizer.app.widgets import live, losses, pictures, state
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.errors import ColorizerError
 from colorizer.models import evaluation, library
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.metrics import METRICS
 
-_CURVES = {
-    "mark": {"type": "line", "clip": True},
-    "encoding": {
-        "x": {"field": "epoch", "type": "quantitative", "title": "epochs", "axis": {"tickCount": 8}},
-        "y": {
-            "field": "val_loss",
-            "type": "quantitative",
-            "title": "mean squared error",
-            "scale": {"type": "log", "nice": False, "domain": [0.0042, 0.03]},
-            "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03]},
-        },
-        "color": {
-            "field": "model",
-            "type": "nominal",
-            "legend": {"title": None, "orient": "top", "columns": {"expr": "width < 500 ? 2 : 5"}},
-        },
-        "tooltip": [{"field": "model"}, {"field": "epoch"}, {"field": "val_loss", "format": ".5f"}],
-    },
+_BETTER = {
+    "lower": "A lower value is better.",
+    "higher": "A higher value is better.",
+    "closest": "A value close to that of the original images is better.",
 }
+_VALIDATION_IMAGES = {"validation": "5,000 CIFAR-10 images", "samples": "the 20 built-in samples"}
 
 
 def show_comparison(entries: list[library.ModelEntry]) -> None:
     """Show all models, best first."""
+    histories = {entry.name: _history(entry) for entry in entries}
+    _show_table(entries, histories)
+    _show_curves(entries, histories)
+    _show_images(entries)
+
+
+def _show_table(entries: list[library.ModelEntry], histories: dict[str, pd.DataFrame]) -> None:
     split = "test" if all("test" in entry.card["metrics"] for entry in entries) else "samples"
     st.header(f"Measured on {'10,000 test images' if split == 'test' else 'the 20 built-in samples'}")
-    histories = {entry.name: _history(entry) for entry in entries}
     rows = [
         {
             "model": entry.name,
@@ -48,31 +42,72 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     ]
     baseline = entries[0].card["metrics"][split]["gray_copy"]
     rows.append({"model": "gray copy", "parameters": 0} | {name: baseline[name] for name in METRICS})
+    number = st.column_config.NumberColumn
     formats = {
-        name: st.column_config.NumberColumn(name, format=f"%{style}", help=f"{better} is better")
-        for name, (better, style) in METRICS.items()
+        name: number(name, format=f"%{style}", help=_BETTER[better]) for name, (better, style) in METRICS.items()
     }
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         placeholder="",
-        height=35 * len(rows) + 37,  # as it will be, so that its place is free before it is drawn
+        height=35 * len(rows) + 37,  # With its height known, the table's place is free before it is drawn.
         alt="Models with their size, speed and every metric, beside the gray copy",
         column_config=formats
         | {
-            "parameters": st.column_config.NumberColumn(format="localized"),
-            "MB": st.column_config.NumberColumn(format="%.1f", help="size of the model file"),
-            "s/epoch": st.column_config.NumberColumn(format="%.1f", help="median, on the machine that trained it"),
+            "parameters": number(format="localized"),
+            "MB": number(format="%.1f", help="This is the size of the model file."),
+            "s/epoch": number(format="%.1f", help="This is the median on the machine that trained the model."),
         },
     )
 
-    colorizing = [entry.name for entry in entries if entry.model_config.target != "gray"]
-    curves = [histories[name].assign(model=name) for name in colorizing if len(histories[name]) > 1]
-    if curves:
-        st.header("Validation loss")
-        losses = pd.concat(curves)
-        st.vega_lite_chart(losses, _CURVES, height=460, alt="Validation loss of each model over its epochs")
 
+def _show_curves(entries: list[library.ModelEntry], histories: dict[str, pd.DataFrame]) -> None:
+    """Show one chart for each set of validation images, with the models that were validated on it."""
+    groups: dict[str, list[library.ModelEntry]] = {}
+    for entry in entries:
+        if entry.model_config.target != "gray" and len(histories[entry.name]):
+            groups.setdefault(losses.validation_images(entry.train_config), []).append(entry)
+    if not groups:
+        return
+    st.header("Validation loss")
+    for images, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        where = _VALIDATION_IMAGES.get(images) or f"other images of {live.describe_dataset(images)}"
+        curves = pd.concat([histories[entry.name].assign(model=entry.name) for entry in group])
+        st.markdown(f"These models were validated on {where}.")
+        alt = f"Validation loss of {', '.join(entry.name for entry in group)} over their epochs, on {where}"
+        st.vega_lite_chart(curves, comparison_chart(curves["val_loss"]), height=460, alt=alt)
+    drawn = {entry.name for group in groups.values() for entry in group}
+    if missing := [entry for entry in entries if entry.name not in drawn]:
+        reasons = [f"{entry.name} ({_reason(entry)})" for entry in missing]
+        st.caption(f"These models are not in a chart: {', '.join(reasons)}.")
+
+
+def _reason(entry: library.ModelEntry) -> str:
+    """Say why a model has no curve of colour losses."""
+    if entry.model_config.target == "gray":
+        return "its loss measures gray, not colour"
+    return "its history cannot be read" if entry.card["epochs_done"] else "it was solved in closed form"
+
+
+def comparison_chart(val_loss: pd.Series) -> dict:
+    """Return the Vega-Lite specification for rows of `epoch`, `val_loss` and `model`, with these losses among them."""
+    return {
+        "mark": {"type": "line", "point": {"filled": True, "size": 25}},
+        "encoding": {
+            "x": {"field": "epoch", "type": "quantitative", "title": "epochs", "axis": {"tickCount": 8}},
+            "y": {"field": "val_loss", "type": "quantitative", "title": "mean squared error"}
+            | losses.log_axis(val_loss),
+            "color": {
+                "field": "model",
+                "type": "nominal",
+                "legend": {"title": None, "orient": "top", "columns": {"expr": "width < 500 ? 2 : 5"}},
+            },
+            "tooltip": [{"field": "model"}, {"field": "epoch"}, {"field": "val_loss", "format": ".5f"}],
+        },
+    }
+
+
+def _show_images(entries: list[library.ModelEntry]) -> None:
     st.header("The same images through every model")
     samples = state.load_samples()
     labels = [f"{index} {CLASS_NAMES[label]}" for index, label in enumerate(samples.labels)]
@@ -91,10 +126,11 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
 
 
 def _history(entry: library.ModelEntry) -> pd.DataFrame:
-    """`epoch`, `val_loss` and `seconds` of each epoch; empty for the closed form, and if unreadable."""
+    """Return `epoch`, `val_loss` and `seconds` of each epoch; without rows where there are none that can be drawn."""
     columns = ["epoch", "val_loss", "seconds"]
     try:
         history = library.load_history(entry)
-        return pd.DataFrame({key: history[key] for key in columns})
-    except (ColorizerError, KeyError, ValueError):
+        epochs = pd.DataFrame({key: np.asarray(history[key], np.float64) for key in columns})
+    except (ColorizerError, KeyError, TypeError, ValueError):
         return pd.DataFrame(columns=columns, dtype=float)
+    return epochs[np.isfinite(epochs["val_loss"]) & (epochs["val_loss"] > 0)]

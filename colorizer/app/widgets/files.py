@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from streamlit.delta_generator import DeltaGenerator
 
 from colorizer.app.widgets import state
+from colorizer.app.widgets.text import show_error
 from colorizer.errors import ColorizerError
 from colorizer.models.library import ModelEntry
 
@@ -33,7 +34,7 @@ def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: stat
         head.progress(number / len(files), f"Colorizing {number + 1} of {len(files)} with {entry.name} …")
         try:
             small = Image.fromarray(state.colorize(entry, content, settings, 2 * max(_THUMBNAIL)))
-            height, width = state.open_picture(content).shape[:2]
+            height, width = state.picture_size(content)
             results[key] = f"{width:,} x {height:,} pixels", np.asarray(ImageOps.fit(small, _THUMBNAIL))
         except ColorizerError as error:
             results[key] = str(error), None
@@ -65,7 +66,7 @@ def _show_row(row: DeltaGenerator, name: str, content: bytes, result: tuple[str,
         with st.container(width="stretch", gap=None):
             st.text(name)
             if result and result[1] is None:
-                st.error(text, icon=":material/broken_image:")
+                show_error(text, icon="broken_image")
             else:
                 st.caption(f"{len(content) / 1024:,.0f} KB · {text}{' · :material/check: Done' if result else ''}")
 

@@ -1,4 +1,4 @@
-"""A training run as it happens: progress, controls, reconstructions, loss curve, and what to do with the result."""
+"""A training run while it goes on: progress, controls, reconstructions, loss curve, and the model that it saved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,32 +7,31 @@ import numpy as np
 import streamlit as st
 
 from colorizer import config
-from colorizer.app.widgets import losses, pictures
-from colorizer.app.widgets.charts import Curve
+from colorizer.app.widgets import losses, pictures, text
+from colorizer.app.widgets.losses import Curve
 from colorizer.config import TrainingSpec
 from colorizer.data import datasets
 from colorizer.errors import ColorizerError
 from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
-from colorizer.models import library
 
 DATASETS = {
-    "cifar10": "CIFAR-10, photographs of ten kinds of things, 32 x 32 pixels",
-    "synthetic": "synthetic clouds, as CIFAR-10 in mean and covariance only",
-    "samples": "the 20 built-in samples",
-    "cifar100": "CIFAR-100, a hundred kinds of things; Keras fetches it once, 170 MB",
+    "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
+    "synthetic": "Random clouds that share only their mean and covariance with CIFAR-10.",
+    "cifar100": "Photographs of a hundred kinds of things. They are downloaded once, 170 MB.",
 }
+_DATASET_NAMES = {"cifar10": "CIFAR-10", "synthetic": "synthetic clouds", "cifar100": "CIFAR-100"}
 _STATES = {
     "starting": ("Getting ready", "hourglass_top", "gray"),
     "training": ("Learning", "model_training", "green"),
     "stopping": ("Stopping", "stop_circle", "orange"),
     "saving": ("Saving the model", "save", "green"),
-    "measuring": ("In the library, being measured", "speed", "green"),
+    "measuring": ("Saved, being measured", "speed", "green"),
     "queued": ("Waiting", "schedule", "gray"),
     "paused": ("Paused", "pause_circle", "orange"),
     "done": ("Done", "check_circle", "green"),
-    "stopped": ("Stopped, what it learned is kept", "stop_circle", "gray"),
+    "stopped": ("Stopped", "stop_circle", "gray"),
     "failed": ("Failed", "error", "red"),
     "interrupted": ("Interrupted", "power_off", "red"),
 }
@@ -43,42 +42,70 @@ _LATEST = "latest"
 
 
 def start_run(spec: TrainingSpec, picture: np.ndarray | None = None) -> None:
-    """Start a run and put its id and key into the URL; on failure say why."""
+    """Start a run and put its id and key into the URL; on failure say why.
+
+    Only a key that this session itself was given starts another run. The key of an address that somebody sent would let
+    the sender control what is started here.
+    """
     try:
-        run_id, key = training_service().start(spec, visitor_key(), picture)
+        run_id, key = training_service().start(spec, st.session_state.get("visitor_key", ""), picture)
     except ColorizerError as error:
-        st.error(str(error), icon=":material/error:")
+        text.show_error(error)
         return
-    st.session_state.key = key  # survives a look at another page
-    st.query_params.update(run=run_id, key=key)  # survives a reload
+    st.session_state.visitor_key = key
+    show_in_url(run_id)
 
 
-def visitor_key() -> str:
-    """The key of what this visitor has started, or an empty string."""
-    return st.session_state.get("key") or st.query_params.get("key", "")
+def key_of(run_id: str) -> str:
+    """Return the key with which this visitor controls a run, or an empty string where they only watch it.
+
+    It is the session's own key, or that of an address which named this run: the session remembers it for this run only.
+    """
+    named = st.query_params.get("key", "") if st.query_params.get("run") == run_id else ""
+    keys = st.session_state.setdefault("run_keys", {})
+    for key in (keys.get(run_id), st.session_state.get("visitor_key"), named):
+        if key and training_service().may_control(run_id, key):
+            keys[run_id] = key
+            return key
+    return ""
+
+
+def show_in_url(run_id: str) -> None:
+    """Have the URL name a run, with its key where this visitor has it: then a reload still controls the run."""
+    key = key_of(run_id)
+    st.query_params["run"] = run_id
+    if key:
+        st.query_params["key"] = key
+    else:
+        st.query_params.pop("key", None)
 
 
 def training_dataset() -> str:
-    """The best data set that is on this machine."""
+    """Return the best data set that is on this machine."""
     return "cifar10" if datasets.cifar10_status()["state"] == "prepared" else "synthetic"
 
 
+def describe_dataset(name: str) -> str:
+    """Return a data set in words; the path of a folder or a file is the server's and is left out."""
+    return _DATASET_NAMES.get(name, "other pictures")
+
+
 def show_run(earlier: list[RunView] | None = None) -> None:
-    """Show the run that the URL names, live as long as it lasts; a wrong id is said so.
+    """Show the run that the URL names, live while it goes on; say so where there is no such run.
 
     Args:
-        earlier: runs whose curves may be laid over its own; by default all others.
+        earlier: The runs whose curves can be laid beside this one's; by default all others.
     """
     run_id = st.query_params["run"]
     try:
         run = training_service().view(run_id)
     except ColorizerError as error:
-        st.warning(str(error), icon=":material/warning:")
+        st.warning(text.describe(error), icon=":material/warning:")
         return
+    show_in_url(run_id)
     earlier = training_service().list_runs() if earlier is None else earlier
     others = {other.spec.name: losses.curve(other) for other in earlier if other.curve}
     others.pop(run.spec.name, None)
-    st.session_state.setdefault("key", st.query_params.get("key", ""))
     (_poll if run.active else _show_ended)(run_id, others)
 
 
@@ -86,8 +113,9 @@ def show_run(earlier: list[RunView] | None = None) -> None:
 def _poll(run_id: str, others: dict[str, Curve]) -> None:
     try:
         run = training_service().view(run_id)
-    except ColorizerError:  # discarded meanwhile
-        st.query_params.pop("run", None)
+    except ColorizerError:  # Its owner has discarded it.
+        for name in ("run", "key"):
+            st.query_params.pop(name, None)
         st.rerun()
     if not run.active:
         st.rerun()
@@ -100,7 +128,7 @@ def _show_ended(run_id: str, others: dict[str, Curve]) -> None:
         run = training_service().view(run_id)
     except ColorizerError:
         st.rerun()
-    if run.active:  # resumed
+    if run.active:  # Its owner has resumed it.
         st.rerun()
     _render(run, others)
 
@@ -112,14 +140,14 @@ def _render(run: RunView, others: dict[str, Curve]) -> None:
             _show_reconstructions(run)
             if run.curve:
                 losses.show_run(run, others)
-                dataset = DATASETS[run.spec.train.dataset]
-                st.caption(f"It learns from {dataset}. Validation: images that it does not learn from.")
+                dataset = describe_dataset(run.spec.train.dataset)
+                st.caption(f"It learns from {dataset}. The validation images are ones that it does not learn from.")
         elif run.active:
             st.skeleton(height=240)
 
 
 def describe_state(run: RunView) -> tuple[str, str, str]:
-    """A run's state in words, its icon and colour."""
+    """Return a run's state in words, with its icon and colour."""
     return _STATES[(run.stage or "starting") if run.state == "running" else run.state]
 
 
@@ -130,18 +158,18 @@ def _show_status(run: RunView) -> None:
         st.badge(words, icon=f":material/{icon}:", color=color)
         st.space("stretch")
         with st.popover("Share", icon=":material/share:"):
-            st.markdown("Whoever has this link can watch, and cannot change anything.")
+            st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
     if run.active:
         st.progress(run.progress, text=_progress_text(run))
     elif run.state in ("failed", "interrupted"):
-        st.error(run.message or "The server was stopped during this run. Its curve is still here.")
+        text.show_error(run.message or "The server was stopped during this run. Its curve is still here.")
     elif run.message:
-        st.info(run.message)
-    if training_service().may_control(run.run_id, visitor_key()):
-        _show_controls(run)
+        st.info(text.describe(run.message))
+    if key := key_of(run.run_id):
+        _show_controls(run, key)
     elif run.active:
-        st.caption("Somebody else started it; you are watching.")
+        st.caption("Somebody else started this run, and you are watching it.")
     if run.stage == "measuring" or run.state in ("done", "stopped"):
         _show_result(run)
 
@@ -150,24 +178,24 @@ def _progress_text(run: RunView) -> str:
     if run.state == "queued":
         return f"Number {run.position} in the queue. It starts by itself; you may close this page and come back."
     if not run.curve:
-        return "The training process is getting ready"
-    text = f"Step {run.step:,} of {run.steps:,} · loss {run.curve[-1][1]:.5f}"
+        return "The training process is getting ready."
+    words = f"Step {run.step:,} of {run.steps:,} · loss {run.curve[-1][1]:.5f}"
     if run.epochs and run.stage == "training":
-        rest = run.seconds * (run.steps - run.step) / max(run.epochs[-1]["epoch"] / run.spec.train.epochs, 1e-9)
-        text += f" · about {duration(rest / max(run.steps, 1))} to go"
-    return text
+        share_done = run.epochs[-1]["epoch"] / run.spec.train.epochs
+        rest = run.seconds / max(share_done, 1e-9) * (1 - run.progress)
+        words += f" · about {duration(rest)} to go"
+    return words
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """Return a time in words."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _show_controls(run: RunView) -> None:
-    key, trainings = visitor_key(), training_service()
-    target = (run.run_id, key)
+def _show_controls(run: RunView, key: str) -> None:
+    trainings, target = training_service(), (run.run_id, key)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         leaving = run.stage in ("stopping", "saving", "measuring")
         if run.state == "paused" or run.resumable:
@@ -179,7 +207,7 @@ def _show_controls(run: RunView) -> None:
         elif run.state == "queued":
             _button("Leave the queue", "logout", trainings.discard, *target)
         if run.state != "queued":
-            confirm_delete(run, "Discard" if run.active else "Delete")
+            confirm_delete(run, key, "Discard" if run.active else "Delete")
         if run.stage == "training":
             st.select_slider(
                 "Learning rate, times",
@@ -187,7 +215,7 @@ def _show_controls(run: RunView) -> None:
                 min(_FACTORS, key=lambda factor: abs(factor - run.learning_rate_factor)),
                 "{:g}".format,
                 key=f"factor-{run.run_id}",
-                help="Multiplies the schedule from the next batch on.",
+                help="The learning rate is multiplied by this from the next batch on.",
                 on_change=_set_factor,
                 args=target,
                 width=260,
@@ -198,11 +226,11 @@ def _button(label: str, icon: str, method: Callable[..., None], *arguments: str,
     st.button(label, icon=f":material/{icon}:", on_click=_control, args=(method, *arguments), **options)
 
 
-def confirm_delete(run: RunView, label: str) -> None:
-    """Show a button that deletes a run of this visitor's once they have confirmed it."""
+def confirm_delete(run: RunView, key: str, label: str) -> None:
+    """Show a button that deletes a run once the visitor, who has its `key`, has confirmed it."""
     with st.popover(label, icon=":material/delete:"):
         st.markdown(f"Delete the run **{run.spec.name}** and the model that it saved? This cannot be undone.")
-        arguments = (training_service().discard, run.run_id, visitor_key())
+        arguments = (training_service().discard, run.run_id, key)
         st.button("Yes, delete it", key=f"delete-{run.run_id}-{label}", on_click=_control, args=arguments)
 
 
@@ -215,7 +243,7 @@ def _control(method: Callable[..., None], *arguments: Any) -> None:
     try:
         method(*arguments)
     except ColorizerError as error:
-        st.toast(str(error), icon=":material/error:", duration="long")
+        st.toast(text.describe(error), icon=":material/error:", duration="long")
 
 
 def _show_reconstructions(run: RunView) -> None:
@@ -227,12 +255,12 @@ def _show_reconstructions(run: RunView) -> None:
             label = "Reconstructions of"
             shown = st.segmented_control(label, (_EIGHT, _OWN), default=_OWN, required=True, key=f"shown-{run.run_id}")
         if len(marks) > 1:
-            options = [*marks[:-1], _LATEST]  # a name of its own: it stays chosen as new ones come
+            options = [*marks[:-1], _LATEST]  # This option has no number, so it stays chosen as new snapshots come.
             index = options.index(st.select_slider("Back in time, epochs", options, _LATEST, key=f"back-{run.run_id}"))
     try:
         images = run.snapshot_images(index)
     except ColorizerError as error:
-        st.warning(str(error), icon=":material/warning:")
+        st.warning(text.describe(error), icon=":material/warning:")
         return
     if shown == _OWN and len(images) > len(datasets.SNAPSHOT_SAMPLES):
         pictures.show_own_snapshot(images[-1], picture, marks[index])
@@ -241,19 +269,20 @@ def _show_reconstructions(run: RunView) -> None:
 
 
 def _show_result(run: RunView) -> None:
-    try:
-        entry = library.find_model(run.spec.name)
-    except ColorizerError:
-        st.caption("There is no model of it in the library." if not run.active else "")
+    entry = run.model()
+    if entry is None:
+        st.caption("The model of this run is not in the library." if not run.active else "")
         return
     split, where = entry.reported
     columns = st.columns(3)
-    columns[0].metric(f"Error (mse), {where}", f"{entry.metric(split):.5f}")
-    columns[1].metric("Gray copy, the baseline", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
-    columns[2].metric("Time", duration(entry.card["seconds"]))
+    columns[0].metric(f"Error (mse) on {where}", f"{entry.metric(split):.5f}")
+    columns[1].metric("Error of the gray copy", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
+    columns[2].metric("Training time", duration(entry.card["seconds"]))
+    query = {"model": entry.name}
     with st.container(horizontal=True):
-        link = {"query_params": {"model": entry.name}}
-        st.page_link(
-            "colorizer/app/pages/gallery.py", label="See it in the gallery", icon=":material/grid_view:", **link
-        )
-        st.page_link("colorizer/app/pages/photo.py", label="Try it on a photo", icon=":material/photo_camera:", **link)
+        for page, label, icon in (
+            ("gallery", "See it in the gallery", "grid_view"),
+            ("photo", "Try it on a photo", "photo_camera"),
+        ):
+            path = f"colorizer/app/pages/{page}.py"
+            st.page_link(path, label=label, icon=f":material/{icon}:", query_params=query)

@@ -1,4 +1,4 @@
-"""Crisp pictures of small images: nearest neighbour, enlarged on the server, each with a text for screen readers."""
+"""Small images, enlarged on the server so that their pixels stay sharp, each with a text for screen readers."""
 
 import base64
 from typing import Literal
@@ -7,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer.app.widgets import state
+from colorizer.app.widgets.text import escape
 from colorizer.data.datasets import CLASS_NAMES, SNAPSHOT_SAMPLES
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import encode_png, tile_rows
@@ -20,42 +21,53 @@ def show_tiles(
     caption: str | None = None,
     width: Literal["stretch", "content"] = "stretch",
 ) -> None:
-    """Show images, each uint8 (H, W, 3), in rows and columns, `scale` times enlarged.
+    """Show images in rows and columns, enlarged.
 
-    They are part of the page: files of theirs may be replaced by a next run before a slow browser asks for them.
+    Their bytes are part of the page: a file could be replaced by the next run before a slow browser asks for it.
+
+    Args:
+        rows: Images, each uint8 (H, W, 3).
+        scale: How many times they are enlarged.
+        alt: The text for screen readers.
+        caption: Markdown below them.
+        width: Whether they fill the width of the page or keep their size.
     """
     encoded = base64.b64encode(encode_png(tile_rows(rows, scale))).decode()
     st.image(f"data:image/png;base64,{encoded}", caption, width, alt=alt)
 
 
 def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
-    """Show original, grayscale and reconstructed side by side, each uint8 (32, 32, 3)."""
+    """Show original, grayscale and reconstruction side by side, each uint8 (32, 32, 3)."""
     gray = to_uint8(gray_copy(original))
     alt = f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed"
     show_tiles([[original, gray, reconstructed]], 6, alt)
 
 
 def show_snapshot(reconstructed: np.ndarray, network: str, epochs: str) -> None:
-    """Show the eight fixed images after some epochs: grayscale, reconstructed (uint8 (8, 32, 32, 3)), original."""
+    """Show the eight fixed images after some epochs: grayscale, `reconstructed` (uint8 (8, 32, 32, 3)), original."""
     originals = state.load_samples().images[list(SNAPSHOT_SAMPLES)]
     rows = [to_uint8(gray_copy(originals)), reconstructed, originals]
     alt = f"Eight test images as {network} colorizes them after {epochs} epochs, "
     show_tiles([list(row) for row in rows], 4, f"{alt}between their grayscale and original versions")
     st.caption(
-        "Top: the network's input. Middle: what it makes of it. Bottom: the original. It never saw these images."
+        "The top row is the network's input, the middle row is its output, and the bottom row is the original. "
+        "The network has not learned from these images."
     )
 
 
 def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, epochs: str) -> None:
-    """Show the visitor's own small image: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
+    """Show the visitor's own image after some epochs: grayscale, reconstructed, original, each uint8 (32, 32, 3)."""
     alt = f"The visitor's picture as the network colorizes it after {epochs} epochs, beside the original"
     show_tiles([[to_uint8(gray_copy(original)), reconstructed, original]], 10, alt)
-    st.caption("Grayscale, what the network makes of it, and the original, cut to 32 x 32 pixels.")
+    st.caption(
+        "The left picture is the network's input, the middle one is its output, and the right one is the original, cut "
+        "to 32 x 32 pixels."
+    )
 
 
 def metrics_table(columns: dict[str, dict[str, float]]) -> str:
-    """Markdown table of every metric of `METRICS`, a column for each name."""
-    lines = ["| metric | " + " | ".join(columns) + " |", "|:--" + "|--:" * len(columns) + "|"]
+    """Return a Markdown table of all metrics: a row for each, and a column for each name in `columns`."""
+    lines = ["| metric | " + " | ".join(map(escape, columns)) + " |", "|:--" + "|--:" * len(columns) + "|"]
     for name, (better, style) in METRICS.items():
         arrow = {"lower": "↓", "higher": "↑", "closest": ""}[better]
         values = [f"{values[name]:{style}}" for values in columns.values()]

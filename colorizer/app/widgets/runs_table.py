@@ -1,4 +1,4 @@
-"""Every training so far in a table: compare curves, download what came of it, delete what is yours."""
+"""The table of all runs on the Train page: compare their curves, download what they made, delete your own."""
 
 import io
 
@@ -9,7 +9,6 @@ from colorizer.app import figures
 from colorizer.app.widgets import live, losses
 from colorizer.config import TrainingSpec
 from colorizer.jobs.runs import RunView
-from colorizer.jobs.service import training_service
 from colorizer.models import library
 
 _METRICS = {"mse": "%.5f", "psnr": "%.2f", "ssim": "%.3f", "delta_e": "%.2f"}
@@ -17,10 +16,10 @@ _METRICS = {"mse": "%.5f", "psnr": "%.2f", "ssim": "%.3f", "delta_e": "%.2f"}
 
 @st.fragment
 def show_runs(trainings: list[RunView]) -> None:
-    """Show these runs, newest first."""
+    """Show these runs, which come newest first."""
     st.header("All runs", anchor=False)
     if not trainings:
-        st.caption("None yet. Each one that is started is listed here, with its curve and its model.")
+        st.caption("There are no runs yet. Each run that somebody starts is listed here, with its curve and its model.")
         return
     models = {run.run_id: run.model() for run in trainings}
 
@@ -34,7 +33,7 @@ def show_runs(trainings: list[RunView]) -> None:
         placeholder="",
         key="runs_table",
         on_select=pick,
-        alt="Every run with its preset, settings, state, best validation loss, test metrics and time",
+        alt="All runs with their preset, settings, state, best validation loss, test metrics and time",
         column_config={"best val_loss": number(format="%.5f"), "time": number("time, s", format="%.0f")}
         | {name: number(f"test {name}", format=style) for name, style in _METRICS.items()}
         | {"started": st.column_config.DatetimeColumn(format="distance")},
@@ -45,7 +44,7 @@ def show_runs(trainings: list[RunView]) -> None:
         list(by_id),
         key="picked",
         format_func=lambda run_id: by_id[run_id].spec.name,
-        placeholder="Choose runs here, or tick them in the table",
+        placeholder="Choose runs here or tick them in the table",
     )
     picked = [by_id[run_id] for run_id in chosen]
     losses.show_runs(picked)
@@ -54,10 +53,10 @@ def show_runs(trainings: list[RunView]) -> None:
 
 
 def settings(spec: TrainingSpec) -> str:
-    """What is special about a training, in a few words."""
+    """Return the settings that tell trainings apart, in a few words."""
     train, images = spec.train, f"{spec.train.train_images:,} " if spec.train.train_images else ""
     words = [f"bottleneck {spec.model.latent_dim}", f"{train.epochs} epochs", f"batch {train.batch_size}"]
-    words += [f"rate {train.learning_rate:g}", f"{images}{train.dataset}"]
+    words += [f"rate {train.learning_rate:g}", f"{images}{live.describe_dataset(train.dataset)}"]
     if train.init_from:
         words.append(f"from {train.init_from}{', encoder frozen' if train.freeze_encoder else ''}")
     return ", ".join(words)
@@ -66,9 +65,9 @@ def settings(spec: TrainingSpec) -> str:
 def _row(run: RunView, entry: library.ModelEntry | None) -> dict[str, object]:
     row = {
         "name": run.spec.name,
-        "preset": run.spec.preset,
+        "preset": str(run.spec.preset or ""),
         "settings": settings(run.spec),
-        "state": live.describe_state(run)[0].split(",")[0],
+        "state": live.describe_state(run)[0],
         "best val_loss": run.best_val_loss,
     }
     row |= {name: entry.metric("test", name) if entry else None for name in _METRICS}
@@ -87,8 +86,8 @@ def _show_actions(run: RunView, entry: library.ModelEntry | None) -> None:
             _download(run, "History", lambda: history_csv(run), "csv", "text/csv")
             _download(run, "PNG", lambda: _figure(run, "png"), "png", "image/png")
             _download(run, "SVG", lambda: _figure(run, "svg"), "svg", "image/svg+xml")
-        if not run.active and training_service().may_control(run.run_id, live.visitor_key()):
-            live.confirm_delete(run, "Delete run")
+        if not run.active and (key := live.key_of(run.run_id)):
+            live.confirm_delete(run, key, "Delete run")
 
 
 def _download(run: RunView, label: str, content, suffix: str, mime: str) -> None:
@@ -105,7 +104,7 @@ def _download(run: RunView, label: str, content, suffix: str, mime: str) -> None
 
 
 def history_csv(run: RunView) -> bytes:
-    """The curve and the epochs of a run as one table, ordered by epochs."""
+    """Return the curve and the epochs of a run as one CSV table, ordered by epochs."""
     batches = pd.DataFrame(run.curve, columns=["epochs", "batch_loss"])
     epochs = pd.DataFrame(run.epochs, columns=["epoch", "loss", "val_loss", "seconds"], dtype=float).rename(
         columns={"epoch": "epochs"}

@@ -1,22 +1,28 @@
-"""The sweeps of this machine on the Train page: a chart of the trials, and their table."""
+"""The sweeps on the Train page: a chart of the trials of one, and their table."""
 
 from collections.abc import Collection
 from typing import Any
 
 import streamlit as st
 
-from colorizer.app.widgets import charts
+from colorizer.app.widgets import losses
 from colorizer.jobs.sweeps import Sweep
 
 _BEST, _FINISHED, _STOPPED, _CLOSED_FORM = "#c2410c", "#2563eb", "#9a938c", "#2563eb"
 
 
 def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
-    """Show one of the sweeps, or how to make the first; `models` are the names in the library."""
+    """Show one of the sweeps, or say how to make the first.
+
+    Args:
+        sweeps: All sweeps with a finished trial.
+        models: The names of the models in the library.
+    """
     st.header("Sweeps", anchor=False)
     if not sweeps:
         st.caption(
-            "None yet. On the command line, this tries 20 settings on all cores, and shows here what came of it:"
+            "There are no sweeps yet. On the command line, this one tries 20 settings on all cores. Its results appear "
+            "here:"
         )
         st.code("python -m colorizer sweep --preset dense", language="sh")
         return
@@ -25,17 +31,17 @@ def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
     sweep = sweeps[names.index(name) if name in names else 0]
     best, rows = sweep.finished[0], sweep.table()
     unfinished = len(sweep.trials) - len(sweep.finished)
-    early = f", {unfinished} of them not trained to the end" if unfinished else ""
+    early = f", {unfinished} of which were not trained to the end" if unfinished else ""
     st.markdown(
-        f"**{len(sweep.trials)}** trials from {sweep.preset}{early}; the best has a validation loss of "
-        f"**{best.val_loss[-1]:.5f}**. It is the preset **{sweep.name}** above"
-        f"{', and a model of that name' * (sweep.name in models)}."
+        f"The sweep ran **{len(sweep.trials)}** trials from the preset {sweep.preset}{early}. The best trial has a "
+        f"validation loss of **{best.val_loss[-1]:.5f}**. It is the preset **{sweep.name}** above"
+        f"{', and the library has a model of that name' * (sweep.name in models)}."
     )
     if sweep.closed_form:
-        alt = "Validation loss over the bottleneck, trained, and of CIFAR-10's best linear autoencoder"
-        st.vega_lite_chart(spec=_bottleneck_chart(rows), height=charts.HEIGHT, alt=alt)
+        alt = "Validation loss over the bottleneck, of the trained models and of the best linear autoencoder"
+        st.vega_lite_chart(spec=_bottleneck_chart(rows), height=losses.HEIGHT, alt=alt)
     else:
-        alt = f"A line for each trial across {', '.join(sweep.choices)} and its validation loss; the best in colour"
+        alt = f"One line for each trial across {', '.join(sweep.choices)} and val_loss, with the best in colour"
         chart = _parallel_chart(sweep, st.context.theme.type == "dark")
         st.vega_lite_chart(spec=chart, height=52 * (len(sweep.choices) + 1) + 60, alt=alt)
     number = st.column_config.NumberColumn
@@ -43,16 +49,19 @@ def show_sweeps(sweeps: list[Sweep], models: Collection[str]) -> None:
     st.dataframe(
         [{key: value for key, value in row.items() if key != "error"} for row in rows],
         hide_index=True,
-        alt=f"Every trial of {sweep.name} with its settings, epochs, validation loss and seconds",
+        alt=f"All trials of {sweep.name} with their settings, epochs, validation loss and seconds",
         column_config={name: number(format=style) for name, style in formats.items()},
     )
 
 
 def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Losses over the bottleneck, both axes logarithmic."""
+    """Return a chart of the losses over the bottleneck, with two logarithmic axes."""
     lines = {"val_loss": "trained", "closed_form": "closed form"}
     values = [
-        {"latent_dim": row["latent_dim"], "loss": row[key], "line": line} for row in rows for key, line in lines.items()
+        {"latent_dim": row["latent_dim"], "loss": row[key], "line": line}
+        for row in rows
+        for key, line in lines.items()
+        if row[key]
     ]
     ticks = {"values": [row["latent_dim"] for row in rows], "grid": False}
     color = {"domain": list(lines.values()), "range": [_BEST, _CLOSED_FORM]}
@@ -67,20 +76,18 @@ def _bottleneck_chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "scale": {"type": "log", "nice": False, "padding": 20},
                 "axis": ticks,
             },
-            "y": {
-                "field": "loss",
-                "type": "quantitative",
-                "title": "mean squared error",
-                "scale": {"type": "log", "nice": False},
-                "axis": {"format": "~g", "values": [0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06]},
-            },
+            "y": {"field": "loss", "type": "quantitative", "title": "mean squared error"}
+            | losses.log_axis(value["loss"] for value in values),
             "color": {"field": "line", "type": "nominal", "scale": color, "legend": {"title": None, "orient": "top"}},
         },
     }
 
 
 def _parallel_chart(sweep: Sweep, dark: bool) -> dict[str, Any]:
-    """Parallel coordinates: one row for each setting, one line for each trial; on a phone without the values."""
+    """Return parallel coordinates: one row for each setting and one line for each trial.
+
+    On a phone there is no room for the values beside the axes, so they are left out.
+    """
     rows, axes = [row for row in sweep.table() if row["val_loss"]], sweep.coordinates()
     kinds = ["best", *("all epochs" if row["epochs"] == sweep.train.epochs else "stopped early" for row in rows[1:])]
     lines = [
@@ -101,7 +108,7 @@ def _parallel_chart(sweep: Sweep, dark: bool) -> dict[str, Any]:
 
     tooltip = [{"field": name, "format": ".3g"} if name == "learning_rate" else {"field": name} for name in names]
     line = {
-        "data": {"values": lines[::-1]},  # the best on top
+        "data": {"values": lines[::-1]},  # The best is drawn last, on top.
         "mark": {"type": "line", "tooltip": True},
         "encoding": {
             "x": x,

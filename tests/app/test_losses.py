@@ -1,9 +1,9 @@
-"""ui.charts: few points whatever the length, smoothing that keeps a level, and what is drawn beside what."""
+"""Loss charts: smoothing keeps a level, each line has its colour, and axes show every loss with round ticks."""
 
 import numpy as np
 import pytest
 
-from colorizer.app.widgets.charts import MAX_OTHERS, loss_chart, smooth
+from colorizer.app.widgets.losses import MAX_OTHERS, log_axis, loss_chart, smooth
 
 CURVE = ([(0.5, 0.1), (1.0, 0.05)], [(1.0, 0.06)])
 
@@ -38,3 +38,13 @@ def test_others_are_drawn_beside_it_up_to_a_limit():
     chart = loss_chart(None, 0.0066, 5, {f"run-{number}": CURVE for number in range(9)})
     assert names(chart) == ["gray copy", *(f"run-{number}" for number in range(MAX_OTHERS))]
     assert set(chart["datasets"]["others"]["line"]) == {f"run-{number}" for number in range(MAX_OTHERS)}
+
+
+@pytest.mark.parametrize("losses", [[0.0046, 0.023], [1e-5, 3.0], [0.02], [0.00511, 0.00512], [0.0101, 0.0099, 0.5]])
+def test_a_logarithmic_axis_shows_every_loss_and_a_few_round_ticks(losses):
+    axis = log_axis(losses)
+    low, high = axis["scale"]["domain"]
+    assert low < min(losses) and max(losses) < high
+    ticks = axis["axis"]["values"]
+    assert len(ticks) >= 3 and all(low <= tick <= high for tick in ticks)
+    assert all(tick == float(f"{tick:.2g}") for tick in ticks)

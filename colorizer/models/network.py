@@ -1,0 +1,104 @@
+"""The network of a saved model, run by TensorFlow; with `library.load_keras_model` all that predicting needs of it."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class Network:
+    """A Keras model compiled for inference; safe to call from several threads. The model itself is left as it was.
+
+    A convolutional network runs on the images and on their mirror images, and the two predictions are averaged.
+
+    Attributes:
+        any_size: whether the network is convolutional and takes images whose sides are any multiple of 8.
+        vivid: whether the network chooses among chroma bins.
+    """
+
+    def __init__(self, model: "keras.Model") -> None:
+        import tensorflow as tf
+
+        self.any_size = model.input_shape[1] is None
+        self.vivid = any(layer.name == "logits" for layer in model.layers)
+        self._constant = tf.constant
+        if self.any_size:
+            model = _with_dynamic_sizes(model)
+        read, paint = split_at_logits(model) if self.vivid else (model, None)
+
+        def predict(luminance: "tf.Tensor") -> "tf.Tensor":
+            answer = read(luminance, training=False)
+            if not self.any_size:
+                return answer
+            return (answer + read(luminance[:, :, ::-1], training=False)[:, :, ::-1]) / 2
+
+        images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        # AutoGraph warns with Python 3.13, and nothing here needs it.
+        compiled = functools.partial(tf.function, autograph=False)
+        self._read, self._paint = compiled(predict).get_concrete_function(images), None
+        if self.vivid:
+            logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
+            soften = compiled(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
+            self._paint = soften.get_concrete_function(images, logits, tf.TensorSpec((), tf.float32))
+
+    def __call__(self, luminance: np.ndarray, levels: Sequence[float]) -> list[np.ndarray]:
+        """Return one batch of images, float32 (N, H, W, C), for each level of vividness; the network runs once.
+
+        Args:
+            luminance: float32 of shape (N, H, W, 1) in [0, 1].
+            levels: values of vividness; a network without chroma bins gives the same for each.
+        """
+        batch = self._constant(luminance)
+        answer = self._read(batch)
+        if self._paint is None:
+            return [answer.numpy()] * len(levels)
+        return [self._paint(batch, answer, self._constant(10.0**-level)).numpy() for level in levels]
+
+
+def _with_dynamic_sizes(model: "keras.Model") -> "keras.Model":
+    """Return a copy of a model in which layers that double the size do so for sizes known only at run time."""
+    import keras
+    import tensorflow as tf
+
+    class Double(keras.layers.Layer):
+        def __init__(self, method: str, name: str) -> None:
+            super().__init__(name=name, dtype=dtypes[name])
+            self.method = method
+
+        def call(self, planes):
+            return tf.image.resize(planes, 2 * tf.shape(planes)[1:3], self.method)
+
+        def compute_output_spec(self, planes):
+            return keras.KerasTensor((planes.shape[0], None, None, planes.shape[-1]), planes.dtype)
+
+    def copy(layer):
+        if isinstance(layer, keras.layers.UpSampling2D):
+            return Double(layer.interpolation, layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    dtypes = {layer.name: layer.dtype_policy for layer in model.layers}
+    twin = keras.models.clone_model(model, clone_function=copy)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def split_at_logits(model: "keras.Model") -> "tuple[keras.Model, Callable]":
+    """Cut a model with chroma bins in two parts, which share its weights.
+
+    Returns:
+        a model from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
+        a function from luminance and logits to the image.
+    """
+    import keras
+
+    centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
+
+    def paint(luminance, logits):
+        return to_rgb(keras.ops.concatenate([luminance, enlarge(centres(keras.ops.softmax(logits)))], axis=-1))
+
+    return keras.Model(model.input, model.get_layer("logits").output), paint

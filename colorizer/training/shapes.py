@@ -1,0 +1,103 @@
+"""The sizes of the networks' layers, without TensorFlow: widths, parameters, operations, and which encoders fit."""
+
+from collections.abc import Iterator
+
+from colorizer.config import ModelConfig
+from colorizer.errors import ConfigError
+
+NUM_BLOCKS = (1, 1, 2)  # A convolutional encoder has so many residual blocks at 1/2, 1/4 and 1/8 of the input's size.
+_CONV_WIDTHS = (48, 96, 160)
+_ENCODER_SETTINGS = (
+    "architecture",
+    "latent_dim",
+    "encoder_widths",
+    "activation",
+    "bottleneck_activation",
+    "linear_path",
+    "input_components",
+)
+
+Layer = tuple[int, int, int, int]
+"""Inputs, outputs and biases of a layer, and the number of places that its kernel is applied at."""
+
+
+def level_widths(config: ModelConfig) -> tuple[int, int, int]:
+    """Return the channels of a `conv` or `unet` at 1/2, 1/4 and 1/8 of the input's size."""
+    dim = config.latent_dim
+    return (dim // 4, dim // 2, dim) if config.architecture == "unet" else _CONV_WIDTHS
+
+
+def num_channels(config: ModelConfig) -> int:
+    """Return how many channels the network predicts."""
+    return {"rgb": 3, "chroma": 2, "gray": 1}[config.target]
+
+
+def count(config: ModelConfig) -> tuple[int, int]:
+    """Return a model's parameters, and the operations of one 32 x 32 image through it, without building it."""
+    layers = list(_dense(config) if config.architecture == "dense" else _convolutions(config))
+    if config.target == "chroma":
+        layers.append((3, 3, 0, 1024))  # This layer turns luminance and chroma into RGB.
+    parameters = sum(inputs * outputs + biases for inputs, outputs, biases, _ in layers)
+    return parameters, sum(2 * inputs * outputs * places for inputs, outputs, _, places in layers)
+
+
+def check_encoders(config: ModelConfig, source: ModelConfig, name: str) -> None:
+    """Raise `ConfigError` if a model of `config` has another encoder than the model called `name`, of `source`."""
+    for setting in _ENCODER_SETTINGS:
+        wanted, received = getattr(source, setting), getattr(config, setting)
+        if wanted != received:
+            raise ConfigError(
+                f"The encoder of {name} does not fit: its {setting} is {wanted}, the new model's is {received}. "
+                "Set it alike, or start from another model."
+            )
+
+
+def _dense(config: ModelConfig) -> Iterator[Layer]:
+    first = config.input_components or 1024
+    if config.input_components:
+        yield 1024, first, first, 1
+    pixels = 1024 * num_channels(config)
+    width = config.output_components or pixels
+    encoder = (1024, first, config.encoder_widths, config.latent_dim)
+    decoder = (config.latent_dim, config.latent_dim, config.decoder_widths, width)
+    for start, hidden, widths, end in (encoder, decoder):
+        if config.linear_path:
+            yield start, end, end, 1
+        if widths or not config.linear_path:
+            for inputs, outputs in zip((hidden, *widths), (*widths, end), strict=True):
+                yield inputs, outputs, outputs, 1
+    if config.output_components:
+        yield width, pixels, pixels, 1
+
+
+def _convolutions(config: ModelConfig) -> Iterator[Layer]:
+    unet, latent_channels = config.architecture == "unet", config.latent_dim // 16
+    top, middle, low = level_widths(config)
+
+    def convolution(size: int, inputs: int, outputs: int, places: int) -> Layer:
+        return size * size * inputs, outputs, outputs, places
+
+    def blocks(number: int, width: int, places: int) -> Iterator[Layer]:
+        yield from [convolution(3, width, width, places)] * (2 * number)
+
+    yield convolution(4, 1, top, 256)
+    yield from blocks(NUM_BLOCKS[0], top, 256)
+    yield convolution(2, top, middle, 64)
+    yield from blocks(NUM_BLOCKS[1], middle, 64)
+    yield convolution(2, middle, low, 16)
+    yield from blocks(NUM_BLOCKS[2], low, 16)
+    if not unet:
+        yield convolution(1, low, latent_channels, 16)
+        yield convolution(1, latent_channels, low, 16)
+        yield from blocks(1, low, 16)
+    yield convolution(1, low, middle, 16)
+    yield from blocks(1, middle, 64)
+    yield convolution(1, middle, top, 64)
+    yield from blocks(1, top, 256)
+    if not unet:
+        yield 16 * top, 3, 3, 256
+    elif config.chroma_bins:
+        yield convolution(1, top, config.chroma_bins, 256)
+        yield config.chroma_bins, 2, 0, 256
+    else:
+        yield convolution(3, top, 2, 256)

@@ -1,0 +1,52 @@
+"""shapes: parameters and operations are those of the networks that Keras builds, and other encoders are named."""
+
+import pytest
+
+from colorizer.config import ModelConfig
+from colorizer.errors import ConfigError
+from colorizer.presets import PRESETS
+from colorizer.training.networks import build_model
+from colorizer.training.shapes import check_encoders, count
+
+CONFIGS = {preset.name: preset.model for preset in PRESETS.values()} | {
+    "gray": ModelConfig(target="gray", latent_dim=512),
+    "no hidden layers": ModelConfig(encoder_widths=(), decoder_widths=()),
+    "linear path beside hidden layers": ModelConfig(linear_path=True, encoder_widths=(9, 7), decoder_widths=(5,)),
+    "components at both ends": ModelConfig(linear_path=True, input_components=40, output_components=50),
+    "components of a linear model": ModelConfig(linear_path=True, decoder_widths=(), output_components=50),
+    "components of chroma": ModelConfig(target="chroma", input_components=40, encoder_widths=()),
+    "linear chroma": ModelConfig(target="chroma", linear_path=True, encoder_widths=(), decoder_widths=()),
+    "small unet": PRESETS["unet"].model.replace(latent_dim=16),
+    "smallest unet with bins": PRESETS["unet"].model.replace(latent_dim=4, chroma_bins=7),
+    "small conv": PRESETS["conv"].model.replace(latent_dim=32),
+    "smallest conv": PRESETS["conv"].model.replace(latent_dim=16),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_parameters_are_those_of_the_network(config):
+    assert count(config)[0] == build_model(config).count_params()
+
+
+def test_operations_of_a_dense_network_are_two_for_each_weight():
+    config = ModelConfig(encoder_widths=(), decoder_widths=(), latent_dim=32)
+    assert count(config)[1] == 2 * (1024 * 32 + 32 * 3072)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"latent_dim": 8}, "its latent_dim is 8, the new model's is 4"),
+        (
+            {"encoder_widths": (8, 4)},
+            r"its encoder_widths is \(8, 4\), the new model's is \(8,\)",
+        ),  # shapes begin alike
+        ({"activation": "gelu"}, "its activation is gelu, the new model's is relu"),  # shapes are alike
+        ({"input_components": 8}, "its input_components is 8, the new model's is 0"),
+    ],
+)
+def test_other_settings_of_the_encoder_are_told(change, told):
+    config = ModelConfig(latent_dim=4, encoder_widths=(8,))
+    check_encoders(config, config.replace(decoder_widths=(3,), target="chroma"), "other")
+    with pytest.raises(ConfigError, match=f"The encoder of other does not fit: {told}. Set it alike"):
+        check_encoders(config, config.replace(**change), "other")
