@@ -182,8 +182,9 @@ def test_two_servers_on_one_folder_share_one_queue_and_control_each_others_runs(
     wait_for(trainings, theirs, "stopped")
     wait(lambda: trainings.view(waiting).state == "running")
     server.kill()
+    runs.wish(waiting, "stop_wanted", True)  # Either server may have begun it; a run of the killed one ends anyway.
     assert finish(trainings, mine).state == "done"
-    assert trainings.view(waiting).state == "interrupted"
+    assert trainings.view(waiting).state in ("interrupted", "stopped")
     assert "long" in names()
 
 
