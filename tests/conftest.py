@@ -44,6 +44,13 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Mark as slow every test that needs Chromium, a Ray cluster, the real CIFAR-10 or the built wheel."""
+    for item in items:
+        if {"browser", "address", "nodes", "cifar10", "wheel"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty COLORIZER_HOME, and no CIFAR-10 in the environment; deleted afterwards, for it can hold 200 MB."""

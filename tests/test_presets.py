@@ -5,6 +5,8 @@ import pytest
 from colorizer.presets import PRESETS
 from colorizer.training.loop import train
 
+pytestmark = pytest.mark.slow  # These tests train or load whole networks.
+
 # Losses of the first three steps, batches of 16 out of 48 synthetic images, and the validation loss on the samples.
 RECORDED = {
     "notebook": (0.055846, 0.052237, 0.051223, 0.065146),

@@ -55,7 +55,9 @@ def _covariances(statistics, target):
     return gray.T @ gray, output.T @ gray
 
 
-@pytest.mark.parametrize(("target", "rank"), [("rgb", 512), ("chroma", 512), ("gray", 512), ("gray", 16)])
+@pytest.mark.parametrize(
+    ("target", "rank"), [("rgb", 512), ("chroma", 512), ("gray", 512), pytest.param("gray", 16, marks=pytest.mark.slow)]
+)
 def test_agrees_with_ridge_regression_written_out(statistics, target, rank):
     solution = linear.solve(statistics.mean, statistics.factors, target)
     input_covariance, cross_covariance = _covariances(statistics, target)

@@ -10,6 +10,8 @@ from colorizer.models import library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
 
+pytestmark = pytest.mark.slow  # These tests train or load whole networks.
+
 THREADS = 4
 
 

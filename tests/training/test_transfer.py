@@ -12,6 +12,8 @@ from colorizer.presets import PRESETS
 from colorizer.training.loop import Batch, train
 from colorizer.training.networks import build_model, copy_weights, find_encoder
 
+pytestmark = pytest.mark.slow  # These tests train or load whole networks.
+
 CONFIGS = {
     "dense": ModelConfig(latent_dim=8, encoder_widths=(1024,), decoder_widths=(8, 8), linear_path=True),
     "dense-chroma": ModelConfig(
