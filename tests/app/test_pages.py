@@ -22,6 +22,7 @@ from colorizer.jobs import runs, service
 from colorizer.jobs.service import training_service
 from colorizer.models import library
 from colorizer.presets import get_preset
+from tests.trainings import wait_for
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 
@@ -368,6 +369,7 @@ def test_a_session_starts_its_runs_with_one_key_and_a_reload_still_controls_them
         time.sleep(0.02)
     second = start_training(app, "long-2")
     assert app.query_params["key"] == key and fake_service.may_control(second, key)
+    wait_for(fake_service, second, "running")
     reloaded = open_page("train", run=second, key=key)
     assert "Stop and keep" in labels(reloaded)
 

@@ -1,7 +1,6 @@
 """A job: specifications as JSON and as a command line, what is checked first, and one whole training."""
 
 import io
-import itertools
 import json
 import shlex
 import shutil
