@@ -215,10 +215,9 @@ class ModelConfig(Settings):
             raise ConfigError("conv needs the target rgb and a latent_dim divisible by 16.")
         if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
             raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
-        if self.chroma_bins and self.architecture != "unet":
-            raise ConfigError("chroma_bins needs the architecture unet. Set it to 0 otherwise.")
-        if self.dropout and self.architecture != "unet":
-            raise ConfigError("dropout needs the architecture unet. Set it to 0 otherwise.")
+        for name in ("chroma_bins", "dropout"):
+            if getattr(self, name) and self.architecture != "unet":
+                raise ConfigError(f"{name} needs the architecture unet. Set it to 0 otherwise.")
         if self.output_components and not (self.linear_path and self.target == "rgb"):
             raise ConfigError("output_components needs linear_path and the target rgb. Set it to 0 otherwise.")
         if self.output_activation == "sigmoid":
@@ -312,7 +311,8 @@ def apply_settings(
     model: ModelConfig, train: TrainConfig, settings: Mapping[str, Any]
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return both configurations with these settings applied, each to the one that has it; other keys are ignored."""
-    changed = []
-    for base in (model, train):
-        changed.append(base.replace(**{key: settings[key] for key in type(base).model_fields if key in settings}))
-    return changed[0], changed[1]
+
+    def changed(base: Settings) -> Any:
+        return base.replace(**{key: settings[key] for key in type(base).model_fields if key in settings})
+
+    return changed(model), changed(train)

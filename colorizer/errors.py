@@ -14,7 +14,7 @@ class DataError(ColorizerError):
 
 
 class ImageError(ColorizerError):
-    """Bytes that are not a picture this package accepts."""
+    """The bytes or the array are not a picture that this package accepts."""
 
 
 class ModelError(ColorizerError):

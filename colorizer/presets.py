@@ -16,100 +16,65 @@ class Preset:
     train: TrainConfig
 
 
-# The gradients of a mean over 3,072 values are small beside Adam's default epsilon of 1e-7. The presets but
-# `notebook` set 1e-9 instead.
+_DENSE = ModelConfig(encoder_widths=(), decoder_widths=(), linear_path=True)
 _UNET = ModelConfig(architecture="unet", latent_dim=192, target="chroma", dropout=0.2)
-_UNET_TRAIN = TrainConfig(
-    epochs=80,
-    batch_size=128,
-    learning_rate=2e-3,
-    schedule="cosine",
-    epsilon=1e-9,
-    weight_decay=0.1,
-    flips=True,
-    shift=4,
+# The gradients of a mean over 3,072 values are small beside Adam's default epsilon of 1e-7, so it is 1e-9 here.
+_COSINE = TrainConfig(schedule="cosine", epsilon=1e-9, weight_decay=0.01, flips=True)
+_COSINE_CONV = _COSINE.replace(epochs=12, batch_size=128, learning_rate=2e-3)
+_COSINE_UNET = _COSINE_CONV.replace(epochs=80, weight_decay=0.1, shift=4)
+_FINE_TUNING = _COSINE_UNET.replace(learning_rate=1e-3, init_from="unet")
+_ALL = (
+    Preset("linear", "The best linear autoencoder, in closed form: no training at all.", _DENSE, TrainConfig(epochs=0)),
+    Preset(
+        "notebook",
+        "The original network, fitted from grayscale to RGB as its description says.",
+        ModelConfig(bottleneck_activation=True, output_activation="sigmoid"),
+        TrainConfig(),
+    ),
+    Preset(
+        "dense",
+        "The same idea trained properly: started from the closed form, better activation, schedule, augmentation.",
+        _DENSE.replace(decoder_widths=(512, 512, 384), activation="gelu", output_components=256),
+        _COSINE.replace(epochs=20, shift=1),
+    ),
+    Preset(
+        "dense-chroma",
+        "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
+        ModelConfig(target="chroma", encoder_widths=(1536, 512), decoder_widths=(256,), input_components=256),
+        _COSINE.replace(epochs=16, learning_rate=9.5e-4, weight_decay=0.3, shift=2),
+    ),
+    Preset(
+        "conv",
+        "A convolutional autoencoder: 512 numbers at 4 x 4 places, no skip connections.",
+        ModelConfig(architecture="conv", latent_dim=512),
+        _COSINE_CONV,
+    ),
+    Preset(
+        "unet",
+        "A U-Net: skip connections keep what is where, three levels see how it belongs together.",
+        _UNET,
+        _COSINE_UNET,
+    ),
+    Preset(
+        "unet-vivid",
+        "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
+        _UNET.replace(chroma_bins=128),
+        _FINE_TUNING.replace(epochs=12),
+    ),
+    Preset(
+        "unet-photo",
+        "The U-Net once more, for whole photos: it also learns from larger pictures (--photos).",
+        _UNET,
+        _FINE_TUNING.replace(epochs=8),
+    ),
+    Preset(
+        "quick",
+        "A small dense-chroma: a few seconds, from gray to its first colours.",
+        ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),
+        _COSINE.replace(train_images=10_000),
+    ),
 )
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "linear",
-            "The best linear autoencoder, in closed form: no training at all.",
-            ModelConfig(encoder_widths=(), decoder_widths=(), linear_path=True),
-            TrainConfig(epochs=0),
-        ),
-        Preset(
-            "notebook",
-            "The original network, fitted from grayscale to RGB as its description says.",
-            ModelConfig(bottleneck_activation=True, output_activation="sigmoid"),
-            TrainConfig(),
-        ),
-        Preset(
-            "dense",
-            "The same idea trained properly: started from the closed form, better activation, schedule, augmentation.",
-            ModelConfig(
-                encoder_widths=(),
-                decoder_widths=(512, 512, 384),
-                activation="gelu",
-                linear_path=True,
-                output_components=256,
-            ),
-            TrainConfig(epochs=20, schedule="cosine", epsilon=1e-9, weight_decay=0.01, flips=True, shift=1),
-        ),
-        Preset(
-            "dense-chroma",
-            "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
-            ModelConfig(target="chroma", encoder_widths=(1536, 512), decoder_widths=(256,), input_components=256),
-            TrainConfig(
-                epochs=16,
-                learning_rate=9.5e-4,
-                schedule="cosine",
-                epsilon=1e-9,
-                weight_decay=0.3,
-                flips=True,
-                shift=2,
-            ),
-        ),
-        Preset(
-            "conv",
-            "A convolutional autoencoder: 512 numbers at 4 x 4 places, no skip connections.",
-            ModelConfig(architecture="conv", latent_dim=512),
-            TrainConfig(
-                epochs=12,
-                batch_size=128,
-                learning_rate=2e-3,
-                schedule="cosine",
-                epsilon=1e-9,
-                weight_decay=0.01,
-                flips=True,
-            ),
-        ),
-        Preset(
-            "unet",
-            "A U-Net: skip connections keep what is where, three levels see how it belongs together.",
-            _UNET,
-            _UNET_TRAIN,
-        ),
-        Preset(
-            "unet-vivid",
-            "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
-            _UNET.replace(chroma_bins=128),
-            _UNET_TRAIN.replace(epochs=12, learning_rate=1e-3, init_from="unet"),
-        ),
-        Preset(
-            "unet-photo",
-            "The U-Net once more, for whole photos: it also learns from larger pictures (--photos).",
-            _UNET,
-            _UNET_TRAIN.replace(epochs=8, learning_rate=1e-3, init_from="unet"),
-        ),
-        Preset(
-            "quick",
-            "A small dense-chroma: a few seconds, from gray to its first colours.",
-            ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),
-            TrainConfig(train_images=10_000, epochs=5, schedule="cosine", epsilon=1e-9, weight_decay=0.01, flips=True),
-        ),
-    )
-}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def get_preset(name: str) -> Preset:

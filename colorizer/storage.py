@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,14 +24,14 @@ def replace_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `target` at the end of the block, if nothing went wrong.
 
     If anything goes wrong, `target` stays what it was. What killed processes left beside it is cleaned up first.
-    Any `OSError` of the disk is passed on.
+    Any `OSError` is passed on.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     clean_up(target.parent)
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=target.parent))
+    staging = _staging_beside(target)
     old = target.with_name(f"{_OLD}{uuid.uuid4().hex}-{target.name}")
     try:
-        staging.chmod(0o755)
+        staging.mkdir()
         yield staging
         try:
             if target.exists():
@@ -74,6 +73,10 @@ def _leftovers(folder: Path, prefix: str, seconds: float) -> list[Path]:
     return sorted((path for path, age in ages.items() if age > seconds), key=ages.__getitem__)
 
 
+def _staging_beside(path: Path) -> Path:
+    return path.with_name(f"{_STAGING}{uuid.uuid4().hex}")
+
+
 def _remove(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         with contextlib.suppress(OSError):
@@ -83,8 +86,8 @@ def _remove(path: Path) -> None:
 
 
 def delete_folder(folder: Path) -> None:
-    """Delete a folder, of which readers see all or nothing; of a link, only the link is deleted."""
-    staging = folder.with_name(f"{_STAGING}{uuid.uuid4().hex}")
+    """Delete a folder in one step, so that readers see all or nothing; a link is deleted without what it names."""
+    staging = _staging_beside(folder)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(staging)
     _remove(staging)
@@ -92,7 +95,7 @@ def delete_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one step."""
-    staging = path.with_name(f"{_STAGING}{uuid.uuid4().hex}")
+    staging = _staging_beside(path)
     try:
         staging.write_bytes(content)
         staging.replace(path)
@@ -109,25 +112,31 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file that may hold anything.
 
     Raises:
-        ValueError: the file is no JSON object, larger than 1 MB, nested more than 32 deep, or has an integer of more
-            than 64 bits, with which other code would overflow.
+        ValueError: the file holds no JSON object, is larger than 1 MB, is nested more than 32 deep, or has an integer
+            of more than 64 bits, with which other code would overflow.
         OSError: the file cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is not a file")  # Reading a pipe or a device might never end.
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise ValueError(f"{path.name} is too large")
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_int=_parse_integer)
+        too_deep = _depth(value) > _MAX_JSON_DEPTH
     except RecursionError:
-        raise ValueError(f"{path.name} is nested too deeply") from None
+        too_deep = True
+    if too_deep:
+        raise ValueError(f"{path.name} is nested too deeply")
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} holds no JSON object")
-    level, depth = [value], 0
-    while level := [part for value in level for part in (value.values() if isinstance(value, dict) else value)
-                    if isinstance(part, dict | list)]:  # fmt: skip
-        depth += 1
-        if depth == _MAX_JSON_DEPTH:
-            raise ValueError(f"{path.name} is nested too deeply")
     return value
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists and objects lie in each other at the deepest place of a JSON value."""
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _parse_integer(digits: str) -> int:

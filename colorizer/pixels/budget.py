@@ -11,7 +11,7 @@ from colorizer.config import MAX_PIXELS_IN_WORK, MAX_SECONDS_TO_WAIT
 from colorizer.errors import ImageError
 
 _turn = threading.Condition()
-_queue: deque[object] = deque()  # One ticket for each thread that waits; the first to come is the first to go.
+_queue: deque[object] = deque()  # It holds one ticket for each thread that waits, in the order of their turns.
 _in_work = 0
 _thread = threading.local()
 
@@ -34,10 +34,13 @@ def pixels_in_work(count: int) -> Iterator[None]:
         yield
         return
     count, ticket = min(count, MAX_PIXELS_IN_WORK), object()
+
+    def may_start() -> bool:
+        return _queue[0] is ticket and _in_work + count <= MAX_PIXELS_IN_WORK
+
     with _turn:
         _queue.append(ticket)
         try:
-            may_start = lambda: _queue[0] is ticket and _in_work + count <= MAX_PIXELS_IN_WORK  # noqa: E731
             if not _turn.wait_for(may_start, MAX_SECONDS_TO_WAIT):
                 raise ImageError("Other large pictures are being worked on. Try again in a minute.")
             _in_work += count
@@ -55,15 +58,16 @@ def pixels_in_work(count: int) -> Iterator[None]:
 
 
 class PictureCache:
-    """The decoded pictures used last, as many as have `max_pixels` together; safe to use from several threads."""
+    """Keeps the decoded pictures that were used last; it is safe to use from several threads."""
 
     def __init__(self, max_pixels: int) -> None:
+        """Keep as many pictures as have at most `max_pixels` pixels together."""
         self._max_pixels = max_pixels
         self._pictures: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the picture kept under `key`; decode and keep it if it is not there."""
+        """Return the picture kept under `key`, an array (H, W, C); decode and keep it if it is not there."""
         with self._lock:
             if key in self._pictures:
                 self._pictures.move_to_end(key)

@@ -9,25 +9,24 @@ LUMINANCE_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 RGB_TO_CHROMA = np.array(
     [[-0.299 / 1.772, 0.701 / 1.402], [-0.587 / 1.772, -0.587 / 1.402], [0.886 / 1.772, -0.114 / 1.402]], np.float32
 )
-# The columns give R, G and B as sums of Y, Cb and Cr: the inverse of the three equations above.
+# The columns give R, G and B as sums of Y, Cb and Cr. They invert the three equations above.
 YCBCR_TO_RGB = np.array(
     [[1.0, 1.0, 1.0], [0.0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0.0]], np.float32
 )
 
 _TINY = np.float32(1e-9)  # This stands in for a divisor of zero.
-_SLICE_PIXELS = 2**20
 CHROMA_STEP, CHROMA_CELLS = 0.04, 25  # Chroma bins lie on a grid of 25 x 25 cells that is centred on gray.
 
 
 def as_float(images: np.ndarray) -> np.ndarray:
-    """Return images of any shape, uint8 divided by 255 or float in [0, 1] unchanged, as float32."""
+    """Return images of any shape as float32 in [0, 1]; uint8 is divided by 255, float in [0, 1] keeps its values."""
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     return images.astype(np.float32, copy=False)
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Clip float images to [0, 1] and round them to uint8."""
+    """Clip float images of any shape to [0, 1], scale them by 255 and round them to uint8."""
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
@@ -45,18 +44,10 @@ def to_luminance(images: np.ndarray) -> np.ndarray:
     """
     if images.ndim < 2 or images.shape[-1] != 3:
         raise ValueError(f"expected images of shape (..., 3), received {images.shape}")
-    luminance = np.empty(images.shape[:-1], np.float32)
-    # Slices of the longest axis bound the memory; a product of matrices would start threads that compete with ours.
-    axis = int(np.argmax(luminance.shape))
-    pixels, result = np.moveaxis(images, axis, 0), np.moveaxis(luminance, axis, 0)
-    step = max(1, _SLICE_PIXELS * len(result) // max(1, result.size))
-    scale = np.float32(1 / 255 if images.dtype == np.uint8 else 1)
-    for start in range(0, len(result), step):
-        part = pixels[start : start + step]
-        part = part if part.dtype == np.uint8 else as_float(part)
-        red, green, blue = (part[..., channel] * (scale * LUMINANCE_WEIGHTS[channel]) for channel in range(3))
-        result[start : start + step] = red + green + blue
-    return luminance[..., None]
+    weights = LUMINANCE_WEIGHTS / np.float32(255 if images.dtype == np.uint8 else 1)
+    # This converts a few pixels at a time, which bounds the memory. A product of matrices would copy all of them and
+    # start threads that compete with ours.
+    return np.einsum("...c,c->...", images, weights, dtype=np.float32, casting="same_kind")[..., None]
 
 
 def split_luminance(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,8 +89,8 @@ def chroma_bins(shares: np.ndarray, num_bins: int) -> tuple[np.ndarray, np.ndarr
     """Choose the most frequent cells of the grid as bins.
 
     Args:
-        shares: as `chroma_shares` returns.
-        num_bins: how many, at most 625.
+        shares: float32 of shape (25, 25), as `chroma_shares` returns it.
+        num_bins: number of bins, from 1 to 625.
 
     Returns:
         centres, float32 of shape (num_bins, 2), most frequent first, and
@@ -124,7 +115,7 @@ def merge_luminance(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     Returns:
         float32 array of shape (..., 3) in [0, 1].
     """
-    # Plane by plane is quicker than along a last axis of three. These are what R, G and B differ from the luminance by.
+    # Plane by plane is quicker than along a last axis of three. R, G and B differ from the luminance by these planes.
     luminance, cb, cr = luminance[..., 0], chroma[..., 0], chroma[..., 1]
     differences = [blue * cb + red * cr for blue, red in YCBCR_TO_RGB[1:].T]
     highest, lowest = (limit.reduce(differences) for limit in (np.maximum, np.minimum))

@@ -12,8 +12,7 @@ from colorizer.pixels.images import resize_planes, tiles
 # A box whose luminance has a variance well below this counts as flat. This value and the size of the boxes gave the
 # least error on photos held out of training, whose true chroma was made small and brought up again.
 _EPSILON = 0.002
-# The coefficients are enlarged bicubically up to this many times the map's size and bilinearly, which is quicker, from
-# there on.
+# The coefficients are enlarged bicubically up to this many times the map's size; beyond it bilinearly, for speed.
 _SMOOTH = 4
 
 
@@ -25,15 +24,15 @@ def apply_chroma(image: np.ndarray, chroma: np.ndarray, luminance: np.ndarray | 
 
     Args:
         image: uint8 of shape (H, W, 3), of which only the luminance is used, or (H, W, 4), whose alpha is kept.
-        chroma: float of shape (h, w, 2).
-        luminance: float32 of shape (H, W, 1), the luminance of `image` if the caller has it already.
+        chroma: float of shape (h, w, 2), about in [-0.5, 0.5]; what leaves the gamut is pulled toward gray.
+        luminance: float32 of shape (H, W, 1) in [0, 1], the luminance of `image` if the caller has it already.
 
     Returns:
         uint8 of the shape of `image`, whose luminance is that of `image` to within 1 of 255 at every pixel.
     """
     height, width = image.shape[:2]
     luminance = to_luminance(image[..., :3]) if luminance is None else luminance
-    smooth = (min(full, _SMOOTH * small) for full, small in zip(image.shape[:2], chroma.shape[:2], strict=True))
+    smooth = min(height, _SMOOTH * chroma.shape[0]), min(width, _SMOOTH * chroma.shape[1])
     coefficients = np.moveaxis(resize_planes(fit(luminance, chroma), *smooth), -1, 0).copy()
     planes = [Image.fromarray(plane) for plane in coefficients]
     result = np.empty(image.shape, np.uint8)
@@ -63,7 +62,7 @@ def fit(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     the sharp edges are added, which the luminance has and the map lacks.
 
     Args:
-        luminance: float32 of shape (H, W, 1).
+        luminance: float32 of shape (H, W, 1) in [0, 1].
         chroma: float of shape (h, w, 2).
 
     Returns:

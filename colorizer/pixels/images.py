@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from colorizer.config import MAX_EXIF_BYTES, MAX_PIXELS, MAX_SCANNED_PIXELS, MAX_UPLOAD_BYTES
 from colorizer.errors import ImageError
 from colorizer.pixels.budget import pixels_in_work
+from colorizer.pixels.color import to_uint8
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 FORMAT_NAMES = "PNG, JPEG, WebP, HEIC, BMP, TIFF or GIF"
@@ -23,7 +24,7 @@ _START_OF_SCAN = b"\xff\xda"
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _TILE_PIXELS = 2**18  # A large picture is converted in tiles of this size, which bounds the memory.
 _SHRUNK_PIXELS = 2**22  # A large plane is shrunk in tiles of this size; each costs a call of Pillow.
-# For each EXIF orientation: the view of an upright array that has the rows and columns of the file.
+# This maps each EXIF orientation to the view of an upright array whose rows and columns are those of the file.
 _AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -33,7 +34,8 @@ _AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: np.rot90(upright, -1),
 }
-_OTHER_FILES = (  # What else people try, recognised by text that stands in its first bytes in lower case.
+# People also try these files. Each is recognised by bytes that stand near its beginning, in lower case.
+_OTHER_FILES = (
     (b"<svg", "an SVG drawing"),
     (b"%pdf", "a PDF document"),
     (b"ftyphei", "a damaged HEIC picture"),
@@ -70,7 +72,7 @@ def decode_image(data: bytes) -> np.ndarray:
         stored = _AS_STORED.get(orientation, lambda upright: upright)(image)
         for rows, columns in tiles(picture.height, picture.width):
             stored[rows, columns] = np.asarray(convert(_crop(picture, rows, columns)))
-        return image
+    return image
 
 
 def decode_file(path: Path) -> np.ndarray:
@@ -80,13 +82,16 @@ def decode_file(path: Path) -> np.ndarray:
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """Return the height and width that `decode_image` would give, without decoding; it raises the same errors."""
+    """Return the height and width that `decode_image` would give, without decoding.
+
+    It raises the same errors, except for damage that only decoding finds.
+    """
     with _open(data) as picture:
         return _upright_size(picture, _orientation(picture))
 
 
 def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and columns of tiles of at most `pixels` each that cover a picture of any shape."""
+    """Yield the rows and the columns of tiles that cover a picture, each of at most `pixels`, by default 2**18."""
     pixels = pixels or _TILE_PIXELS
     rows, columns = max(1, pixels // width), min(width, pixels)
     for top in range(0, height, rows):
@@ -96,7 +101,7 @@ def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[
 
 @contextlib.contextmanager
 def _open(data: bytes) -> Iterator[Image.Image]:
-    """Open a picture and check its header; turn every error of the block into an `ImageError` with a sentence."""
+    """Open a picture and check its header; every error inside the block becomes an `ImageError` with a sentence."""
     if not data:
         raise ImageError("The file is empty. Choose a picture with some content.")
     if len(data) > MAX_UPLOAD_BYTES:
@@ -115,7 +120,7 @@ def _open(data: bytes) -> Iterator[Image.Image]:
             yield picture
     except ImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Some formats check it when they are read.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Some formats check while they are read.
         raise ImageError(_too_large("too many pixels")) from None
     except Image.UnidentifiedImageError:
         head = data[:1024].lower()
@@ -131,7 +136,7 @@ def _open(data: bytes) -> Iterator[Image.Image]:
 def _identify(data: bytes) -> Image.Image:
     """Open a picture as `Image.open` does, without its warning or error for sizes above Pillow's own limit.
 
-    That limit could only be changed, and the warning only be silenced, for the whole process.
+    That limit and the filter of warnings belong to the whole process, so they are left alone.
     """
     if data[4:8] != b"ftyp":  # HEIC files and videos begin like this.
         Image.init()
@@ -154,7 +159,8 @@ def _orientation(picture: Image.Image) -> int:
     if picture.format == "TIFF":  # Pillow turns this format itself.
         return 1
     if not picture.info.get("exif"):
-        return picture.getexif().get(_ORIENTATION_TAG, 1)
+        # This finds the orientation in XMP. The method of PNG pictures would decode them to look for a late EXIF chunk.
+        return Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
     # Pillow would read every tag and warn of each damaged one.
     exif = picture.info["exif"].removeprefix(b"Exif\0\0")
     with contextlib.suppress(struct.error):
@@ -197,33 +203,27 @@ def _converter(picture: Image.Image) -> tuple[int, Callable[[Image.Image], Image
         with contextlib.suppress(ImageCms.PyCMSError):  # A wrong profile is found out here, on one pixel.
             transform = ImageCms.buildTransform(io.BytesIO(profile), _SRGB, source, mode)
             ImageCms.applyTransform(Image.new(source, (1, 1)), transform)
-            return len(mode), lambda tile: ImageCms.applyTransform(_in_mode(prepare(tile), source), transform)
-    return len(mode), lambda tile: _in_mode(prepare(tile), mode)
-
-
-def _in_mode(tile: Image.Image, mode: str) -> Image.Image:
-    return tile if tile.mode == mode else tile.convert(mode)
+            return len(mode), lambda tile: ImageCms.applyTransform(prepare(tile).convert(source), transform)
+    return len(mode), lambda tile: prepare(tile).convert(mode)
 
 
 def _scale_to_8_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    def values_of(tile: Image.Image) -> np.ndarray:
-        return np.nan_to_num(np.asarray(tile, np.float32))
-
+    """Return what converts a tile of a picture with 16-bit, 32-bit or float values to 8 bits."""
     full_scale = 65535
-    if not picture.mode.startswith("I;16"):  # The other modes do not say what white is.
+    if not picture.mode.startswith("I;16"):  # The other modes do not say which value is white.
         shape = picture.height, picture.width
-        peak = max(values_of(_crop(picture, *tile)).max() for tile in tiles(*shape))
+        peak = max(np.nan_to_num(np.asarray(_crop(picture, *tile))).max() for tile in tiles(*shape))
         full_scale = 65535 if peak > 255 else 1 if picture.mode == "F" and peak <= 1 else 255
 
     def scale(tile: Image.Image) -> Image.Image:
-        values = values_of(tile) * np.float32(255 / full_scale)
-        return Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
+        values = np.nan_to_num(np.asarray(tile, np.float32)) / np.float32(full_scale)
+        return Image.fromarray(to_uint8(values))
 
     return scale
 
 
 def lay_on_white(image: np.ndarray) -> np.ndarray:
-    """Return an image, uint8 (H, W, 3) or with alpha (H, W, 4), as (H, W, 3): what is transparent becomes white."""
+    """Lay an image, uint8 (H, W, 3) or with alpha (H, W, 4), on white; return uint8 (H, W, 3)."""
     if image.shape[-1] == 3:
         return image
     result = np.empty((*image.shape[:2], 3), np.uint8)
@@ -242,7 +242,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def resize_planes(planes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize planes (H, W, C) of numbers to float32 (height, width, C).
+    """Resize planes of numbers of any dtype, (H, W, C), to float32 (height, width, C).
 
     A side that shrinks is averaged; a side that grows is interpolated bicubically.
     """
@@ -258,36 +258,34 @@ def _shrink(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     small = np.empty((height, width), np.float32)
     per_row, per_column = plane.shape[0] / height, plane.shape[1] / width
     for rows, columns in tiles(height, width, max(1, int(_SHRUNK_PIXELS / (per_row * per_column)))):
-        top, bottom, left, right = (
-            rows.start * per_row,
-            rows.stop * per_row,
-            *(edge * per_column for edge in (columns.start, columns.stop)),
-        )
+        top, bottom = rows.start * per_row, rows.stop * per_row
+        left, right = columns.start * per_column, columns.stop * per_column
         tile = plane[int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
-        box = (left - int(left), top - int(top), right - int(left), bottom - int(top))
-        box = (*box[:2], min(box[2], tile.shape[1]), min(box[3], tile.shape[0]))
         picture = Image.fromarray(np.ascontiguousarray(tile, np.float32))
+        far_edges = min(right - int(left), picture.width), min(bottom - int(top), picture.height)
+        box = (left - int(left), top - int(top), *far_edges)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         small[rows, columns] = np.asarray(picture.resize(size, Image.Resampling.BOX, box))
     return small
 
 
 def fit_inside(image: np.ndarray, longest: int) -> np.ndarray:
-    """Scale an image, uint8 (H, W, 3), down until its longer side has at most `longest` pixels."""
+    """Scale an image, uint8 (H, W, 3), down until its longer side has at most `longest` pixels; return a copy."""
     height, width = image.shape[:2]
     if max(height, width) <= longest:
         return image.copy()
-    scale = longest / max(height, width)
-    small = resize_planes(image, *(max(1, round(side * scale)) for side in (height, width)))
-    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+    return _resize(image, *(max(1, round(side * longest / max(height, width))) for side in (height, width)))
 
 
 def cut_small(image: np.ndarray, size: int = 32) -> np.ndarray:
     """Cut the largest square out of the middle of an image, uint8 (H, W, 3), and shrink it to (size, size, 3)."""
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
-    small = resize_planes(image[top : top + side, left : left + side], size, size)
-    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+    return _resize(image[top : top + side, left : left + side], size, size)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return to_uint8(resize_planes(image, height, width) / 255)
 
 
 def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndarray:
@@ -315,7 +313,7 @@ PHOTOS = {
     "rocket": "A rocket on its launch pad",
     "retina": "The retina of an eye",
 }
-"""Photos that scikit-image ships: the name of the function that loads each one, and a caption."""
+"""Photos that scikit-image ships: the name of the function that loads each one, and what it shows."""
 
 
 def load_photo(name: str) -> np.ndarray:

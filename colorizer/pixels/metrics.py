@@ -1,4 +1,4 @@
-"""The project's metrics, on NumPy arrays; definitions and gray-copy values are in the README."""
+"""The project's metrics, on NumPy arrays; docs/results.md defines them and lists what the gray copy scores."""
 
 import math
 
@@ -19,24 +19,25 @@ METRICS = {
 }
 """Name of each metric: which direction is better, and how to print it."""
 
-_CHUNK = 500  # images converted to Lab at a time, about 50 MB
+_CHUNK = 500  # This many images are converted to Lab at a time, which takes about 50 MB.
 
 
 def image_mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean squared error of each image, float64 (..., N), the prediction clipped to [0, 1].
+    """Return the mean squared error of each image, float64 (..., N); the prediction is clipped to [0, 1] first.
 
     Args:
-        prediction: shape (..., N, H, W, 3), uint8, or float.
-        truth: shape (N, H, W, 3), uint8, or float in [0, 1].
+        prediction: uint8 or float of shape (..., N, H, W, 3).
+        truth: uint8, or float in [0, 1], of shape (N, H, W, 3).
     """
     difference = np.clip(as_float(prediction), 0, 1) - as_float(truth)
     return np.mean(np.square(difference), axis=(-3, -2, -1), dtype=np.float64)
 
 
 def colorfulness(images: np.ndarray) -> np.ndarray:
-    """Colorfulness of each image (Hasler and Suesstrunk 2003, equation for M3), on 0-255 values; 0 for gray.
+    """Return the colorfulness M3 of Hasler and Suesstrunk 2003 on 0-255 values, float64 (N,); 0 means gray.
 
-    Takes (N, H, W, 3), uint8, or float in [0, 1], and returns float64 (N,).
+    Args:
+        images: uint8, or float in [0, 1], of shape (N, H, W, 3).
     """
     rgb = as_float(images).astype(np.float64) * 255
     red_green = rgb[..., 0] - rgb[..., 1]
@@ -54,11 +55,11 @@ def compute_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
     with |dL| <= e and |da|, |db| <= 2.2 e after rounding each to an integer (Nazeri et al. 2018).
 
     Args:
-        prediction: shape (N, H, W, 3), uint8 or float; clipped to [0, 1].
-        truth: shape (N, H, W, 3), uint8, or float in [0, 1].
+        prediction: uint8 or float of shape (N, H, W, 3); it is clipped to [0, 1] first.
+        truth: uint8, or float in [0, 1], of shape (N, H, W, 3).
 
     Returns:
-        dict of Python floats.
+        dict of Python floats; `psnr` is infinite for a perfect prediction.
 
     Raises:
         ValueError: the shapes differ, or there is no image.
@@ -92,5 +93,5 @@ def compute_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
 
 
 def gray_copy_metrics(truth: np.ndarray) -> dict[str, float]:
-    """Metrics of the gray copy of `truth`, an array of shape (N, H, W, 3)."""
+    """Compute every metric of the gray copy of `truth`, uint8, or float in [0, 1], of shape (N, H, W, 3)."""
     return compute_metrics(gray_copy(truth), truth)

@@ -385,6 +385,12 @@ def test_the_size_is_read_without_decoding(format, orientation):
     assert images.read_size(content) == images.decode_image(content).shape[:2]
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "GIF"])
+def test_the_size_of_a_picture_that_is_cut_off_can_still_be_read(format):
+    content = encode(np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8), format)
+    assert images.read_size(content[: len(content) // 2]) == (64, 48)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", _png_header(10_000, 10_000)])
 def test_reading_the_size_refuses_what_decoding_refuses(content):
     with pytest.raises(ImageError) as read:
