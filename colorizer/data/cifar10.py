@@ -30,7 +30,7 @@ _MAX_MEMBER_BYTES = 64 * 2**20  # An official batch has 31 MB.
 _threads = threading.Lock()
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Images, uint8 (N, 32, 32, 3), and labels, uint8 (N,), by name of the split or of the batch."""
+"""Images, uint8 (N, 32, 32, 3), and labels, uint8 (N,), by the name of the split or of the batch."""
 
 
 def read_batches(source: Path) -> Arrays:
@@ -40,7 +40,7 @@ def read_batches(source: Path) -> Arrays:
         images and labels of each of `TRAIN_BATCHES` and of `test_batch`, 10,000 each.
 
     Raises:
-        DataError: the source is unreadable, incomplete or mislabelled, or holds anything that CIFAR-10 does not.
+        DataError: the source is unreadable, incomplete or mislabelled, or holds something that CIFAR-10 does not.
     """
     found = official.read_pickles(source, "CIFAR-10", _FOLDER, _WANTED, _MAX_MEMBER_BYTES)
     names = found.pop("batches.meta").get(b"label_names")
@@ -60,7 +60,7 @@ def read_batches(source: Path) -> Arrays:
 
 
 def cifar10_status() -> dict[str, Any]:
-    """Say where CIFAR-10 would come from now; this never raises and reads only names and sizes.
+    """Say where CIFAR-10 would come from now, by names and sizes of files alone; this never raises.
 
     Returns:
         dict with `state` (`prepared`; `found` if COLORIZER_CIFAR10 names a source, sound or not; or `missing`),
@@ -85,10 +85,10 @@ def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, 
     """Download the official archive (170 MB), check it and prepare it.
 
     Args:
-        on_progress: called with the bytes received and the bytes in all.
+        on_progress: called with the number of bytes received and of all bytes.
 
     Raises:
-        DataError: it cannot be downloaded or stored, or it is another file than the official one.
+        DataError: the archive cannot be downloaded or stored, or is another file than the official one.
     """
     folder = config.home() / "downloads"
     with _preparing():

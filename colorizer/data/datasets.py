@@ -41,7 +41,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), indices into the data set's class names."""
+    """Images, uint8 (N, 32, 32, 3), and their labels, uint8 (N,), which index the data set's class names."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -94,13 +94,8 @@ def load_dataset(name: str) -> Dataset:
 
 def num_train_images(name: str) -> int | None:
     """Return how many training images a data set has without opening it; None where only its files can tell."""
-    sizes = {
-        "cifar10": SPLIT_SIZES["train"],
-        "synthetic": _SYNTHETIC_IMAGES,
-        "samples": 0,
-        "cifar100": pictures.CIFAR100_TRAIN,
-    }
-    return sizes.get(name)
+    sizes = {"cifar10": SPLIT_SIZES["train"], "cifar100": pictures.CIFAR100_TRAIN, "samples": 0}
+    return (sizes | {"synthetic": _SYNTHETIC_IMAGES}).get(name)
 
 
 def _unlabelled(images: np.ndarray) -> Split:
@@ -130,10 +125,10 @@ def draw_synthetic(num_images: int, seed: int) -> np.ndarray:
 
 
 def compute_statistics(images: np.ndarray) -> Statistics:
-    """Compute mean, top 512 principal factors and chroma shares of images, uint8 (N, 32, 32, 3)."""
+    """Compute the mean, the top 512 principal factors and the chroma shares of images, uint8 (N, 32, 32, 3)."""
     flat = images.reshape(len(images), -1)
     mean = flat.mean(axis=0, dtype=np.float64) / 255
-    covariance = np.zeros((flat.shape[1], flat.shape[1]))
+    covariance = np.zeros((flat.shape[1],) * 2)
     for start in range(0, len(flat), 5000):
         centred = flat[start : start + 5000].astype(np.float32) / 255 - mean.astype(np.float32)
         covariance += centred.T @ centred
@@ -144,7 +139,7 @@ def compute_statistics(images: np.ndarray) -> Statistics:
 
 
 def save_statistics(statistics: Statistics, path: Path = STATISTICS_PATH) -> None:
-    """Write statistics, mean and factors as float16, 3.1 MB."""
+    """Write statistics to an .npz file of 3.1 MB, in which mean and factors are float16."""
     half = {name: getattr(statistics, name).astype(np.float16) for name in ("mean", "factors")}
     np.savez(path, **half, shares=statistics.shares)
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from colorizer.errors import DataError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TIMEOUT = 8.0  # A download is given up after so many seconds without a byte.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TIMEOUT = 8.0  # A download ends after this many seconds without a byte.
 _MAX_UNPACKED_BYTES = 256 * 2**20  # An official archive unpacks to 186 MB.
 _MAX_MEMBERS = 100  # An official archive has 9 members.
 
@@ -42,10 +42,10 @@ def download(
         sha256: its checksum.
         folder: where the file is put.
         instead: what to do without a download, for error messages: words that can follow "or".
-        on_progress: called with the bytes received and the bytes in all.
+        on_progress: called with the number of bytes received and of all bytes.
 
     Raises:
-        DataError: it cannot be downloaded or stored, or it is another file than the official one.
+        DataError: the archive cannot be downloaded or stored, or is another file than the official one.
     """
     import pooch  # It imports requests, which takes long and is needed here only.
 
@@ -87,13 +87,13 @@ def _explain(error: Exception, folder: Path, instead: str) -> tuple[str, str]:
         return told, f"Check the network, or {instead}"
     if isinstance(error, ValueError):  # Pooch raises it for a wrong checksum.
         return "the checksum of the file received is not the official one", f"Try again, or {instead}"
-    if error.errno in DISK_FULL:
+    if error.errno in _DISK_FULL:
         return "the disk is full", f"Free about 400 MB in {folder}"
     return f"{folder} cannot be written: {error.strerror or told}", "Set COLORIZER_HOME to a folder that can be written"
 
 
 def read_pickles(source: Path, title: str, folder: str, wanted: set[str], max_bytes: int) -> dict[str, dict]:
-    """Read files of an official archive without running anything that is in them.
+    """Read files of an official archive without running any code that they hold.
 
     Args:
         source: a tar archive (plain, gz or xz), or the unpacked folder, or the folder that has it inside.
@@ -134,13 +134,9 @@ def _members(source: Path, title: str, folder: str, wanted: set[str], max_bytes:
             )
 
     if source.is_dir():
-        # Only these two folders are looked at: the source may be one with very many files.
-        inner = source / folder
-        for name in sorted(wanted):
-            path = (inner if inner.is_dir() else source) / name
-            if path.is_file():
-                check_size(name, path.stat().st_size)
-                yield name, path.read_bytes()
+        for path in filter(Path.is_file, _unpacked(source, folder, wanted)):
+            check_size(path.name, path.stat().st_size)
+            yield path.name, path.read_bytes()
         return
     if source.exists() and not source.is_file():
         raise OSError("it is neither a file nor a folder")
@@ -153,6 +149,12 @@ def _members(source: Path, title: str, folder: str, wanted: set[str], max_bytes:
             check_size(name, member.size)
             if name in wanted and member.isfile():
                 yield name, archive.extractfile(member).read()
+
+
+def _unpacked(source: Path, folder: str, wanted: set[str]) -> list[Path]:
+    """Return where the wanted files lie if `source` is an unpacked folder, without searching its other folders."""
+    inner = source / folder
+    return [(inner if inner.is_dir() else source) / name for name in sorted(wanted)]
 
 
 def _open_decompressed(path: Path) -> BinaryIO:
@@ -235,8 +237,7 @@ def check_batch(
     shape = (num_images, 3072)
     try:
         _, received_shape, array_type, fortran_order, raw = data.state
-        code = array_type.arguments[0]
-        if received_shape != shape or code not in ("u1", b"u1") or len(raw) != shape[0] * shape[1]:
+        if received_shape != shape or array_type.arguments[0] not in ("u1", b"u1"):
             raise ValueError
         planes = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran_order else "C")
     except (AttributeError, IndexError, TypeError, ValueError):
@@ -250,12 +251,10 @@ def check_batch(
 
 
 def count_bytes(source: Path, folder: str, wanted: set[str]) -> int:
-    """Return the size of an archive, or of the wanted files in a folder; what cannot be read counts as 0."""
+    """Return the size of an archive, or of the wanted files in a folder; a file that cannot be read counts as 0."""
     total = 0
-    with contextlib.suppress(OSError, ValueError):
-        inside = source / folder
-        names = [(inside if inside.is_dir() else source) / name for name in wanted] if source.is_dir() else [source]
-        for path in names:
+    with contextlib.suppress(ValueError):
+        for path in _unpacked(source, folder, wanted) if source.is_dir() else [source]:
             with contextlib.suppress(OSError):
                 total += path.stat().st_size
     return total

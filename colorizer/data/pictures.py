@@ -26,6 +26,7 @@ CIFAR100_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba67
 CIFAR100_TRAIN = 45_000  # The other 5,000 of the 50,000 training images are for validation.
 _CIFAR100_MAX_BYTES = 192 * 2**20  # The largest official file has 155 MB.
 
+_logger = logging.getLogger(__name__)
 _GRAY_SPREAD = 8  # A picture is gray if its channels differ by at most this much, which allows for the noise of JPEG.
 
 
@@ -54,8 +55,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Give one with pictures in it.")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    pictures, unreadable = {}, 0
+    paths, pictures, unreadable = _find_pictures(folder), {}, 0
     for path in paths:
         try:
             image = lay_on_white(decode_file(path))
@@ -65,42 +65,45 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
         square = np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BICUBIC))
         if np.ptp(square.astype(np.int16), axis=-1).max() > _GRAY_SPREAD:
             pictures[path.relative_to(folder).as_posix()] = square
-    told = f"{unreadable} cannot be read, {len(paths) - unreadable - len(pictures)} are gray by nature"
+    unused = len(paths) - len(pictures)
+    told = f"{unreadable} cannot be read, {unused - unreadable} are gray by nature"
     if not pictures:
         raise DataError(f"{folder} has no colour picture that can be used: of {len(paths)} files {told}.")
-    if len(pictures) < len(paths):
-        logging.getLogger(__name__).warning(
-            "%s: %d of %d pictures left out: %s", folder, len(paths) - len(pictures), len(paths), told
-        )
+    if unused:
+        _logger.warning("%s: %d of %d pictures left out: %s", folder, unused, len(paths), told)
     names = sorted(pictures)
     return np.stack([pictures[name] for name in names]), names
 
 
 def load_photos(folder: Path) -> Iterator[np.ndarray]:
-    """Yield all pictures in a folder and its subfolders at their own size, decoded one at a time.
+    """Return an iterator over all pictures in a folder and its subfolders, which decodes one at a time.
 
     Returns:
-        an iterator over images, uint8 of shape (H, W, 3) or (H, W, 4); a picture that cannot be read raises
-        `ImageError` when its turn comes.
+        images, uint8 of shape (H, W, 3) or (H, W, 4) with alpha. A picture that cannot be read raises `ImageError` when
+        its turn comes.
 
     Raises:
         ImageError: there is no picture, which is checked at once.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = _find_pictures(folder)
     if not paths:
         raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
 
     def decode(path: Path) -> np.ndarray:
         try:
             return decode_file(path)
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             raise ImageError(f"{path}: {error}") from error
 
     return map(decode, paths)
 
 
+def _find_pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 def _split_folder(folder: Path) -> Splits:
-    """Split a folder's pictures by a hash of their names: a tenth for validation, a tenth for the test."""
+    """Split a folder's pictures by a hash of their names: a tenth is for validation and a tenth for the test."""
     images, names = load_pictures(folder, 32)
     if len(names) < 3:
         raise DataError(f"{folder} has {len(names)} usable pictures, 3 are the least. Add some in colour.")
@@ -110,7 +113,7 @@ def _split_folder(folder: Path) -> Splits:
 
 
 def _read_npz(path: Path) -> Splits:
-    """Read `x_train` and `x_val`; the latter serve as validation and test images."""
+    """Read `x_train` and `x_val`, which serve as validation and test images."""
     try:
         with zipfile.ZipFile(path) as archive:
             train, validation = (_read_array(archive, name) for name in ("x_train", "x_val"))
@@ -138,7 +141,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _read_cifar100() -> Splits:
-    """Read CIFAR-100, downloaded on first use; its training images are split by the same fixed seed as CIFAR-10's."""
+    """Read CIFAR-100 and split its training images by CIFAR-10's fixed seed; it is downloaded on first use."""
     folder = config.home() / "data" / "cifar100"
     instead = "name a file: cifar100:PATH, an .npz with x_train and x_val"
     archive = official.download("CIFAR-100", CIFAR100_URL, CIFAR100_SHA256, folder, instead)

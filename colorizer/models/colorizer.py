@@ -27,10 +27,7 @@ from colorizer.pixels.images import resize_planes
 
 _BATCH = 500
 _MODEL_SIZE = 32
-_DEFAULT_SIZES = (
-    32,
-    64,
-)  # A U-Net's chroma is the mean of both by default, as was best on photos held out of training.
+_DEFAULT_SIZES = (32, 64)  # By default a U-Net's chroma is the mean of both, which was best on photos held out.
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # A panorama longer than this is squeezed, to bound time and memory.
 _ROUNDING = 1e-4  # The luminance of white can exceed 1 by a rounding error.
 
@@ -110,21 +107,23 @@ class Colorizer:
             A model whose target is `gray` gives three equal channels.
 
         Raises:
-            ValueError: `luminance` is no such array.
+            ValueError: `luminance` is not such an array.
             ConfigError: `vividness` or `strength` is out of range, or the model has no vividness.
         """
         levels, _ = self.check_settings(vividness, strength)
-        luminance = self._check_luminance(luminance)
-        network = self._load()
-        output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
-        for start in range(0, len(luminance), _BATCH):
-            part = slice(start, start + _BATCH)
-            for place, answer in zip(output, network(luminance[part], levels), strict=True):
-                place[part] = answer
+        output = self._predict(self._check_luminance(luminance), levels)
         if strength != 1:
             gray = to_luminance(output)
             output = gray + np.float32(strength) * (output - gray)
         return output if isinstance(vividness, tuple | list) else output[0]
+
+    def _predict(self, luminance: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+        """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
+        network = self._load()
+        output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
+        for start in range(0, len(luminance), _BATCH):
+            output[:, start : start + _BATCH] = network(luminance[start : start + _BATCH], levels)
+        return output
 
     def predict_chroma(
         self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, size: int | None = None
@@ -142,23 +141,24 @@ class Colorizer:
             being `size` or 64; with several values of vividness one such array for each.
 
         Raises:
-            ValueError: `luminance` is no such array.
+            ValueError: `luminance` is not such an array.
             ConfigError: `size` or `vividness` is out of range, or the model does not have it.
         """
-        _, sizes = self.check_settings(vividness, size=size)
+        levels, sizes = self.check_settings(vividness, size=size)
         if not isinstance(luminance, np.ndarray) or luminance.ndim != 3 or luminance.shape[-1] != 1:
             raise ValueError(f"expected luminance of shape (H, W, 1), received {_describe(luminance)}")
         _check_values(luminance)
+        chroma = self._predict_chroma(luminance, levels, sizes)
+        return chroma if isinstance(vividness, tuple | list) else chroma[0]
+
+    def _predict_chroma(self, luminance: np.ndarray, levels: Sequence[float], sizes: Sequence[int]) -> np.ndarray:
+        """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2)."""
         maps = []
-        for working_size in sizes:
-            height, width = self._working_shape(working_size, *luminance.shape[:2])
-            small = np.clip(resize_planes(luminance, height, width), 0, 1)
-            chroma = split_luminance(np.clip(self.predict(small[None], vividness), 0, 1))[1].squeeze(-4)
-            maps.append(chroma.reshape(-1, height, width, 2))
+        for size in sizes:
+            small = np.clip(resize_planes(luminance, *self._working_shape(size, *luminance.shape[:2])), 0, 1)
+            maps.append(split_luminance(np.clip(self._predict(small[None], levels)[:, 0], 0, 1))[1])
         height, width = maps[-1].shape[1:3]
-        levels = zip(*maps, strict=True)
-        mean = [np.mean([resize_planes(planes, height, width) for planes in level], axis=0) for level in levels]
-        return np.stack(mean) if isinstance(vividness, tuple | list) else mean[0]
+        return np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
 
     def colorize(
         self,
@@ -182,11 +182,11 @@ class Colorizer:
             within 1 of 255 at every pixel.
 
         Raises:
-            ImageError: `image` is no such array, or other large pictures kept it waiting (see `pixels_in_work`).
-            ValueError: `chroma` is no such array.
+            ImageError: `image` is not such an array, or other large pictures kept it waiting (see `pixels_in_work`).
+            ValueError: `chroma` is not such an array.
             ConfigError: a setting is out of its range, or the model does not have it.
         """
-        levels, _ = self.check_settings(vividness, strength, size)
+        levels, sizes = self.check_settings(vividness, strength, size)
         image = check_image(image)
         if chroma is not None:
             chroma = check_chroma(chroma)
@@ -194,7 +194,7 @@ class Colorizer:
         with pixels_in_work(image.shape[0] * image.shape[1]):
             luminance = to_luminance(image[..., :3])
             if chroma is None:
-                chroma = self.predict_chroma(luminance, vividness, size)
+                chroma = self._predict_chroma(luminance, levels, sizes)[0]
             return apply_chroma(image, np.float32(strength) * chroma, luminance)
 
     def reconstruct(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
@@ -213,22 +213,21 @@ class Colorizer:
         if not self.any_size:
             return _MODEL_SIZE, _MODEL_SIZE
         longest, scale = _MAX_WORKING_PIXELS // size // 8 * 8, size / min(height, width)
-        height, width = (min(max(round(side * scale / 8), 1) * 8, longest) for side in (height, width))
-        return height, width
+        return tuple(min(max(round(side * scale / 8), 1) * 8, longest) for side in (height, width))
 
     def _check_luminance(self, luminance: np.ndarray) -> np.ndarray:
+        """Return a batch as float32, or raise `ValueError`."""
         expected = "(N, H, W, 1) with H and W multiples of 8" if self.any_size else "(N, 32, 32, 1)"
         shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
         fits = len(shape) == 4 and shape[3] == 1
-        sides = shape[1:3]
-        if not fits or not all(side > 0 and side % 8 == 0 if self.any_size else side == _MODEL_SIZE for side in sides):
+        if not fits or not all(side > 0 and side % 8 == 0 if self.any_size else side == 32 for side in shape[1:3]):
             raise ValueError(f"expected luminance of shape {expected}, received {_describe(luminance)}")
         _check_values(luminance)
         return luminance.astype(np.float32, copy=False)
 
 
 def _check_values(luminance: np.ndarray) -> None:
-    """Raise `ValueError` unless all values are floats in [0, 1]; NaN is not."""
+    """Raise `ValueError` unless all values are floats in [0, 1], none of them NaN."""
     if not np.issubdtype(luminance.dtype, np.floating):
         raise ValueError(f"expected luminance as floats in [0, 1], received {luminance.dtype}; divide uint8 by 255")
     if luminance.size and not (luminance.min() >= -_ROUNDING and luminance.max() <= 1 + _ROUNDING):
@@ -267,12 +266,8 @@ def check_image(image: np.ndarray) -> np.ndarray:
 def check_chroma(chroma: np.ndarray) -> np.ndarray:
     """Return chroma (h, w, 2), or (levels, h, w, 2) at `VIVIDNESS_LEVELS`, as float32; else raise `ValueError`."""
     shape = chroma.shape if isinstance(chroma, np.ndarray) else ()
-    at_levels = len(shape) == 4 and shape[0] == len(VIVIDNESS_LEVELS)
-    if (
-        not (len(shape) == 3 or at_levels)
-        or shape[-1] != 2
-        or math.prod(shape[-3:]) not in range(1, 4 * _MAX_WORKING_PIXELS)
-    ):
+    fits = len(shape) == 3 or (len(shape) == 4 and shape[0] == len(VIVIDNESS_LEVELS))
+    if not fits or shape[-1] != 2 or not 0 < math.prod(shape[-3:]) < 4 * _MAX_WORKING_PIXELS:
         raise ValueError(f"expected chroma of shape (h, w, 2) or (6, h, w, 2), received {_describe(chroma)}")
     if not np.issubdtype(chroma.dtype, np.floating) or not np.isfinite(chroma).all():
         raise ValueError("expected chroma of finite floats, received other values")

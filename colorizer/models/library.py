@@ -11,9 +11,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
 
 from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
@@ -25,18 +26,50 @@ if TYPE_CHECKING:
     import keras
 
 SHIPPED = config.ASSETS / "models"
-# On a card, these are the splits of each data set whose images a model was validated on; for any other data set it is
-# `own_validation`.
+# The metrics on its validation images stand under this name on a model's card, or under `own_validation`.
 VALIDATION_SPLITS = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
-_MAX_COUNT = 2**53  # Larger integers are not exact as floats.
-_NUMBERS = ("parameters", "epochs_done", "seconds", "best_val_loss", "bytes")
-# What may be missing from a card, and what is then put in its place; the type of the value must be the same.
-_OPTIONAL: dict[str, Any] = dict.fromkeys(("preset", "command", "created", "commit", "run"), "") | {
-    "stopped": False,
-    "machine": {},
-    "versions": {},
-}
+
+_Number = Annotated[float, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]  # Larger integers are no exact floats.
+_Psnr = _Number | Annotated[float, Field(ge=math.inf)]  # Only a perfect prediction has an infinite psnr.
+
+
+class _Stored(BaseModel, strict=True, extra="allow"):
+    """A part of a card, which may hold more than is declared and checked here."""
+
+
+_Metrics = create_model("_Metrics", __base__=_Stored, **dict.fromkeys(METRICS, _Number) | {"psnr": _Psnr})
+_Measured = create_model("_Measured", __base__=_Stored, model=_Metrics, gray_copy=_Metrics)
+
+
+class _Splits(_Stored):
+    __pydantic_extra__: dict[str, _Measured] = Field(init=False)
+    samples: _Measured
+
+
+class _Card(_Stored):
+    """The values of a card that pages rely on; null counts as missing where there is a default."""
+
+    model: Annotated[ModelConfig, BeforeValidator(ModelConfig.from_dict)]
+    train: Annotated[TrainConfig, BeforeValidator(TrainConfig.from_dict)]
+    metrics: _Splits
+    sha256: str
+    bytes: _Number
+    parameters: _Number
+    epochs_done: _Number
+    seconds: _Number
+    best_val_loss: _Number
+    preset: str = ""
+    command: str = ""
+    created: str = ""
+    commit: str = ""
+    run: str = ""
+    stopped: bool = False
+    machine: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+
+
+_DEFAULTS = {name: field.default for name, field in _Card.model_fields.items() if not field.is_required()}
 
 
 @dataclass(frozen=True)
@@ -118,49 +151,27 @@ def read_entry(path: Path) -> ModelEntry:
         char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in path.name
     )
     try:
-        card = _check_card(_OPTIONAL | read_json(path / "card.json"))
+        stored = read_json(path / "card.json")
+        card = _DEFAULTS | {key: value for key, value in stored.items() if value is not None or key not in _DEFAULTS}
+        _Card.model_validate(card)
         config.validate_name(path.name)
         size = (path / "model.keras").stat().st_size
         if size != card["bytes"]:
             raise ModelError(f"model.keras has {size:,} bytes, its card says {card['bytes']:,}")
     except FileNotFoundError as error:
         return ModelEntry(name, path, {}, f"{Path(error.filename).name} is missing")
-    except KeyError as error:
-        return ModelEntry(name, path, {}, f"its card lacks {error}")
-    except (ColorizerError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (ColorizerError, OSError, ValueError) as error:
         return ModelEntry(name, path, {}, _reason(error))
     return ModelEntry(name, path, card)
-
-
-def _check_card(card: dict[str, Any]) -> dict[str, Any]:
-    """Return a card with which every page can work; a wrong or missing value raises one of several errors."""
-    ModelConfig.from_dict(card["model"]), TrainConfig.from_dict(card["train"])
-    metrics = card["metrics"]
-    if not isinstance(card["sha256"], str) or not isinstance(metrics, dict) or "samples" not in metrics:
-        raise ModelError("its card has no checksum or no metrics on the samples")
-    if not all(_is_number(card[key]) for key in _NUMBERS):
-        raise ModelError("its card has a value that is no number")
-    for measured in metrics.values():
-        for values in (measured["model"], measured["gray_copy"]):
-            # Only a perfect prediction has an infinite psnr.
-            if not all(_is_number(values[name]) or (name, values[name]) == ("psnr", math.inf) for name in METRICS):
-                raise ModelError("its card has a value that is no number")
-    for key, usual in _OPTIONAL.items():
-        if card[key] is None:
-            card[key] = usual
-        if not isinstance(card[key], type(usual)):
-            raise ModelError(f"its card has a value of the wrong type for {key!r}")
-    return card
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) < _MAX_COUNT
 
 
 def _reason(error: Exception) -> str:
     """Say what went wrong in a few printable words, without the paths of this machine, which visitors must not see."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, ValidationError):
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        text = f"its card lacks {place!r}" if wrong["type"] == "missing" else f"{place!r} on its card: {wrong['msg']}"
     return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
