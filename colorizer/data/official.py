@@ -253,7 +253,7 @@ def check_batch(
 def count_bytes(source: Path, folder: str, wanted: set[str]) -> int:
     """Return the size of an archive, or of the wanted files in a folder; a file that cannot be read counts as 0."""
     total = 0
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(OSError, ValueError):
         for path in _unpacked(source, folder, wanted) if source.is_dir() else [source]:
             with contextlib.suppress(OSError):
                 total += path.stat().st_size

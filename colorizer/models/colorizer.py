@@ -1,6 +1,7 @@
 """Colorizer: a saved model that colorizes batches of small images and whole photos."""
 
 import math
+import numbers
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ class Colorizer:
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
         levels = vividness if isinstance(vividness, tuple | list) else [vividness]
         levels = [DEFAULT_VIVIDNESS] if vividness is None else levels
-        for level in levels:
+        for level in levels or [vividness]:
             if not _is_number(level, 0, 1):
                 raise ConfigError(f"vividness must be a number from 0 to 1, received {level!r}.")
         if size is None:
@@ -145,7 +146,12 @@ class Colorizer:
             ConfigError: `size` or `vividness` is out of range, or the model does not have it.
         """
         levels, sizes = self.check_settings(vividness, size=size)
-        if not isinstance(luminance, np.ndarray) or luminance.ndim != 3 or luminance.shape[-1] != 1:
+        if (
+            not isinstance(luminance, np.ndarray)
+            or not luminance.size
+            or luminance.ndim != 3
+            or luminance.shape[-1] != 1
+        ):
             raise ValueError(f"expected luminance of shape (H, W, 1), received {_describe(luminance)}")
         _check_values(luminance)
         chroma = self._predict_chroma(luminance, levels, sizes)
@@ -240,7 +246,7 @@ def _describe(value: object) -> str:
 
 
 def _is_number(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high
 
 
 def load(name_or_path: str | Path) -> Colorizer:

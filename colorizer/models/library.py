@@ -184,7 +184,10 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     """
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(config.expand_path(name_or_path))
-        if not any((entry.path / file).exists() for file in ("model.keras", "card.json")):
+        found = False
+        with contextlib.suppress(OSError):  # The path may be too long.
+            found = any((entry.path / file).exists() for file in ("model.keras", "card.json"))
+        if not found:
             raise ModelError(
                 f"{entry.name} is not a model: it has no model.keras and no card.json. "
                 "Give the name of a model or the folder of one."

@@ -102,6 +102,9 @@ def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[
 @contextlib.contextmanager
 def _open(data: bytes) -> Iterator[Image.Image]:
     """Open a picture and check its header; every error inside the block becomes an `ImageError` with a sentence."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"A picture must be given as the bytes of its file, received a {type(data).__name__}.")
+    data = bytes(data)
     if not data:
         raise ImageError("The file is empty. Choose a picture with some content.")
     if len(data) > MAX_UPLOAD_BYTES:

@@ -15,7 +15,7 @@ from colorizer.data.cifar10 import CLASS_NAMES, TRAIN_BATCHES, read_batches
 from colorizer.errors import DataError
 
 
-@pytest.fixture(params=["gz", "xz", "folder", "parent"])
+@pytest.fixture(params=["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gz", "xz", "parent"))])
 def source(request, fake_folder, fake_archives):
     return {"folder": fake_folder, "parent": fake_folder.parent, **fake_archives}[request.param]
 
@@ -32,6 +32,7 @@ def test_batches_are_read_from_every_container(source):
         assert (images[:, 1, 0] < 255).all()
 
 
+@pytest.mark.slow
 def test_arrays_in_fortran_order_are_read(forge, fake_folder):
     flat = pickle.loads((fake_folder / "data_batch_2").read_bytes(), encoding="bytes")[b"data"]
     images = read_batches(forge({"data_batch_2": {b"data": np.asfortranarray(flat)}}))["data_batch_2"][0]
@@ -179,6 +180,7 @@ def _members(sizes):
         yield member.tobuf() + bytes(size + -size % 512)
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(refuse, tmp_path):
     with lzma.open(tmp_path / "bomb.tar.xz", "wb", preset=0) as file:
         for part in _members([60 * 2**20] * 20):
@@ -187,6 +189,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(re
     refuse(tmp_path / "bomb.tar.xz", r"unpacks to more than 268 MB, which CIFAR-10 never does")
 
 
+@pytest.mark.slow
 def test_an_archive_of_very_many_members_is_refused(refuse, tmp_path):
     (tmp_path / "many.tar.xz").write_bytes(lzma.compress(b"".join(_members([0] * 200_000)), preset=0))
     refuse(tmp_path / "many.tar.xz", "more than 100 members")

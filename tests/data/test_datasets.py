@@ -77,8 +77,9 @@ def test_the_splits_part_the_training_images_by_a_fixed_seed(prepared):
     np.testing.assert_array_equal(np.bincount(np.concatenate([train, validation])), np.full(50, 1000))
     np.testing.assert_array_equal(_gray_values(prepared.test), 50 + np.arange(10_000) % 10)
     assert np.bincount(validation, minlength=50).min() > 50  # drawn from everywhere
-    order = np.random.default_rng(0).permutation(50_000)
-    np.testing.assert_array_equal(prepared.validation.labels, order[45_000:] % 10)
+    # Published results hold for this split, which was recorded: images 25,461, 5,892, … and 20,473, 5,459, …
+    assert train[:6].tolist() == [21, 2, 17, 24, 8, 45]
+    assert validation[:6].tolist() == [23, 9, 7, 16, 27, 13]
 
 
 def test_a_later_opening_needs_no_source(prepared):
@@ -105,6 +106,7 @@ def test_without_any_source_the_sentence_says_what_to_do():
         datasets.load_dataset("cifar10")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_cache(fake_source, home, monkeypatch):
     save = np.save
 
@@ -126,6 +128,7 @@ def test_a_home_that_cannot_be_made_gives_a_sentence(fake_source, tmp_path, monk
         datasets.load_dataset("cifar10")
 
 
+@pytest.mark.slow
 def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_source, home):
     shutil.copytree(prepared_home, home)
     for path in (home / "data" / "cifar10").iterdir():
@@ -139,6 +142,7 @@ def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_s
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_two_threads_prepare_once(fake_source, home, monkeypatch):
     calls, read = [], cifar10.read_batches
     monkeypatch.setattr(cifar10, "read_batches", lambda source: calls.append(source) or read(source))
@@ -163,6 +167,7 @@ datasets.load_dataset("cifar10")
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_preparation_left_is_deleted_by_the_next(fake_source, home):
     with subprocess.Popen([sys.executable, "-c", _SLOW_WRITER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"
@@ -216,6 +221,7 @@ def server(fake_archives, monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_download_reports_progress_and_prepares(server, home):
     progress = []
     datasets.download_cifar10(lambda received, total: progress.append((received, total)))
@@ -230,6 +236,7 @@ def test_the_download_reports_progress_and_prepares(server, home):
     assert not (home / "downloads").exists()  # The archive is not kept beside the cache.
 
 
+@pytest.mark.slow
 def test_two_threads_download_at_once(server):
     with ThreadPoolExecutor(2) as pool:
         for task in [pool.submit(datasets.download_cifar10) for _ in range(2)]:
@@ -320,11 +327,14 @@ def fake_cifar100(server, monkeypatch):
     path.unlink()
 
 
+@pytest.mark.slow
 def test_cifar100_is_downloaded_once_and_split_as_cifar10(fake_cifar100, server, capsys):
     dataset = datasets.load_dataset("cifar100")
     assert [len(dataset.split(name).images) for name in ("train", "validation", "test")] == [45_000, 5_000, 10_000]
     found = np.concatenate([dataset.train.images, dataset.validation.images])[:, 0, 0, :2].astype(int) @ [256, 1]
-    np.testing.assert_array_equal(found, np.random.default_rng(0).permutation(50_000))
+    assert sorted(found) == list(range(50_000))
+    assert found[:3].tolist() == [25461, 5892, 10377]
+    assert found[45_000:45_003].tolist() == [20473, 5459, 6207]
     assert capsys.readouterr().out == ""  # A command may print JSON there.
     assert socket.getdefaulttimeout() is None
     server.shutdown()  # Its archive is here now.
@@ -373,6 +383,7 @@ def test_synthetic_images_have_the_statistics_they_are_drawn_from():
     assert np.abs(flat.std(axis=0) / spread - 1).mean() < 0.06  # clipping takes a few percent
 
 
+@pytest.mark.slow
 def test_the_synthetic_data_set_is_validated_on_real_images(samples, few_synthetic_images, monkeypatch):
     monkeypatch.setattr(datasets, "_SYNTHETIC_IMAGES", few_synthetic_images)
     dataset = datasets.load_dataset("synthetic")

@@ -170,6 +170,7 @@ def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, s
     for name, image in (("deep/a.PNG", samples.images[0]), ("b.png", samples.images[1].repeat(2, axis=0))):
         (tmp_path / name).write_bytes(encode_png(image))
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "folder.jpg").mkdir()
     photos = list(pictures.load_photos(tmp_path))
     assert [photo.shape for photo in photos] == [(64, 32, 3), (32, 32, 3)]
     np.testing.assert_array_equal(photos[1], samples.images[0])

@@ -327,7 +327,9 @@ def test_a_unet_refuses_sides_that_are_no_multiples_of_8(vivid, shape):
     assert vivid.predict(np.zeros((1, 40, 48, 1), np.float64)).shape == (1, 40, 48, 3)
 
 
-@pytest.mark.parametrize("luminance", [np.zeros((9, 9)), np.zeros((9, 9, 3)), None, np.full((9, 9, 1), np.nan)])
+@pytest.mark.parametrize(
+    "luminance", [np.zeros((9, 9)), np.zeros((9, 9, 3)), np.zeros((0, 9, 1)), None, np.full((9, 9, 1), np.nan)]
+)
 def test_predict_chroma_refuses_what_is_no_luminance(linear, luminance):
     with pytest.raises(ValueError, match="expected luminance "):
         linear.predict_chroma(luminance)
@@ -399,7 +401,7 @@ def test_vividness_is_0_4_unless_told(vivid, samples):
     assert vivid.predict_chroma(to_luminance(photo), vivid.levels).shape == (6, 64, 96, 2)
 
 
-@pytest.mark.parametrize("vividness", [-0.1, 1.5, float("nan"), "bold", True])
+@pytest.mark.parametrize("vividness", [-0.1, 1.5, float("nan"), "bold", True, []])
 def test_vividness_out_of_range_is_refused(vivid, vividness):
     with pytest.raises(ConfigError, match="from 0 to 1, received"):
         vivid.colorize(_random(40, 40, 3), vividness)

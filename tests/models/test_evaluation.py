@@ -139,6 +139,7 @@ def vivid():
     return run_training(TrainingSpec("vivid", model, train, "unet-vivid"), lambda *_: None, bool, lambda *_: None)
 
 
+@pytest.mark.slow
 def test_a_vivid_model_keeps_its_predictions_at_every_level(vivid, samples):
     stored = evaluation.stored_predictions(vivid, "samples", "test")
     assert stored.images.shape == (6, 20, 32, 32, 3)
@@ -154,6 +155,7 @@ def test_a_vivid_model_keeps_its_predictions_at_every_level(vivid, samples):
     assert library.load_arrays(vivid, "predictions.npz")["photo_coffee"].shape[0] == 6
 
 
+@pytest.mark.slow
 def test_a_card_of_a_vivid_model_is_measured_at_the_default(vivid):
     measured = evaluation.measure(load("vivid"), datasets.load_dataset("samples"), "test", 0.4)
     assert measured["model"]["mse"] == pytest.approx(vivid.metric("samples"), rel=1e-4)
@@ -210,6 +212,7 @@ def test_strength_does_not_change_the_error_of_luminance(samples):
     assert measured["model"]["colorfulness"] < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["rgb", "chroma", "gray"])
 def test_the_closed_forms_loss_is_that_of_the_network_it_is_the_start_of(target, samples, tiny):
     config = ModelConfig(latent_dim=16, target=target, encoder_widths=(), decoder_widths=(), linear_path=True)

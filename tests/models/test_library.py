@@ -110,7 +110,10 @@ DAMAGE = {
     "card nests deeply": (lambda p: (p / "card.json").write_text("[" * 100_000), ""),
     "card is a folder": (lambda p: (p / "card.json").unlink() or (p / "card.json").mkdir(), ""),
     "no metrics": (lambda p: _edit_card(p, lambda c: c.pop("metrics")), "its card lacks 'metrics'"),
-    "metrics are a list": (lambda p: _edit_card(p, lambda c: c.update(metrics=[])), "'metrics' on its card: Input should be a valid dictionary"),
+    "metrics are a list": (
+        lambda p: _edit_card(p, lambda c: c.update(metrics=[])),
+        "'metrics' on its card: Input should be a valid dictionary",
+    ),
     "metric is text": (
         lambda p: _edit_card(p, lambda c: c["metrics"]["samples"]["model"].update(mse="<b>0</b>")),
         "' on its card: Input should be a (valid|finite) number",
@@ -130,7 +133,10 @@ DAMAGE = {
     "no seconds": (lambda p: _edit_card(p, lambda c: c.pop("seconds")), "its card lacks 'seconds'"),
     "split without metrics": (lambda p: _edit_card(p, lambda c: c["metrics"].update(test=3)), ""),
     "no checksum": (lambda p: _edit_card(p, lambda c: c.pop("sha256")), "its card lacks 'sha256'"),
-    "checksum is a number": (lambda p: _edit_card(p, lambda c: c.update(sha256=3)), "'sha256' on its card: Input should be a valid string"),
+    "checksum is a number": (
+        lambda p: _edit_card(p, lambda c: c.update(sha256=3)),
+        "'sha256' on its card: Input should be a valid string",
+    ),
     "unknown setting": (lambda p: _edit_card(p, lambda c: c["model"].update(depth=3)), "no setting 'depth'"),
     "setting out of range": (lambda p: _edit_card(p, lambda c: c["train"].update(epochs=-1)), "epochs must be"),
     "no model": (lambda p: (p / "model.keras").unlink(), r"model\.keras is missing"),
@@ -255,8 +261,17 @@ def test_models_are_found_by_name_or_folder(save_tiny, tmp_path):
     assert library.find_model(elsewhere).name == "copied"
     with pytest.raises(ModelError, match=r"There is no model 'nope'\. Models here: .*linear.*tiny"):
         library.find_model("nope")
-    with pytest.raises(ModelError, match="nothing is not a model: it has no "):
-        library.find_model(tmp_path / "nothing")
+    for missing in ("nothing", "x" * 5000):
+        with pytest.raises(ModelError, match=f"{missing} is not a model: it has no "):
+            library.find_model(tmp_path / missing)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_card_whose_reading_would_never_end_is_damaged(save_tiny, kind):
+    card = save_tiny().path / "card.json"
+    card.unlink()
+    os.mkfifo(card) if kind == "pipe" else card.symlink_to("/dev/zero")
+    assert _mine()["tiny"].damage == "card.json is not a file"
 
 
 def test_deleting_takes_only_ones_own(save_tiny):
@@ -376,7 +391,7 @@ JSON = strategies.recursive(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, derandomize=True, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=strategies.data())
 def test_no_content_of_a_card_takes_the_list_of_models_down(save_tiny, home, data):
     if not (home / "models" / "tiny").exists():
@@ -451,6 +466,7 @@ def test_a_card_is_updated_in_one_step(save_tiny, monkeypatch):
     assert _mine()["tiny"].card["seconds"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_whole_small_and_measures_what_its_card_says(name):
     entry = library.find_model(name)

@@ -70,9 +70,10 @@ def test_other_shapes_are_refused(function, shape):
 
 
 def test_gray_copy_repeats_the_unrounded_luminance():
-    copy = color.gray_copy(RANDOM)
-    assert (copy.shape, copy.dtype) == (RANDOM.shape, np.float32)
-    np.testing.assert_array_equal(copy, np.repeat(color.to_luminance(RANDOM), 3, axis=-1))
+    copy = color.gray_copy(np.array([[[255, 0, 0], [0, 255, 0], [10, 20, 30]]], np.uint8))
+    assert (copy.shape, copy.dtype) == ((1, 3, 3), np.float32)
+    # 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
+    np.testing.assert_allclose(copy[0], [[0.299] * 3, [0.587] * 3, [18.15 / 255] * 3], rtol=1e-6)
 
 
 def test_to_uint8_inverts_as_float_rounds_and_clips():

@@ -288,6 +288,7 @@ def test_bytes_that_are_no_acceptable_picture_give_a_sentence(content, match):
         pytest.param(encode(Image.new("LA", (8160, 6120))), "", id="50 megapixels with alpha"),
     ],
 )
+@pytest.mark.slow
 def test_bombs_cost_little_time_and_memory(content, match, tmp_path):
     (tmp_path / "bomb").write_bytes(content)
     code = """if True:
@@ -369,7 +370,7 @@ MUTATED = strategies.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=1000)
+@settings(deadline=None, derandomize=True, max_examples=300)
 @given(strategies.binary(max_size=200) | MUTATED)
 def test_no_bytes_do_anything_else(content):
     decode_or_refuse(content)
@@ -434,6 +435,13 @@ def test_decoding_leaves_the_settings_of_its_host_alone(tmp_path):
     environment = os.environ | {"PYTHONPATH": root}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_other_buffers_are_decoded_and_what_is_no_bytes_is_refused():
+    for content in (bytearray(WHOLE), memoryview(WHOLE)):
+        np.testing.assert_array_equal(images.decode_image(content), images.decode_image(WHOLE))
+    with pytest.raises(ImageError, match="must be given as the bytes of its file, received a str"):
+        images.decode_image("photo.jpg")
 
 
 def test_files_above_the_limit_are_refused():
