@@ -146,12 +146,8 @@ class Colorizer:
             ConfigError: `size` or `vividness` is out of range, or the model does not have it.
         """
         levels, sizes = self.check_settings(vividness, size=size)
-        if (
-            not isinstance(luminance, np.ndarray)
-            or not luminance.size
-            or luminance.ndim != 3
-            or luminance.shape[-1] != 1
-        ):
+        shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
+        if len(shape) != 3 or shape[2] != 1 or 0 in shape:
             raise ValueError(f"expected luminance of shape (H, W, 1), received {_describe(luminance)}")
         _check_values(luminance)
         chroma = self._predict_chroma(luminance, levels, sizes)

@@ -28,7 +28,7 @@ _write_lock = threading.Lock()
 class Predictions:
     """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
 
-    For a model with chroma bins, both have a first axis more, for the `VIVIDNESS_LEVELS`.
+    For a model with chroma bins, both have one more axis in front, for the `VIVIDNESS_LEVELS`.
     """
 
     images: np.ndarray
@@ -51,19 +51,20 @@ def measure(
         dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` and
         `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without class names).
     """
-    images, labels = dataset.split(split).images, dataset.split(split).labels
+    part = dataset.split(split)
+    images, labels = part.images, part.labels
+    classes = np.unique(labels) if dataset.class_names else ()
     prediction = colorizer.predict(to_luminance(images), vividness, strength)
 
     def by_class(mse: np.ndarray) -> dict[str, float]:
-        chosen = {name: labels == label for label, name in enumerate(dataset.class_names) if (labels == label).any()}
-        return {name: float(mse[rows].mean()) for name, rows in chosen.items()}
+        return {dataset.class_names[label]: float(mse[labels == label].mean()) for label in classes}
 
     return {
         "images": len(images),
         "model": compute_metrics(prediction, images),
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
         "classes": by_class(image_mse(prediction, images)),
-        "gray_copy_classes": by_class(image_mse(gray_copy(images), images)) if dataset.class_names else {},
+        "gray_copy_classes": by_class(image_mse(gray_copy(images), images)),
     }
 
 
@@ -78,10 +79,8 @@ def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:
     mean_chroma = split_luminance(statistics.mean.reshape(1, 1024, 3))[1].mean(axis=(0, 1))
     regression = linear.solve(statistics.mean, statistics.factors, "chroma")
     chroma = regression.decode(regression.encode(luminance, MAX_LATENT_DIM))
-    return {
-        "mean chroma": compute_metrics(luminance + mean_chroma @ YCBCR_TO_RGB[1:], images),
-        "closed form": compute_metrics(luminance + chroma @ YCBCR_TO_RGB[1:], images),
-    }
+    chosen = {"mean chroma": mean_chroma, "closed form": chroma}
+    return {name: compute_metrics(luminance + part @ YCBCR_TO_RGB[1:], images) for name, part in chosen.items()}
 
 
 def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[int]) -> list[float]:
@@ -98,13 +97,13 @@ def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[in
     solution = linear.solve(statistics.mean, statistics.factors, target)
     truth = luminance if target == "gray" else images.astype(np.float32) / 255
 
-    def loss(latent_dim: int) -> float:
+    losses = []
+    for latent_dim in latent_dims:
         output = solution.decode(solution.encode(luminance, latent_dim))
         if target == "chroma":
             output = luminance + output @ YCBCR_TO_RGB[1:]
-        return float(np.mean(np.square(output - truth)))
-
-    return [loss(latent_dim) for latent_dim in latent_dims]
+        losses.append(float(np.mean(np.square(output - truth))))
+    return losses
 
 
 def measure_photos(
@@ -176,12 +175,12 @@ def stored_predictions(entry: library.ModelEntry, dataset: str, split: str) -> P
 
     Those on `samples` come with the model, and `store_predictions` writes the others.
     """
-    folder = _folder(entry, dataset, split)
     try:
         if dataset == "samples":
             arrays = library.load_arrays(entry, "predictions.npz")
             stored = Predictions(arrays["samples"], arrays["samples_mse"])
         else:
+            folder = _folder(entry, dataset, split)
             stored = Predictions(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "mse.npy"))
     except (ModelError, KeyError, OSError, ValueError, EOFError):
         return None

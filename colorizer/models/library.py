@@ -11,15 +11,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
 
 from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
-from colorizer.pixels.metrics import METRICS
+from colorizer.models.card import check_card
 from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
@@ -29,47 +28,6 @@ SHIPPED = config.ASSETS / "models"
 # The metrics on its validation images stand under this name on a model's card, or under `own_validation`.
 VALIDATION_SPLITS = {"cifar10": "validation", "synthetic": "samples", "samples": "samples"}
 _MAX_MODEL_BYTES = 256 * 1024 * 1024
-
-_Number = Annotated[float, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]  # Larger integers are no exact floats.
-_Psnr = _Number | Annotated[float, Field(ge=math.inf)]  # Only a perfect prediction has an infinite psnr.
-
-
-class _Stored(BaseModel, strict=True, extra="allow"):
-    """A part of a card, which may hold more than is declared and checked here."""
-
-
-_Metrics = create_model("_Metrics", __base__=_Stored, **dict.fromkeys(METRICS, _Number) | {"psnr": _Psnr})
-_Measured = create_model("_Measured", __base__=_Stored, model=_Metrics, gray_copy=_Metrics)
-
-
-class _Splits(_Stored):
-    __pydantic_extra__: dict[str, _Measured] = Field(init=False)
-    samples: _Measured
-
-
-class _Card(_Stored):
-    """The values of a card that pages rely on; null counts as missing where there is a default."""
-
-    model: Annotated[ModelConfig, BeforeValidator(ModelConfig.from_dict)]
-    train: Annotated[TrainConfig, BeforeValidator(TrainConfig.from_dict)]
-    metrics: _Splits
-    sha256: str
-    bytes: _Number
-    parameters: _Number
-    epochs_done: _Number
-    seconds: _Number
-    best_val_loss: _Number
-    preset: str = ""
-    command: str = ""
-    created: str = ""
-    commit: str = ""
-    run: str = ""
-    stopped: bool = False
-    machine: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
-
-
-_DEFAULTS = {name: field.default for name, field in _Card.model_fields.items() if not field.is_required()}
 
 
 @dataclass(frozen=True)
@@ -151,9 +109,7 @@ def read_entry(path: Path) -> ModelEntry:
         char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in path.name
     )
     try:
-        stored = read_json(path / "card.json")
-        card = _DEFAULTS | {key: value for key, value in stored.items() if value is not None or key not in _DEFAULTS}
-        _Card.model_validate(card)
+        card = check_card(read_json(path / "card.json"))
         config.validate_name(path.name)
         size = (path / "model.keras").stat().st_size
         if size != card["bytes"]:
@@ -168,10 +124,6 @@ def read_entry(path: Path) -> ModelEntry:
 def _reason(error: Exception) -> str:
     """Say what went wrong in a few printable words, without the paths of this machine, which visitors must not see."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    if isinstance(error, ValidationError):
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
-        text = f"its card lacks {place!r}" if wrong["type"] == "missing" else f"{place!r} on its card: {wrong['msg']}"
     return "".join(char if char.isprintable() else " " for char in text)[:200]
 
 
