@@ -1,4 +1,4 @@
-"""What a model is and how it is trained: validated settings that come from JSON and go to JSON; all limits."""
+"""What a model is and how it is trained, as validated settings that come from JSON and go to JSON; and all limits."""
 
 import os
 import re
@@ -130,13 +130,13 @@ class Settings(BaseModel):
 
     @classmethod
     def choices(cls, name: str) -> tuple[str, ...]:
-        """Return the values that a setting can take; empty where they are not a list of words."""
+        """Return the words that a setting can be; an empty tuple for any other setting."""
         kind = cls.model_fields[name].annotation
         return get_args(kind) if get_origin(kind) is Literal else ()
 
     @classmethod
     def _explain(cls, error: Any) -> str:
-        """Turn Pydantic's first error into one sentence: what is wrong, what was expected, what was received."""
+        """Turn Pydantic's first error into one sentence, which says what was expected and what was received."""
         name, value = str(error["loc"][0]), repr(error["input"])
         value = value if len(value) <= 80 else f"{value[:80]}…"
         if error["type"] == "extra_forbidden":
@@ -156,6 +156,7 @@ class Settings(BaseModel):
 
 
 _Widths = tuple[Annotated[int, Field(ge=1, le=MAX_LAYER_WIDTH)], ...]
+_Components = Annotated[int, Field(ge=0, le=MAX_LATENT_DIM)]
 
 
 class ModelConfig(Settings):
@@ -186,27 +187,17 @@ class ModelConfig(Settings):
         "linear", description="Activation of the output; sigmoid keeps RGB in [0, 1]."
     )
     linear_path: bool = Field(
-        False,
-        description="Add a linear encoder and decoder beside the hidden layers, started from the closed form.",
+        False, description="Add a linear encoder and decoder beside the hidden layers, started from the closed form."
     )
-    input_components: int = Field(
-        0,
-        ge=0,
-        le=MAX_LATENT_DIM,
-        description="Feed the hidden layers this many principal components of the luminance; 0 feeds the pixels.",
+    input_components: _Components = Field(
+        0, description="Feed the hidden layers this many principal components of the luminance; 0 feeds the pixels."
     )
-    output_components: int = Field(
-        0,
-        ge=0,
-        le=MAX_LATENT_DIM,
-        description="Build the image from this many principal components of RGB; 0 predicts it directly.",
+    output_components: _Components = Field(
+        0, description="Build the image from this many principal components of RGB; 0 predicts it directly."
     )
     dropout: float = Field(0.0, ge=0, le=0.9, description="Dropout rate in the blocks of a unet below its top level.")
     chroma_bins: int = Field(
-        0,
-        ge=0,
-        le=MAX_CHROMA_BINS,
-        description="Let a unet choose among this many chroma bins by a softmax; 0 predicts chroma directly.",
+        0, ge=0, le=MAX_CHROMA_BINS, description="Let a unet choose among this many chroma bins; 0 predicts chroma."
     )
 
     @model_validator(mode="after")
@@ -310,7 +301,7 @@ class TrainingSpec:
 def apply_settings(
     model: ModelConfig, train: TrainConfig, settings: Mapping[str, Any]
 ) -> tuple[ModelConfig, TrainConfig]:
-    """Return both configurations with these settings applied, each to the one that has it; other keys are ignored."""
+    """Return both configurations with these settings applied; settings that neither has are ignored."""
 
     def changed(base: Settings) -> Any:
         return base.replace(**{key: settings[key] for key in type(base).model_fields if key in settings})

@@ -67,7 +67,7 @@ class Colorizer:
         """Check the settings of `predict`, `predict_chroma` and `colorize` without loading the network.
 
         Returns:
-            the values of vividness at which to predict, and the working sizes whose mean is meant.
+            the values of vividness at which to predict, and the working sizes over which to average.
 
         Raises:
             ConfigError: a setting is out of its range, or the model does not have it.
@@ -138,8 +138,8 @@ class Colorizer:
                 `MIN_WORKING_SIZE` to `MAX_WORKING_SIZE`; by default the results at 32 and at 64 are averaged.
 
         Returns:
-            float32 of shape (32, 32, 2); for a convolutional model (h, w, 2) with multiples of 8, the shorter side
-            being `size` or 64; with several values of vividness one such array for each.
+            float32 of shape (32, 32, 2). For a convolutional model, the sides are multiples of 8 and the shorter one is
+            `size` or 64. With several values of vividness, the array has one such map for each.
 
         Raises:
             ValueError: `luminance` is not such an array.

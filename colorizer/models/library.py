@@ -131,8 +131,8 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     """Return the model of that name, or in that folder.
 
     Raises:
-        ModelError: there is none, or it is damaged. Only of a damaged model that this app made, the message says that
-            it can be deleted.
+        ModelError: there is no such model, or it is damaged. The message advises to delete a damaged model only if
+            this app made it.
     """
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(config.expand_path(name_or_path))
@@ -169,7 +169,7 @@ def load_keras_model(entry: ModelEntry) -> "keras.Model":
     """Load the network in Keras's safe mode.
 
     Raises:
-        ModelError: the file is not the one that was saved, Keras refuses it, or it does not fit its card.
+        ModelError: the file is not the one that was saved, Keras refuses it, or it does not match its card.
     """
     path = entry.path / "model.keras"
     try:
@@ -194,7 +194,7 @@ def load_keras_model(entry: ModelEntry) -> "keras.Model":
 
 
 def load_history(entry: ModelEntry) -> dict[str, list[float]]:
-    """Read history.json: dict of lists, as `loop.TrainResult.history`; damage raises `ModelError`."""
+    """Return history.json, a dict of lists like `loop.TrainResult.history`; damage raises `ModelError`."""
     try:
         history = read_json(entry.path / "history.json")
         for values in history.values():
@@ -205,7 +205,7 @@ def load_history(entry: ModelEntry) -> dict[str, list[float]]:
 
 
 def load_arrays(entry: ModelEntry, file_name: str) -> dict[str, np.ndarray]:
-    """Read `snapshots.npz` (`epochs`, `images`) or `predictions.npz` of a model; pickles are refused."""
+    """Return the arrays of `snapshots.npz` or `predictions.npz` of a model; damage and pickles raise `ModelError`."""
     try:
         with (entry.path / file_name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}

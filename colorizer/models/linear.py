@@ -6,28 +6,31 @@ import numpy as np
 
 from colorizer.pixels.color import LUMINANCE_WEIGHTS, RGB_TO_CHROMA
 
-# Ridge, as a share of the mean variance of a luminance value. It stands in for the variance outside the 512 factors,
-# so it is larger than full statistics would need; best of 0.001 to 1 on the validation images.
+# The ridge is this share of the mean variance of a luminance value. It stands in for the variance outside the 512
+# factors, so it is larger than full statistics would need. Of 0.001 to 1, it was the best on the validation images.
 _RIDGE = 3e-2
-# The columns of each target as sums of R, G and B.
+# These matrices compute each target from R, G and B.
 _FROM_RGB = {"rgb": np.eye(3, dtype=np.float32), "chroma": RGB_TO_CHROMA, "gray": LUMINANCE_WEIGHTS[:, None]}
 
 
 @dataclass(frozen=True)
 class LinearAutoencoder:
-    """Reduced-rank regression from luminance to an output; the first k columns are the best of rank k. All float32."""
+    """A linear map from luminance to an output; its first k columns are the best map of rank k.
+
+    All arrays are float32. The number of outputs is 3072 for `rgb`, 2048 for `chroma` and 1024 for `gray`.
+    """
 
     input_mean: np.ndarray  # (1024,)
     encoder: np.ndarray  # (1024, 512)
-    decoder: np.ndarray  # (512, outputs); outputs is 3072 for `rgb`, 2048 for `chroma`, 1024 for `gray`
+    decoder: np.ndarray  # (512, outputs)
     output_mean: np.ndarray  # (outputs,)
 
     def encode(self, luminance: np.ndarray, latent_dim: int) -> np.ndarray:
-        """Return the bottleneck, (N, latent_dim), of luminance (N, 32, 32, 1)."""
+        """Return the bottleneck, float32 (N, latent_dim), of luminance, float32 (N, 32, 32, 1) in [0, 1]."""
         return (luminance.reshape(len(luminance), -1) - self.input_mean) @ self.encoder[:, :latent_dim]
 
     def decode(self, latent: np.ndarray) -> np.ndarray:
-        """Return images (N, 32, 32, C) from a bottleneck (N, latent_dim)."""
+        """Return images, float32 (N, 32, 32, C), from a bottleneck, float32 (N, latent_dim)."""
         flat = latent @ self.decoder[: latent.shape[1]] + self.output_mean
         return flat.reshape(len(latent), 32, 32, -1)
 

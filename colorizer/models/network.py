@@ -1,4 +1,4 @@
-"""The network of a saved model, run by TensorFlow; with `library.load_keras_model` all that predicting needs of it."""
+"""Runs the network of a saved model; predicting needs TensorFlow only here and in `library.load_keras_model`."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class Network:
 
 
 def _with_dynamic_sizes(model: "keras.Model") -> "keras.Model":
-    """Return a copy of a model in which layers that double the size do so for sizes known only at run time."""
+    """Return a copy of a model whose layers that double the size accept sizes known only at run time."""
     import keras
     import tensorflow as tf
 
