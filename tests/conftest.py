@@ -45,9 +45,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as slow every test that needs Chromium, a Ray cluster, the real CIFAR-10 or the built wheel."""
+    """Mark as slow every test that needs Chromium, a Ray cluster, CIFAR-10, real or fake, or the built wheel."""
     for item in items:
-        if {"browser", "address", "nodes", "cifar10", "wheel"} & set(item.fixturenames):
+        if {"browser", "address", "nodes", "cifar10", "fake_folder", "wheel"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
 
 

@@ -15,7 +15,7 @@ from colorizer.data.cifar10 import CLASS_NAMES, TRAIN_BATCHES, read_batches
 from colorizer.errors import DataError
 
 
-@pytest.fixture(params=["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gz", "xz", "parent"))])
+@pytest.fixture(params=["gz", "xz", "folder", "parent"])
 def source(request, fake_folder, fake_archives):
     return {"folder": fake_folder, "parent": fake_folder.parent, **fake_archives}[request.param]
 
@@ -32,7 +32,6 @@ def test_batches_are_read_from_every_container(source):
         assert (images[:, 1, 0] < 255).all()
 
 
-@pytest.mark.slow
 def test_arrays_in_fortran_order_are_read(forge, fake_folder):
     flat = pickle.loads((fake_folder / "data_batch_2").read_bytes(), encoding="bytes")[b"data"]
     images = read_batches(forge({"data_batch_2": {b"data": np.asfortranarray(flat)}}))["data_batch_2"][0]

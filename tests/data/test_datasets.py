@@ -106,7 +106,6 @@ def test_without_any_source_the_sentence_says_what_to_do():
         datasets.load_dataset("cifar10")
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_no_cache(fake_source, home, monkeypatch):
     save = np.save
 
@@ -128,7 +127,6 @@ def test_a_home_that_cannot_be_made_gives_a_sentence(fake_source, tmp_path, monk
         datasets.load_dataset("cifar10")
 
 
-@pytest.mark.slow
 def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_source, home):
     shutil.copytree(prepared_home, home)
     for path in (home / "data" / "cifar10").iterdir():
@@ -142,7 +140,6 @@ def test_a_truncated_cache_is_not_opened_but_prepared_anew(prepared_home, fake_s
     assert path.read_bytes() == whole
 
 
-@pytest.mark.slow
 def test_two_threads_prepare_once(fake_source, home, monkeypatch):
     calls, read = [], cifar10.read_batches
     monkeypatch.setattr(cifar10, "read_batches", lambda source: calls.append(source) or read(source))
@@ -167,7 +164,6 @@ datasets.load_dataset("cifar10")
 """
 
 
-@pytest.mark.slow
 def test_what_a_killed_preparation_left_is_deleted_by_the_next(fake_source, home):
     with subprocess.Popen([sys.executable, "-c", _SLOW_WRITER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"
@@ -221,7 +217,6 @@ def server(fake_archives, monkeypatch):
         thread.join()
 
 
-@pytest.mark.slow
 def test_the_download_reports_progress_and_prepares(server, home):
     progress = []
     datasets.download_cifar10(lambda received, total: progress.append((received, total)))
@@ -236,7 +231,6 @@ def test_the_download_reports_progress_and_prepares(server, home):
     assert not (home / "downloads").exists()  # The archive is not kept beside the cache.
 
 
-@pytest.mark.slow
 def test_two_threads_download_at_once(server):
     with ThreadPoolExecutor(2) as pool:
         for task in [pool.submit(datasets.download_cifar10) for _ in range(2)]:
@@ -327,7 +321,6 @@ def fake_cifar100(server, monkeypatch):
     path.unlink()
 
 
-@pytest.mark.slow
 def test_cifar100_is_downloaded_once_and_split_as_cifar10(fake_cifar100, server, capsys):
     dataset = datasets.load_dataset("cifar100")
     assert [len(dataset.split(name).images) for name in ("train", "validation", "test")] == [45_000, 5_000, 10_000]

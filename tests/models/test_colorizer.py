@@ -178,6 +178,7 @@ def test_the_public_names(samples):
         _ = colorizer.nope
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(50, 70), (1, 1), (300, 8), (64, 64)])
 def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
     from colorizer.training.networks import build_model
@@ -335,6 +336,7 @@ def test_predict_chroma_refuses_what_is_no_luminance(linear, luminance):
         linear.predict_chroma(luminance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["unet", "conv"])
 def test_a_callers_model_is_left_as_it_was(samples, architecture):
     target = "chroma" if architecture == "unet" else "rgb"
