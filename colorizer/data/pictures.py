@@ -113,7 +113,7 @@ def _split_folder(folder: Path) -> Splits:
 
 
 def _read_npz(path: Path) -> Splits:
-    """Read `x_train` and `x_val`, which serve as validation and test images."""
+    """Read `x_train` and `x_val`; the validation images serve as test images, too."""
     try:
         with zipfile.ZipFile(path) as archive:
             train, validation = (_read_array(archive, name) for name in ("x_train", "x_val"))
