@@ -326,10 +326,8 @@ def delete_model(name: str) -> None:
         ModelError: there is no such model, or the disk refuses.
     """
     entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
-    if entry is None:
+    if entry is None or not may_delete(entry.path):
         raise ModelError(f"There is no model {name!r} of yours to delete.")
-    if not may_delete(entry.path):
-        raise ModelError(f"{name} is a folder that is not a model, so it is not deleted.")
     try:
         delete_folder(entry.path)
     except OSError as error:

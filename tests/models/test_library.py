@@ -281,7 +281,7 @@ def test_a_folder_in_the_library_that_is_not_a_model_is_neither_replaced_nor_del
     picture.touch()
     with pytest.raises(ModelError, match="holiday is a folder that is not a model"):
         save_tiny("holiday", replace=True)
-    with pytest.raises(ModelError, match="holiday is a folder that is not a model"):
+    with pytest.raises(ModelError, match="There is no model 'holiday' of yours to delete"):
         library.delete_model("holiday")
     with pytest.raises(ModelError, match="damaged") as caught:
         library.find_model("holiday")
