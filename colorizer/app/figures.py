@@ -180,7 +180,7 @@ def check_figure_path(path: Path) -> None:
     with _explain_write_errors(path):
         known = Figure().canvas.get_supported_filetypes()
         if path.suffix[1:].lower() not in known:
-            raise ValueError(f"its name must end in one of {', '.join(sorted(known))}")
+            raise ValueError(f"its format is none of {', '.join(sorted(known))}")
         if path.is_dir():
             raise ValueError("it is a folder")
 
