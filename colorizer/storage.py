@@ -113,8 +113,6 @@ def read_json(path: Path) -> dict[str, Any]:
             than 64 bits, with which other code would overflow.
         OSError: the file cannot be read.
     """
-    if not path.is_file() and path.exists():
-        raise ValueError(f"{path.name} is not a file")
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise ValueError(f"{path.name} is too large")
     try:

@@ -132,10 +132,3 @@ def test_json_that_would_break_a_reader_is_a_value_error(tmp_path, content, matc
     path.write_text(content)
     with pytest.raises(ValueError, match=match):
         storage.read_json(path)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
-def test_json_is_not_read_from_a_pipe_which_would_wait_for_ever(tmp_path):
-    os.mkfifo(tmp_path / "card.json")
-    with pytest.raises(ValueError, match=r"card\.json is not a file"):
-        storage.read_json(tmp_path / "card.json")
