@@ -192,12 +192,14 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
 
 def is_model(folder: Path) -> bool:
     """Return whether a folder has a model, whole or damaged."""
-    return any((folder / file).exists() for file in ("model.keras", "card.json"))
+    with contextlib.suppress(OSError):  # The path may be too long.
+        return any((folder / file).exists() for file in ("model.keras", "card.json"))
+    return False
 
 
 def may_delete(folder: Path) -> bool:
     """Return whether deleting a folder of the library loses nothing that this app did not make."""
-    return is_model(folder) or folder.is_symlink() or not any(folder.iterdir())
+    return is_model(folder) or folder.is_symlink() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _what_to_do(entry: ModelEntry) -> str:
@@ -310,7 +312,7 @@ def check_name_is_free(name: str, folder: Path | None = None, replace: bool = Fa
     if taken and not (replace and taken == {folder}):
         raise ModelError(f"A model named {name} is already here. Choose another name, or delete that one first.")
     if taken and not may_delete(folder / name):
-        raise ModelError(f"{name} is a folder that is not a model, so it is not replaced. Choose another name.")
+        raise ModelError(f"{name} is not a model, so it is not replaced. Choose another name.")
 
 
 def update_card(entry: ModelEntry, **changes: Any) -> ModelEntry:

@@ -279,14 +279,17 @@ def test_a_folder_in_the_library_that_is_not_a_model_is_neither_replaced_nor_del
     picture = home / "models" / "holiday" / "photo.jpg"
     picture.parent.mkdir(parents=True)
     picture.touch()
-    with pytest.raises(ModelError, match="holiday is a folder that is not a model"):
+    with pytest.raises(ModelError, match="holiday is not a model"):
         save_tiny("holiday", replace=True)
     with pytest.raises(ModelError, match="There is no model 'holiday' of yours to delete"):
         library.delete_model("holiday")
     with pytest.raises(ModelError, match="damaged") as caught:
         library.find_model("holiday")
     assert "elete" not in str(caught.value)
-    assert picture.is_file()
+    (home / "models" / "notes").touch()
+    with pytest.raises(ModelError, match="notes is not a model"):
+        save_tiny("notes", replace=True)
+    assert picture.is_file() and (home / "models" / "notes").is_file()
 
 
 @pytest.mark.parametrize("photos", ["photos", "photos/"])
