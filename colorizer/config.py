@@ -56,7 +56,9 @@ def expand_path(path: str | Path) -> Path:
     try:
         return Path(path).expanduser().absolute()
     except (RuntimeError, ValueError, OSError) as error:
-        raise ConfigError(f"The path {str(path)[:200]!r} cannot be used: {error}. Write the path in full.") from None
+        raise ConfigError(
+            f"The path {str(path)[:200]!r} cannot be used: {str(error).rstrip('.')}. Write the path in full."
+        ) from None
 
 
 def home() -> Path:

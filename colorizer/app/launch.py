@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from colorizer import config
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SCRIPT = _PACKAGE.parent / "streamlit_app.py"  # A wheel installs it beside the package as well.
 _INSTALLED_SETTINGS = _PACKAGE / "streamlit" / "config.toml"  # In a checkout Streamlit reads .streamlit by itself.
@@ -19,6 +21,11 @@ def start_app(arguments: Sequence[str] = ()) -> int:
     Args:
         arguments: further options of `streamlit run`, such as `--server.port=8502`.
     """
+    home = config.home()  # This raises an error where there is no folder for models and runs.
+    try:
+        Path.home()
+    except RuntimeError:  # Streamlit cannot start for a user whom the system does not know, unless HOME is set.
+        os.environ["HOME"] = str(home)
     settings = tomllib.loads(_INSTALLED_SETTINGS.read_text(encoding="utf-8")) if _INSTALLED_SETTINGS.is_file() else {}
     command = [sys.executable, "-m", "streamlit", "run", str(_SCRIPT), *_options(settings), *arguments]
     if os.name == "posix":

@@ -136,10 +136,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     """
     if isinstance(name_or_path, Path) or "/" in name_or_path or os.sep in name_or_path:
         entry = read_entry(config.expand_path(name_or_path))
-        found = False
-        with contextlib.suppress(OSError):  # The path may be too long.
-            found = any((entry.path / file).exists() for file in ("model.keras", "card.json"))
-        if not found:
+        if not is_model(entry.path):
             raise ModelError(
                 f"{entry.name} is not a model: it has no model.keras and no card.json. "
                 "Give the name of a model or the folder of one."
@@ -156,10 +153,24 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     return entry
 
 
+def is_model(folder: Path) -> bool:
+    """Return whether a folder has a model, whole or damaged."""
+    with contextlib.suppress(OSError):  # The path may be too long.
+        return any((folder / file).exists() for file in ("model.keras", "card.json"))
+    return False
+
+
+def may_delete(folder: Path) -> bool:
+    """Return whether deleting a folder of the library loses nothing that this app did not make."""
+    return is_model(folder) or folder.is_symlink() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def _what_to_do(entry: ModelEntry) -> str:
     """Return the advice for a damaged model; nothing is ever to be deleted that this app did not make."""
     if entry.shipped:
         return "Restore the folder assets/models."
+    if not may_delete(entry.path):
+        return "It is not a model, so move its folder out of the library."
     if entry.path.parent == user_folder():
         return "Delete it in the gallery and train it again."
     return "Get a whole copy of its folder."
@@ -263,6 +274,8 @@ def check_name_is_free(name: str, folder: Path | None = None, replace: bool = Fa
     taken = {root for root in (folder, SHIPPED) if (root / name).exists()}
     if taken and not (replace and taken == {folder}):
         raise ModelError(f"A model named {name} is already here. Choose another name, or delete that one first.")
+    if taken and not may_delete(folder / name):
+        raise ModelError(f"{name} is not a model, so it is not replaced. Choose another name.")
 
 
 def update_card(entry: ModelEntry, **changes: Any) -> ModelEntry:
@@ -278,7 +291,7 @@ def delete_model(name: str) -> None:
         ModelError: there is no such model, or the disk refuses.
     """
     entry = next((e for e in list_models() if e.name == name and not e.shipped), None)
-    if entry is None:
+    if entry is None or not may_delete(entry.path):
         raise ModelError(f"There is no model {name!r} of yours to delete.")
     try:
         delete_folder(entry.path)

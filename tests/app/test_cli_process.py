@@ -176,6 +176,17 @@ def test_a_user_without_a_home_folder_is_told_to_name_one(home):
         assert (done.returncode, done.stderr) == (code, sentence if code else "")
 
 
+def test_the_app_starts_for_a_user_whom_the_system_does_not_know(home):
+    # Streamlit looks for its settings in the user's home folder. The program prints what it would hand over to.
+    start = "import os, runpy, sys; os.getuid = lambda: 54321;"
+    start += "os.execv = lambda *_: sys.exit(print(os.environ['HOME']));"
+    start += "runpy.run_module('colorizer', run_name='__main__')"
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    command = [sys.executable, "-c", start, "app"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout.splitlines()[:1] == [str(home)], done.stderr
+
+
 @pytest.mark.slow
 def test_app_starts_from_any_folder_with_the_options_that_are_passed_on(tmp_path):
     with socket.socket() as free:

@@ -290,6 +290,23 @@ def test_a_damaged_model_can_be_deleted(save_tiny):
     assert _mine() == {}
 
 
+def test_a_folder_in_the_library_that_is_not_a_model_is_neither_replaced_nor_deleted(save_tiny, home):
+    picture = home / "models" / "holiday" / "photo.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    with pytest.raises(ModelError, match="holiday is not a model"):
+        save_tiny("holiday", replace=True)
+    with pytest.raises(ModelError, match="There is no model 'holiday' of yours to delete"):
+        library.delete_model("holiday")
+    with pytest.raises(ModelError, match="damaged") as caught:
+        library.find_model("holiday")
+    assert "elete" not in str(caught.value)
+    (home / "models" / "notes").touch()
+    with pytest.raises(ModelError, match="notes is not a model"):
+        save_tiny("notes", replace=True)
+    assert picture.is_file() and (home / "models" / "notes").is_file()
+
+
 @pytest.mark.parametrize("photos", ["photos", "photos/"])
 def test_a_folder_of_photos_is_not_a_model_and_nothing_is_to_be_deleted(tmp_path, photos):
     (tmp_path / "photos").mkdir()

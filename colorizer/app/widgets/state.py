@@ -112,7 +112,7 @@ def show_damaged_models() -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             name, reason = escape(entry.name), describe(entry.damage).rstrip(".")
             st.markdown(f":material/warning: **{name}** is damaged and left out: {reason}.")
-            if not entry.shipped:
+            if not entry.shipped and library.may_delete(entry.path):
                 st.button("Delete it", key=f"delete-{name}", on_click=_delete, args=(entry.name,))
 
 
