@@ -179,7 +179,7 @@ def colorize(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make results again that are there, instead of skipping them.")
+        bool, typer.Option("--overwrite", help="Replace results that exist instead of skipping their pictures.")
     ] = False,
     ray: Annotated[
         str | None,

@@ -41,9 +41,9 @@ def _model_names(incomplete: str) -> list[str]:
 
 
 MODEL = typer.Argument(metavar="NAME", help="Name or folder of a model.", autocompletion=_model_names)
-Preset = Annotated[Literal[tuple(PRESETS)], typer.Option(help="Preset whose settings are used where none is given.")]
+Preset = Annotated[Literal[tuple(PRESETS)], typer.Option(help="Preset that gives every setting which you do not set.")]
 Output = Annotated[
-    Path, typer.Option(metavar="DIR", parser=read_path, help="Folder for the results, made where it is missing.")
+    Path, typer.Option(metavar="DIR", parser=read_path, help="Folder for the results; it is created if it is missing.")
 ]
 Vividness = Annotated[
     float | None,

@@ -103,6 +103,7 @@ def test_a_closed_stdout_is_said_on_stderr(words):
     assert err.startswith("error: Standard output is closed")
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_takes_nothing_from_the_result(picture, tmp_path):
     code, out, _ = shell(f"colorizer colorize linear {picture} --output {tmp_path / 'out'} 2>&-")
     assert (code, out.decode()) == (0, f"{tmp_path / 'out' / 'photo.png'}\n")
@@ -126,6 +127,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (code, out, err) == (0, b"{\n", "")
 
 
+@pytest.mark.slow
 def test_file_names_are_printed_whatever_stdout_can_encode(picture, tmp_path):
     for name in ("für €.png", os.fsdecode(b"\xff.png")):
         picture = picture.rename(tmp_path / name)

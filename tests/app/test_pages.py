@@ -46,6 +46,7 @@ def test_every_page_opens_without_an_error_and_names_its_pictures(open_page, pag
     assert all(alt_texts(app))
 
 
+@pytest.mark.slow
 def test_no_page_imports_tensorflow_on_the_way_to_its_first_paint(tmp_path):
     code = f"""
 import os, sys
@@ -65,6 +66,7 @@ assert "tensorflow" not in sys.modules and "keras" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, cwd=datasets.ASSETS.parent, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_run(open_page):
     state.import_keras()
     import keras
@@ -75,6 +77,7 @@ def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_ru
     assert gc.get_freeze_count() > 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_threads_give_back_what_they_have_freed():
     code = """
@@ -483,6 +486,7 @@ def test_train_says_when_the_run_in_the_url_is_unknown(open_page):
     assert "no training run" in open_page("train", run="20200101-000000-abcdef").warning[0].value
 
 
+@pytest.mark.slow
 def test_train_runs_shows_its_end_and_the_model_is_in_the_gallery(open_page):
     app = open_page("train", preset="quick", epochs="1", train_images="1000")
     app.text_input(key="name").set_value("mine").run()
@@ -505,6 +509,7 @@ def test_pages_say_what_to_do_when_there_is_no_model(open_page, monkeypatch, tmp
     assert not open_page("how").error
 
 
+@pytest.mark.slow
 def test_a_damaged_model_harms_no_page(open_page, monkeypatch, tmp_path):
     shipped = tmp_path / "models"
     shutil.copytree(library.SHIPPED / "linear", shipped / "linear")

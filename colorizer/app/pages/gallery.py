@@ -17,7 +17,7 @@ _PAGE_SIZE = 12
 
 
 def _wanted_image() -> int | None:
-    """Return the index of the image that the URL asks for, or None where it asks for none that there is."""
+    """Return the index of the image that the URL asks for, or None if there is no such image."""
     wanted = st.query_params.get("image", "")
     return int(wanted) if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images) else None
 
@@ -140,11 +140,11 @@ with main:
 with side:
     st.header(entry.name)
     epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
-    dataset = live.describe_dataset(entry.train_config.dataset)
-    learned = f"learned from {dataset} for {epochs:g} epochs" if epochs else f"was solved in closed form from {dataset}"
+    source = live.describe_dataset(entry.train_config.dataset)
+    learned = f"learned from {source} for {epochs:g} epochs, which took {live.duration(seconds)}"
     st.caption(
         f"This model has {entry.card['parameters']:,} parameters and a bottleneck of {entry.model_config.latent_dim}. "
-        f"It {learned}{f', which took {live.duration(seconds)}' if epochs else ''}."
+        f"It {learned if epochs else f'was solved in closed form from {source}'}."
     )
     losses.show_history(entry)
     measured, where = entry.reported

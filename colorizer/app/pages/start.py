@@ -46,12 +46,10 @@ with hero:
             show_error(error, icon="broken_image")
     shown, line = st.container(), st.empty()
     with line, st.spinner("Colorizing …"):
-        photo, after = (
-            state.shrink_picture(picture),
-            state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None)),
-        )
+        before = to_uint8(gray_copy(state.shrink_picture(picture)))
+        after = state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None))
     with shown:
-        show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
+        show_before_after(before, after, title, best.name, key="hero")
     line.caption(
         f"Photo: {escape(title)}. It was colorized by {best.name} at strength {_STRENGTH}. Move the line across it."
     )

@@ -68,7 +68,7 @@ def _fill_sliders() -> None:
 
 
 def _plan() -> tuple[str, ModelConfig, TrainConfig]:
-    """Return preset, model and training as the widgets say; a source with another encoder brings its architecture."""
+    """Return the preset, model and training that the widgets set; a source with another encoder decides both."""
     chosen, preset = st.session_state, presets[st.session_state.preset]
     source = sources.get(chosen.init_from)
     name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
@@ -228,7 +228,7 @@ chosen = st.pills(
     wrap=True,
 )
 st.caption(presets[chosen].summary)
-view, settings = st.columns([2, 1], gap="large")  # On a phone, what is going on comes first.
+view, settings = st.columns([2, 1], gap="large")  # On a phone the running training comes first.
 with settings:
     _show_settings([run for run in trainings if not run.active])
 with view:

@@ -26,8 +26,8 @@ from colorizer.pixels.budget import PictureCache, pixels_in_work
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
-_PAGE_PIXELS = 1200  # This is the longer side of a photo on a page.
-MEASURED_PIXELS = 600  # The same when it is measured, which takes long on larger pictures.
+_PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
+MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These are the numbers of malloc.h.
 _KEPT_BYTES = 8 * 2**20  # With less, the arrays of a photo would be taken from the system again and again.
 _importing = threading.Lock()
@@ -100,8 +100,8 @@ def usable_models() -> list[library.ModelEntry]:
 def models_for_photos() -> list[library.ModelEntry]:
     """Return the usable models that colorize, those that learned from photos first."""
     entries = usable_models()
-    entries = [entry for entry in entries if entry.model_config.target != "gray"] or entries
-    return sorted(entries, key=lambda entry: not entry.train_config.photos)
+    in_colour = [entry for entry in entries if entry.model_config.target != "gray"]
+    return sorted(in_colour or entries, key=lambda entry: not entry.train_config.photos)
 
 
 def show_damaged_models() -> None:
@@ -161,11 +161,8 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
     with contextlib.suppress(ModelError, KeyError):
         arrays = library.load_arrays(entry, "snapshots.npz")
         epochs, pictures = arrays["epochs"], arrays["images"]
-        if (
-            pictures.shape == (*epochs.shape, 8, 32, 32, 3)
-            and pictures.dtype == np.uint8
-            and epochs.dtype.kind in "iuf"
-        ):
+        shape = (*epochs.shape, 8, 32, 32, 3)
+        if pictures.shape == shape and pictures.dtype == np.uint8 and epochs.dtype.kind in "iuf":
             return epochs, pictures
     return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
@@ -253,11 +250,8 @@ def shrink_picture(picture: bytes | str, longest: int = _PAGE_PIXELS) -> np.ndar
 def _options(entry: library.ModelEntry, settings: Settings) -> dict[str, float | int | None]:
     """Return those settings of `Colorizer.colorize` that the model has."""
     vividness, strength, size = settings
-    return {
-        "vividness": vividness if entry.vivid else None,
-        "strength": strength,
-        "size": size if entry.any_size else None,
-    }
+    own = {"vividness": vividness if entry.vivid else None, "size": size if entry.any_size else None}
+    return {"strength": strength} | own
 
 
 def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> np.ndarray:
