@@ -1,5 +1,6 @@
 """A fresh app for every test: no caches, no background warm-up, its own training service."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,19 @@ from colorizer.app.widgets import state
 from colorizer.jobs import service
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def alt_texts(app):
+    """Return the alt text of every picture and chart on a page."""
+    pictures = [image.alt for element in app.image for image in element.proto.imgs]
+    sliders = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    pictures += [data[side]["alt"] for data in sliders for side in ("before", "after")]
+    return pictures + [chart.proto.alt for chart in app.get("vega_lite_chart")]
+
+
+def texts(app):
+    """Return all Markdown, captions and plain text of a page."""
+    return " ".join(str(element.value) for kind in ("markdown", "caption", "text") for element in app.get(kind))
 
 
 @pytest.fixture

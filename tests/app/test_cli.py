@@ -65,7 +65,7 @@ def test_train_puts_a_model_into_the_library(run, home):
     entry = library.find_model("mine")
     assert entry.card["preset"] == "notebook"
     assert (entry.model_config.encoder_widths, entry.train_config.epochs) == ((8,), 2)
-    assert entry.train_config.learning_rate == 1e-3  # of the preset
+    assert entry.train_config.learning_rate == 1e-3  # This is the value of the preset.
 
 
 @pytest.mark.slow

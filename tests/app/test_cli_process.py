@@ -145,7 +145,14 @@ def test_words_that_are_no_text_get_a_sentence():
     assert done.stderr.startswith(b"error: There is no model ")
 
 
-@pytest.mark.parametrize("module", ["pathlib", "typing", "numpy._core.multiarray", "colorizer.models.library"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "typing",
+        "colorizer.models.library",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("pathlib", "numpy._core.multiarray")),
+    ],
+)
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
 def test_ctrl_c_during_the_imports_says_stopped(module, flags):
     command = [sys.executable, "-X", "importtime", "-m", "colorizer", "models", *flags]

@@ -35,7 +35,7 @@ def _choose_pictures() -> list[tuple[str, bytes | str]]:
     return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
 
 
-def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.PhotoSettings]:
     """Show what can be set; return the chosen models and the settings."""
     by_name = {entry.name: entry for entry in entries}
     about = "Several models are shown side by side. Several files are all colorized by the first model."
@@ -58,7 +58,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
             "things. Auto averages the results of 32 and 64."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
-    return chosen, (vividness, strength, None if size == "auto" else int(size))
+    return chosen, state.PhotoSettings(vividness, strength, None if size == "auto" else int(size))
 
 
 def _show_result(
@@ -67,7 +67,7 @@ def _show_result(
     picture: bytes | str,
     gray: np.ndarray,
     entry: library.ModelEntry,
-    settings: state.Settings,
+    settings: state.PhotoSettings,
     raw: bool,
 ) -> None:
     """Show what one model makes of a picture, its download, and with `raw` what its network made."""
@@ -85,12 +85,12 @@ def _show_result(
             on_click="ignore",
         )
     if raw:
-        made = state.reconstruct(entry, picture, settings[0])
+        made = state.reconstruct(entry, picture, settings.vividness)
         pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")
 
 
 def _show_picture(
-    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.PhotoSettings, raw: bool
 ) -> None:
     """Show one picture by every chosen model, beside its own colours if it has some."""
     with st.spinner("Reading the picture …"):

@@ -21,7 +21,7 @@ from colorizer.models.library import ModelEntry
 _THUMBNAIL = (192, 144)  # A page shows these pixels at half their size, sharp on every screen.
 
 
-def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> None:
+def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.PhotoSettings) -> None:
     """Colorize files, each a name and its content; the session keeps what is done until the settings change."""
     kept = st.session_state.setdefault("results", {})
     keys = [(entry.checksum, settings, hashlib.sha256(content).digest()) for _, content in files]
@@ -83,7 +83,7 @@ def safe_names(names: list[str]) -> list[str]:
     return list(taken.values())
 
 
-def pack_zip(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> bytes:
+def pack_zip(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.PhotoSettings) -> bytes:
     """Colorize files, each a name and its content, at their own resolution, into a zip of PNG files.
 
     The zip is made only when it is asked for, since the full PNG files of all visitors would fill the memory. It stores

@@ -9,7 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -205,9 +205,12 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
     return linear.solve(statistics.mean, statistics.factors, "rgb")
 
 
-Settings = tuple[float, float, int | None]
-"""Vividness, strength and working size; a model without one of them ignores it."""
-DEFAULT_SETTINGS: Settings = (DEFAULT_VIVIDNESS, 1.0, None)
+class PhotoSettings(NamedTuple):
+    """What a visitor sets for a photo; a model without one of these settings ignores it."""
+
+    vividness: float = DEFAULT_VIVIDNESS
+    strength: float = 1.0
+    working_size: int | None = None
 
 
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
@@ -247,14 +250,14 @@ def shrink_picture(picture: bytes | str, longest: int = _PAGE_PIXELS) -> np.ndar
         return images.fit_inside(images.lay_on_white(image), longest)
 
 
-def _options(entry: library.ModelEntry, settings: Settings) -> dict[str, float | int | None]:
+def _options(entry: library.ModelEntry, settings: PhotoSettings) -> dict[str, float | int | None]:
     """Return those settings of `Colorizer.colorize` that the model has."""
     vividness, strength, size = settings
     own = {"vividness": vividness if entry.vivid else None, "size": size if entry.any_size else None}
     return {"strength": strength} | own
 
 
-def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> np.ndarray:
+def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> np.ndarray:
     """Return the chroma that a model predicts; for most sample photos it was saved with the model."""
     size = _options(entry, settings)["size"]
     stored = evaluation.stored_chroma(entry, picture) if isinstance(picture, str) and size is None else None
@@ -272,14 +275,14 @@ def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int |
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def colorize(
-    entry: library.ModelEntry, picture: bytes | str, settings: Settings = DEFAULT_SETTINGS, longest: int = _PAGE_PIXELS
+    entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings, longest: int = _PAGE_PIXELS
 ) -> np.ndarray:
     """Colorize a picture as `shrink_picture` shows it."""
     chroma, small = _chroma(entry, picture, settings), shrink_picture(picture, longest)
     return load_colorizer(entry).colorize(small, **_options(entry, settings), chroma=chroma)
 
 
-def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> bytes:
+def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> bytes:
     """Colorize a picture at its own resolution, its alpha kept, as PNG."""
     chroma = _chroma(entry, picture, settings)
     with _working_on(picture) as image:
@@ -295,7 +298,7 @@ def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: floa
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def measure(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> dict[str, float]:
+def measure(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> dict[str, float]:
     """Measure what a model makes of a picture against its own colours."""
     result = colorize(entry, picture, settings, MEASURED_PIXELS)
     return compute_metrics(result[None], shrink_picture(picture, MEASURED_PIXELS)[None])
