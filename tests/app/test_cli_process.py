@@ -19,6 +19,7 @@ from colorizer.pixels.images import encode_png
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "colorizer"]
 SETTINGS = [(kind, name) for kind in (config.ModelConfig, config.TrainConfig) for name in kind.model_fields]
+ONE_QUICKLY = ["models --json", *(pytest.param(words, marks=pytest.mark.slow) for words in ("models", "--help"))]
 HELP_OF_COMMANDS = ["data", "models", "train", "sweep", "evaluate", "colorize", "report", "app"]
 
 
@@ -74,9 +75,9 @@ def test_every_command_has_its_help(run, command):
     [
         ("colorizer tr", "train"),
         ("colorizer train --lat", "--latent-dim"),
-        ("colorizer train --preset unet-v", "unet-vivid"),
-        ("colorizer train --architecture u", "unet"),
-        ("colorizer evaluate unet-p", "unet-photo"),
+        pytest.param("colorizer train --preset unet-v", "unet-vivid", marks=pytest.mark.slow),
+        pytest.param("colorizer train --architecture u", "unet", marks=pytest.mark.slow),
+        pytest.param("colorizer evaluate unet-p", "unet-photo", marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_completes_commands_options_choices_and_models(words, completed):
@@ -96,7 +97,7 @@ def test_latent_dims_takes_its_value_or_none(run):
     assert run("sweep", "--latent-dims", "8,x")[0] == 2
 
 
-@pytest.mark.parametrize("words", ["models", "models --json", "--help"])
+@pytest.mark.parametrize("words", ONE_QUICKLY)
 def test_a_closed_stdout_is_said_on_stderr(words):
     code, _, err = shell(f"colorizer {words} >&-")
     assert (code, err.count("\n")) == (1, 1)
@@ -115,7 +116,7 @@ def test_a_closed_stderr_takes_nothing_from_the_result(picture, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("words", ["models", "models --json", "--help"])
+@pytest.mark.parametrize("words", ONE_QUICKLY)
 def test_a_full_disk_behind_stdout_is_one_sentence(words):
     code, _, err = shell(f"colorizer {words} > /dev/full")
     assert (code, err.count("\n")) == (1, 1)

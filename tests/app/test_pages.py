@@ -16,7 +16,7 @@ from tests.app.conftest import alt_texts, texts
 PAGES = ("start", "gallery", "photo", "train", "how")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES[:-1], pytest.param(PAGES[-1], marks=pytest.mark.slow)])
 def test_every_page_opens_without_an_error_and_names_its_pictures(open_page, page):
     app = open_page(page)
     assert not app.error and not app.warning
