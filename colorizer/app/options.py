@@ -54,8 +54,7 @@ Vividness = Annotated[
     ),
 ]
 Strength = Annotated[
-    float,
-    typer.Option(metavar=f"0 to {config.MAX_STRENGTH:g}", help="Factor on the chroma; 0 makes the picture gray."),
+    float, typer.Option(metavar=f"0 to {config.MAX_STRENGTH:g}", help="Factor on the chroma; 0 makes the picture gray.")
 ]
 
 

@@ -123,14 +123,14 @@ with main:
         st.info(f"There is no image of the class {chosen} here. Choose another class.", icon=":material/search_off:")
     with st.grid(min_column_width=280, gap="medium"):
         for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
-            truth = split.images[index : index + 1]
+            truth, name = split.images[index : index + 1], CLASS_NAMES[split.labels[index]]
+            gray = gray_copy(truth)
             with st.container(gap="xxsmall"):
-                name = CLASS_NAMES[split.labels[index]]
                 with st.container(key=f"triptych-{index}"):
-                    pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
+                    shown = [truth[0], to_uint8(gray[0]), predictions.images[index]]
+                    pictures.show_tiles([shown], 6, f"{name}, three versions: original, grayscale and reconstructed")
                 st.button(
-                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
-                    f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",
+                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · gray {image_mse(gray, truth)[0]:.4f}",
                     key=f"image-{index}",
                     type="tertiary",
                     icon=":material/zoom_in:",
