@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
-from colorizer.app.options import MODEL, Output, Result, Strength, Vividness, read_path
+from colorizer.app.options import MODEL, Output, Result, Strength, Vividness, read_number, read_path
 from colorizer.data import datasets
 from colorizer.data.pictures import load_photos
 from colorizer.errors import ConfigError, ModelError
@@ -102,7 +102,9 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Measure every model of the library and the baselines, in one table.")
     ] = False,
-    dataset: Annotated[str, typer.Option(help=config.TrainConfig.model_fields["dataset"].description)] = "cifar10",
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help=config.TrainConfig.model_fields["dataset"].description)
+    ] = "cifar10",
     split: Annotated[
         Literal["train", "validation", "test"], typer.Option(help="Split of the data set to measure on.")
     ] = "test",
@@ -174,6 +176,7 @@ def colorize(
         int | None,
         typer.Option(
             metavar=f"{config.MIN_WORKING_SIZE} to {config.MAX_WORKING_SIZE}",
+            parser=read_number(int),
             help="Shorter side in pixels, a multiple of 8, at which a U-Net sees a picture.",
             show_default="32 and 64, averaged",
         ),

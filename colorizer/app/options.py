@@ -27,6 +27,19 @@ def read_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def read_number(kind: type[int | float]) -> Callable[[Any], int | float]:
+    """Return a function that reads a number of that kind, and repeats in its error what it received."""
+
+    def read(text: Any) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise typer.BadParameter(f"{text!r} is not {wanted}.") from None
+
+    return read
+
+
 def read_whole_numbers(text: str) -> tuple[int, ...]:
     """Return whole numbers that are separated by commas."""
     try:
@@ -49,12 +62,18 @@ Vividness = Annotated[
     float | None,
     typer.Option(
         metavar="0 to 1",
+        parser=read_number(float),
         help="Boldness of the colours of a model with chroma bins, from the safe mean to the likeliest colour.",
         show_default=str(config.DEFAULT_VIVIDNESS),
     ),
 ]
 Strength = Annotated[
-    float, typer.Option(metavar=f"0 to {config.MAX_STRENGTH:g}", help="Factor on the chroma; 0 makes the picture gray.")
+    float,
+    typer.Option(
+        metavar=f"0 to {config.MAX_STRENGTH:g}",
+        parser=read_number(float),
+        help="Factor on the chroma; 0 makes the picture gray.",
+    ),
 ]
 
 
@@ -65,14 +84,14 @@ def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
     """
     preset, field, words = PRESETS[DEFAULT_PRESET], kind.model_fields[name], name.replace("_", "-")
     value, annotation = getattr(preset.model if kind is config.ModelConfig else preset.train, name), field.annotation
-    about: dict[str, Any] = {} if value or value == 0 else {"show_default": "none"}
+    about: dict[str, Any] = {"metavar": "NAME"} | ({} if value or value == 0 else {"show_default": "none"})
     if isinstance(value, bool):
-        words = f"{words}/--no-{words}"
+        words, about = f"{words}/--no-{words}", {}
     elif isinstance(value, tuple):
         value, annotation = ",".join(map(str, value)), str
         about |= {"metavar": "N,N,...", "parser": read_whole_numbers}
     elif limits := kind.limits(name):
-        about |= {"metavar": "{} to {}".format(*limits)}
+        about |= {"metavar": "{} to {}".format(*limits), "parser": read_number(annotation)}
     elif choices := kind.choices(name):
         annotation, about = str, {"metavar": "|".join(choices), "autocompletion": lambda: list(choices)}
     elif name == "photos":

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from colorizer import config
 from colorizer.app import tables
 from colorizer.app.commands import import_tensorflow_quietly
-from colorizer.app.options import DEFAULT_PRESET, Preset, Result, read_path, read_whole_numbers
+from colorizer.app.options import DEFAULT_PRESET, Preset, Result, read_number, read_path, read_whole_numbers
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import library
 from colorizer.presets import PRESETS
@@ -24,7 +24,9 @@ from colorizer.training import job
 def train(
     settings: dict[str, Any],
     preset: Preset = DEFAULT_PRESET,
-    name: Annotated[str, typer.Option(help="Name of the new model.", show_default="preset, date and time")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the new model.", show_default="preset, date and time")
+    ] = "",
     folder: Annotated[
         Path | None,
         typer.Option("--library", metavar="DIR", parser=read_path, help="Save into this folder, not your own library."),
@@ -86,7 +88,8 @@ def sweep(
     settings: dict[str, Any],
     preset: Preset = DEFAULT_PRESET,
     name: Annotated[
-        str, typer.Option(help="Name of the sweep and its model.", show_default="preset and what is tried")
+        str,
+        typer.Option(metavar="NAME", help="Name of the sweep and its model.", show_default="preset and what is tried"),
     ] = "",
     latent_dims: Annotated[
         Any,
@@ -96,17 +99,21 @@ def sweep(
             help="Try these bottlenecks instead of searching; without numbers, those of 2 to 512 that suit the preset.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Number of trials of a search.")] = 20,
+    trials: Annotated[
+        int, typer.Option(metavar="N", parser=read_number(int), help="Number of trials of a search, at least 1.")
+    ] = 20,
     time_budget: Annotated[
         float,
         typer.Option(
             metavar="MINUTES",
+            parser=read_number(float),
             help="Give up the trials under way after this time; the best is then trained once more.",
             show_default="no limit",
         ),
     ] = math.inf,
     address: Annotated[
-        str, typer.Option(help="`local` for the cores of this machine, or HOST:PORT of a Ray cluster.")
+        str,
+        typer.Option(metavar="ADDRESS", help="`local` for the cores of this machine, or HOST:PORT of a Ray cluster."),
     ] = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was ended or killed.")] = False,
 ) -> Result:
@@ -115,8 +122,9 @@ def sweep(
     Ray Tune runs the trials; the best goes into the library and becomes a preset of the Train page. No trial varies a
     setting that is given; the defaults below are those of dense.
     """
-    if not time_budget > 0:  # The comparison also refuses nan.
-        raise typer.BadParameter("--time-budget must be a number of minutes above 0.")
+    for option, number in (("--trials", trials), ("--time-budget", time_budget)):
+        if not number > 0:  # The comparison also refuses nan.
+            raise typer.BadParameter(f"{option} must be a number above 0, received {number:g}.")
     from colorizer.jobs import search, sweeps
 
     configurations = config.apply_settings(PRESETS[preset].model, PRESETS[preset].train, settings)
