@@ -1,4 +1,4 @@
-"""`python -m colorizer` and the console script: what must hold before anything large is imported."""
+"""Entry point of `python -m colorizer` and the console script; it prepares signals and streams before large imports."""
 
 import os
 import signal

@@ -70,7 +70,7 @@ def test_a_package_imports_only_from_packages_to_its_left(file):
 
 
 def test_the_parser_sees_imports_inside_functions():
-    assert {"models", "training"} <= _rooms_imported("app/commands.py")
+    assert {"models", "training"} <= _rooms_imported("app/train_commands.py")
     assert "errors" in _rooms_imported("config.py")
 
 

@@ -1,33 +1,28 @@
-"""What each command does. A command returns its result twice: as a JSON object and as the text that is printed."""
+"""The commands that train nothing. Each returns its result as a JSON object and as the text that is printed."""
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
 from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
+from colorizer.app.options import MODEL, Output, Result, Strength, Vividness, read_number, read_path
 from colorizer.data import datasets
 from colorizer.data.pictures import load_photos
-from colorizer.errors import ConfigError, ModelError, TrainingError
+from colorizer.errors import ConfigError, ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
 from colorizer.pixels.color import gray_copy, to_uint8
-from colorizer.presets import get_preset
-from colorizer.training import job
-
-Result = tuple[dict[str, Any], str]
-"""A JSON object, and the text of the same content. An entry `failed` that is not empty makes the exit code 1."""
 
 
-def _import_tensorflow_quietly() -> None:
+def import_tensorflow_quietly() -> None:
     """Import TensorFlow without the notes on missing GPUs that its C++ parts write straight to the terminal."""
     sys.stderr.flush()
     terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -42,8 +37,13 @@ def _import_tensorflow_quietly() -> None:
         os.close(nowhere)
 
 
-def show_data(download: bool, write_statistics: bool) -> Result:
-    """Show which data sets are here; before that, download CIFAR-10 or compute its statistics where asked."""
+def data(
+    download: Annotated[bool, typer.Option("--download", help="Download the official CIFAR-10 (170 MB).")] = False,
+    write_statistics: Annotated[
+        bool, typer.Option("--write-statistics", help="Compute assets/cifar10-statistics.npz from CIFAR-10.")
+    ] = False,
+) -> Result:
+    """Show which data sets are here, where they are, and how large."""
     if download:
         with tqdm(unit="B", unit_scale=True, desc="CIFAR-10", file=sys.stderr) as bar:
 
@@ -57,11 +57,11 @@ def show_data(download: bool, write_statistics: bool) -> Result:
 
     found = {"cifar10": datasets.cifar10_status()}
     built_in = {
-        "samples": (datasets.ASSETS / "samples", "samples/*.png"),
+        "samples": (config.ASSETS / "samples", "samples/*.png"),
         "synthetic": (datasets.STATISTICS_PATH, "cifar10-*.npz"),
     }
     for name, (path, files) in built_in.items():
-        size = sum(file.stat().st_size for file in datasets.ASSETS.glob(files))
+        size = sum(file.stat().st_size for file in config.ASSETS.glob(files))
         found[name] = {"state": "built in", "path": str(path), "bytes": size}
     home = str(config.home())
     rows = [[name, d["state"], f"{d['bytes'] / 1e6:.1f} MB", d["path"]] for name, d in found.items()]
@@ -69,7 +69,7 @@ def show_data(download: bool, write_statistics: bool) -> Result:
     return {"home": home, "datasets": found}, text
 
 
-def list_models() -> Result:
+def models() -> Result:
     """List the models in the library, best first."""
     rows, result = [], []
     for entry in library.list_models():
@@ -97,178 +97,60 @@ def _find_model(name: str, files: Sequence[Path] = ()) -> library.ModelEntry:
         raise ModelError(f"{error} {hint}") from error
 
 
-def train(settings: dict[str, Any], preset_name: str, name: str, folder: Path | None, replace: bool) -> Result:
-    """Train a model and put it into the library, or into `folder`."""
-    preset = get_preset(preset_name)
-    configurations = config.apply_settings(preset.model, preset.train, settings)
-    name = config.validate_name(name or config.default_name(preset_name))
-    entry = _run_training(config.TrainingSpec(name, *configurations, preset_name), folder, replace)
-    card = entry.card
-    split, where = entry.reported
-    text = (
-        f"{'Stopped and saved' if card['stopped'] else 'Saved'} {entry.name} in {entry.path}\n"
-        f"mse {entry.metric(split):.5f} on the {where}; gray copy {card['metrics'][split]['gray_copy']['mse']:.5f}"
-    )
-    return {"name": entry.name, "path": str(entry.path), "card": card}, text
-
-
-def _run_training(spec: config.TrainingSpec, folder: Path | None, replace: bool) -> library.ModelEntry:
-    """Train with progress on stderr; the first Ctrl-C ends the training early and keeps the model."""
-    library.check_name_is_free(spec.name, folder, replace)
-    _import_tensorflow_quietly()
-    stop = threading.Event()
-
-    def interrupt(*_: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("\nStopping after this batch; what is learned so far is kept.", file=sys.stderr)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with tqdm(desc=spec.name, unit="batch", file=sys.stderr, mininterval=0.5) as bar:
-
-            def show(event: Any) -> None:
-                if type(event).__name__ == "Batch":
-                    bar.total = event.steps
-                    bar.set_postfix(loss=f"{event.loss:.5f}", refresh=False)
-                    bar.update(event.step - bar.n)  # A resumed run does not start at 0.
-                elif type(event).__name__ == "Epoch":
-                    losses = f"loss {event.loss:.5f}, validation {event.val_loss:.5f}"
-                    bar.write(f"epoch {event.epoch}: {losses}, {event.seconds:.1f} s", file=sys.stderr)
-
-            def tell(stage: str) -> None:
-                bar.write(f"{stage} ...", file=sys.stderr)
-
-            checkpoint = job.checkpoint_path(spec)
-            return job.run_training(spec, show, stop.is_set, tell, folder, replace, checkpoint)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def run_sweep(
-    settings: dict[str, Any],
-    preset_name: str,
-    name: str,
-    latent_dims: tuple[int, ...] | str | None,
-    trials: int,
-    time_budget: float,
-    address: str,
-    resume: bool,
-) -> Result:
-    """Run a sweep, then train and save its best configuration.
-
-    Args:
-        settings: the settings that are given; no trial varies them.
-        preset_name: the preset that the sweep starts from.
-        name: name of the sweep and its model; empty for the preset and what is tried.
-        latent_dims: bottlenecks to try, `all` for those that suit the preset, or None to search settings.
-        trials: number of trials of a search, at least 1.
-        time_budget: minutes after which trials under way are given up.
-        address: `local`, or HOST:PORT of a Ray cluster.
-        resume: whether to go on with a sweep that was ended.
-    """
-    from colorizer.jobs import search, sweeps
-
-    preset = get_preset(preset_name)
-    model, train = config.apply_settings(preset.model, preset.train, settings)
-    name = name or f"{preset_name}-{'sweep' if latent_dims is None else 'latent-dims'}"
-    if latent_dims == "all":
-        latent_dims = sweeps.suitable_latent_dims(model)
-    elif latent_dims == ():
-        raise ConfigError("--latent-dims takes whole numbers like 8,32,128, or no value for those of 2 to 512.")
-    plan = sweeps.plan_sweep(name, preset_name, model, train, settings, latent_dims or ())
-    if not resume:
-        library.check_name_is_free(name)
-    total = len(plan.choices.get("latent_dim", ())) or trials
-    with (
-        contextlib.redirect_stdout(sys.stderr),  # Ray prints to stdout that a node died.
-        tqdm(desc=name, unit="trial", total=total, file=sys.stderr, delay=1) as bar,
-    ):
-
-        def show(trial: Any) -> None:
-            bar.update()
-            settings = [
-                f"{key} {value:.2g}" if key == "learning_rate" else f"{key} {value}"
-                for key, value in trial.settings.items()
-            ]
-            result = trial.error or f"validation {trial.val_loss[-1]:.5f} after {len(trial.val_loss)} epochs"
-            bar.write(f"{result}: {', '.join(settings)}", file=sys.stderr)
-
-        done = search.run_sweep(plan, trials, time_budget, address, resume, show)
-    if not done.finished:
-        raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
-    best = done.configure(done.finished[0].settings)
-    entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
-    saved = entry and (entry.model_config, entry.train_config)
-    if entry is None or entry.card.get("stopped") or saved != best:
-        ours = saved in [done.configure(trial.settings) for trial in done.finished]
-        entry = _run_training(config.TrainingSpec(name, *best, preset_name), None, replace=ours)
-    rows = done.table()
-    text = f"{done.title}\n\n{tables.sweep(rows)}\n\n{_draw_sweep(done)}\n"
-    text += f"The best is in the library, and a preset of the Train page, as {name}."
-    return {"name": name, "path": str(done.folder), "trials": rows, "model": entry.card}, text
-
-
-def _draw_sweep(done: Any) -> Path:
-    """Draw a `sweeps.Sweep` into its folder and return the file."""
-    from colorizer.app import figures
-
-    rows, path = done.table(), done.folder / "sweep.png"
-    if done.closed_form:
-        lines = {"trained": "val_loss", "closed form: CIFAR-10's best linear autoencoder": "closed_form"}
-        losses = {label: [row[name] for row in rows] for label, name in lines.items()}
-        figure = figures.bottleneck_curve([row["latent_dim"] for row in rows], losses, done.title)
-    else:
-        axes = done.coordinates()
-        heights, ticks = {axis.name: axis.heights for axis in axes}, {axis.name: axis.ticks for axis in axes}
-        finished = [row["epochs"] == done.train.epochs for row in rows if row["val_loss"]]
-        figure = figures.parallel_coordinates(heights, ticks, finished, done.title)
-    figures.save_figure(figure, path)
-    return path
-
-
 def evaluate(
-    name: str | None,
-    dataset_name: str,
-    split: str,
-    photos: Path | None,
-    figure: Path | None,
-    vividness: float | None,
-    strength: float,
+    name: Annotated[str | None, MODEL] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Measure every model of the library and the baselines, in one table.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help=config.TrainConfig.model_fields["dataset"].description)
+    ] = "cifar10",
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Split of the data set to measure on.")
+    ] = "test",
+    photos: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", parser=read_path, help="Measure on the photos in this folder, at their full size."),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=read_path, help="With --all, also draw the metrics (PNG, SVG or PDF)."),
+    ] = None,
+    vividness: Vividness = None,
+    strength: Strength = 1.0,
 ) -> Result:
-    """Measure a model, or every model and the baselines where `name` is None.
+    """Measure a model, or all models, beside the gray copy."""
+    if (name is None) != every:
+        raise typer.BadParameter("Give either the NAME of a model or --all.")
+    if figure:
+        from colorizer.app import figures
 
-    Args:
-        name: name or folder of a model.
-        dataset_name, split: images to measure on.
-        photos: folder of photos to measure on instead.
-        figure: file for a figure of all models.
-        vividness, strength: as in `Colorizer.predict`.
-    """
-    config.validate_dataset(dataset_name)
-    entries = [_find_model(name)] if name is not None else [e for e in library.list_models() if not e.damage]
+        figures.check_figure_path(figure)
+        if not every or photos:
+            raise typer.BadParameter("--figure needs --all and cannot draw --photos.")
+    config.validate_dataset(dataset)
+    entries = [entry for entry in library.list_models() if not entry.damage] if every else [_find_model(name)]
     if photos:
         load_photos(photos)  # This raises an error where there are no photos.
     else:
-        dataset = datasets.load_dataset(dataset_name)
-        images = dataset.split(split).images
+        loaded = datasets.load_dataset(dataset)
+        images = loaded.split(split).images
         if not len(images):
-            raise ConfigError(f"The data set {dataset_name} has no {split} images. Choose another split.")
-    _import_tensorflow_quietly()
+            raise ConfigError(f"The data set {dataset} has no {split} images. Choose another split.")
+    import_tensorflow_quietly()
     measured = {}
-    for entry in tqdm(entries, unit="model", file=sys.stderr, disable=name is not None):
+    for entry in tqdm(entries, unit="model", file=sys.stderr, disable=not every):
         colorizer = load(entry.path)
-        settings = {"vividness": vividness if name is not None or entry.vivid else None, "strength": strength}
+        settings = {"vividness": None if every and not entry.vivid else vividness, "strength": strength}
         if photos:
             measured[entry.name] = evaluation.measure_photos(colorizer, load_photos(photos), **settings)
         else:
-            measured[entry.name] = evaluation.measure(colorizer, dataset, split, **settings)
+            measured[entry.name] = evaluation.measure(colorizer, loaded, split, **settings)
     if photos:
         return {"models": measured}, tables.photos(measured, photos)
-    about = {"dataset": dataset_name, "split": split, "images": len(images)}
-    title = f"on {dataset_name} {split}, {len(images):,} images"
-    if name is not None:
+    about = {"dataset": dataset, "split": split, "images": len(images)}
+    title = f"on {dataset} {split}, {len(images):,} images"
+    if not every:
         ((name, result),) = measured.items()
         text = f"{name} {title}\n\n{tables.one_model(name, result)}"
         return {"model": name, **about, "metrics": result.pop("model"), **result}, text
@@ -276,39 +158,54 @@ def evaluate(
     metrics = {name: result["model"] for name, result in measured.items()} | baselines
     text = f"Models {title}\n\n{tables.all_models(measured, metrics, {e.name: e.card['parameters'] for e in entries})}"
     if figure:
-        from colorizer.app import figures
-
         figures.save_figure(figures.metrics_chart(metrics, f"Models {title}"), figure)
         text += f"\n\n{figure}"
     return {**about, "models": measured, "baselines": baselines}, text
 
 
 def colorize(
-    name: str, paths: Sequence[Path], output: Path, overwrite: bool, address: str | None, **settings: Any
+    name: Annotated[str, MODEL],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", parser=read_path, help="Pictures, or folders with some at any depth."),
+    ],
+    output: Output,
+    vividness: Vividness = None,
+    strength: Strength = 1.0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar=f"{config.MIN_WORKING_SIZE} to {config.MAX_WORKING_SIZE}",
+            parser=read_number(int),
+            help="Shorter side in pixels, a multiple of 8, at which a U-Net sees a picture.",
+            show_default="32 and 64, averaged",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that exist instead of skipping their pictures.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Spread the work with Ray: `local` for the cores of this machine, or HOST:PORT of a cluster.",
+        ),
+    ] = None,
 ) -> Result:
-    """Colorize pictures and folders of them.
-
-    Args:
-        name: name or folder of a model.
-        paths: files and folders, as in `batch.plan_files`.
-        output: folder for the results.
-        overwrite: whether to make results again that are there.
-        address: None to work in this process; otherwise `local` or HOST:PORT of a Ray cluster.
-        settings: as in `Colorizer.colorize`.
-    """
-    entry = _find_model(name, paths)
+    """Colorize pictures and folders of pictures as PNG files."""
+    entry, settings = _find_model(name, files), {"vividness": vividness, "strength": strength, "size": size}
     Colorizer(None, entry).check_settings(**settings)
-    files = batch.plan_files(paths, output, overwrite)
-    if address:
+    planned = batch.plan_files(files, output, overwrite)
+    if ray:
         from colorizer.jobs import archives
 
-        done = archives.colorize_files(entry, files, output, address, overwrite, **settings)
+        done = archives.colorize_files(entry, planned, output, ray, overwrite, **settings)
     else:
-        _import_tensorflow_quietly()
-        done = batch.colorize_files(load(entry.path), files, **settings)
+        import_tensorflow_quietly()
+        done = batch.colorize_files(load(entry.path), planned, **settings)
     result: dict[str, Any] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout that a node died.
-        for file in tqdm(done, total=len(files), unit="picture", file=sys.stderr, disable=len(files) < 2):
+        for file in tqdm(done, total=len(planned), unit="picture", file=sys.stderr, disable=len(planned) < 2):
             if file.error:
                 result["failed"].append({"file": str(file.source), "error": file.error})
                 tqdm.write(f"{file.source}: {file.error}", file=sys.stderr)
@@ -320,8 +217,8 @@ def colorize(
     return {"model": entry.name, **result}, "\n".join(lines)
 
 
-def report(name: str, output: Path) -> Result:
-    """Draw a model's loss curve, reconstructions and training into a folder."""
+def report(name: Annotated[str, MODEL], output: Output) -> Result:
+    """Draw a model's loss curve, reconstructions and training."""
     from colorizer.app import figures
 
     entry = _find_model(name)

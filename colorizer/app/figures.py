@@ -25,10 +25,8 @@ def loss_curve(history: dict[str, list[float]], title: str, gray_copy: float | N
     """
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    if history["batch_loss"]:
-        axes.plot(
-            history["batch_epochs"], history["batch_loss"], color=MUTED, alpha=0.5, lw=1, label="training batches"
-        )
+    if batch_losses := history["batch_loss"]:
+        axes.plot(history["batch_epochs"], batch_losses, color=MUTED, alpha=0.5, lw=1, label="training batches")
     axes.plot(history["epoch"], history["val_loss"], "o-", color=ACCENT, label="validation")
     if gray_copy is not None:
         axes.axhline(gray_copy, color=SECOND, ls="--", lw=1.2, label=f"gray copy, {gray_copy:.5f}")
@@ -49,19 +47,15 @@ def comparison(
     originals: np.ndarray, grays: np.ndarray, reconstructions: np.ndarray, captions: Sequence[str], title: str
 ) -> Figure:
     """Show three rows of images, each uint8 (N, H, W, 3), with a caption below each of the N columns."""
-    count = len(originals)
-    figure = Figure(figsize=(1.1 * count + 1.0, 4.2), dpi=150, layout="constrained")
-    figure.suptitle(title)
-    cells = figure.subplots(3, count, squeeze=False)
-    rows = {"original": originals, "grayscale": grays, "reconstructed": reconstructions}
-    for row, (label, images) in zip(cells, rows.items(), strict=True):
-        for axes, image in zip(row, images, strict=True):
-            axes.imshow(image, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        row[0].set_ylabel(label)
-    for axes, caption in zip(cells[-1], captions, strict=True):
-        axes.set_xlabel(caption, fontsize=8)
+    figure = Figure(figsize=(1.1 * len(originals) + 1.5, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(_tile([originals, grays, reconstructions]), interpolation="nearest")
+    height, width = (side + 2 for side in originals.shape[1:3])  # `_tile` adds a gap of one pixel at each side.
+    axes.set_xticks(width * (np.arange(len(captions)) + 0.5), captions, fontsize=8)
+    axes.set_yticks(height * (np.arange(3) + 0.5), ["original", "grayscale", "reconstructed"])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
     return figure
 
 
@@ -180,7 +174,7 @@ def check_figure_path(path: Path) -> None:
     with _explain_write_errors(path):
         known = Figure().canvas.get_supported_filetypes()
         if path.suffix[1:].lower() not in known:
-            raise ValueError(f"its format is none of {', '.join(sorted(known))}")
+            raise ValueError(f"its format is not one of {', '.join(sorted(known))}")
         if path.is_dir():
             raise ValueError("it is a folder")
 

@@ -1,15 +1,19 @@
-"""Options of the command line: how their words are read, and an option for each setting of a model and its training."""
+"""Options of the command line: those that commands share, and one for each setting of a model and its training."""
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from colorizer import config
 from colorizer.errors import ConfigError
+from colorizer.models import library
 from colorizer.presets import PRESETS
+
+Result = tuple[dict[str, Any], str]
+"""A JSON object, and the text of the same content. An entry `failed` that is not empty makes the exit code 1."""
 
 DEFAULT_PRESET = "dense"
 _PANEL = f"Settings: each replaces the preset's value; the defaults below are those of {DEFAULT_PRESET}"
@@ -23,6 +27,19 @@ def read_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def read_number(kind: type[int | float]) -> Callable[[Any], int | float]:
+    """Return a function that reads a number of that kind, and repeats in its error what it received."""
+
+    def read(text: Any) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise typer.BadParameter(f"{text!r} is not {wanted}.") from None
+
+    return read
+
+
 def read_whole_numbers(text: str) -> tuple[int, ...]:
     """Return whole numbers that are separated by commas."""
     try:
@@ -31,33 +48,33 @@ def read_whole_numbers(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a list of whole numbers like 512,128.") from None
 
 
-def read_latent_dims(text: str) -> tuple[int, ...] | str:
-    """Return whole numbers, or the word `all`."""
-    return text if text == "all" else read_whole_numbers(text)
+def _model_names(incomplete: str) -> list[str]:
+    """Complete the name of a model."""
+    return [entry.name for entry in library.list_models() if entry.name.startswith(incomplete)]
 
 
-def read_number(kind: type[int | float]) -> Callable[[Any], int | float]:
-    """Return a function that reads a number of that kind."""
-
-    def read(text: Any) -> int | float:
-        try:
-            return kind(text)
-        except ValueError:
-            name = "a whole number" if kind is int else "a number"
-            raise typer.BadParameter(f"{text!r} is not {name}.") from None
-
-    return read
-
-
-def read_positive(kind: type[int | float]) -> Callable[[Any], int | float]:
-    """Return a function that reads a number of that kind above 0."""
-
-    def read(text: Any) -> int | float:
-        if not (number := read_number(kind)(text)) > 0:
-            raise typer.BadParameter(f"{text!r} is not a number above 0.")
-        return number
-
-    return read
+MODEL = typer.Argument(metavar="NAME", help="Name or folder of a model.", autocompletion=_model_names)
+Preset = Annotated[Literal[tuple(PRESETS)], typer.Option(help="Preset that gives every setting which you do not set.")]
+Output = Annotated[
+    Path, typer.Option(metavar="DIR", parser=read_path, help="Folder for the results; it is created if it is missing.")
+]
+Vividness = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0 to 1",
+        parser=read_number(float),
+        help="Boldness of the colours of a model with chroma bins, from the safe mean to the likeliest colour.",
+        show_default=str(config.DEFAULT_VIVIDNESS),
+    ),
+]
+Strength = Annotated[
+    float,
+    typer.Option(
+        metavar=f"0 to {config.MAX_STRENGTH:g}",
+        parser=read_number(float),
+        help="Factor on the chroma; 0 makes the picture gray.",
+    ),
+]
 
 
 def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
@@ -67,20 +84,19 @@ def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
     """
     preset, field, words = PRESETS[DEFAULT_PRESET], kind.model_fields[name], name.replace("_", "-")
     value, annotation = getattr(preset.model if kind is config.ModelConfig else preset.train, name), field.annotation
-    about: dict[str, Any] = {"metavar": "TEXT"}
-    shown = {} if value or value == 0 else {"show_default": "none"}
+    about: dict[str, Any] = {"metavar": "NAME"} | ({} if value or value == 0 else {"show_default": "none"})
     if isinstance(value, bool):
         words, about = f"{words}/--no-{words}", {}
     elif isinstance(value, tuple):
         value, annotation = ",".join(map(str, value)), str
-        about = {"metavar": "N,N,...", "parser": read_whole_numbers}
+        about |= {"metavar": "N,N,...", "parser": read_whole_numbers}
     elif limits := kind.limits(name):
-        about = {"metavar": "{} to {}".format(*limits), "parser": read_number(annotation)}
+        about |= {"metavar": "{} to {}".format(*limits), "parser": read_number(annotation)}
     elif choices := kind.choices(name):
         annotation, about = str, {"metavar": "|".join(choices), "autocompletion": lambda: list(choices)}
     elif name == "photos":
-        value, about = None, {"metavar": "DIR", "parser": lambda text: str(read_path(text))}
-    option = typer.Option(f"--{words}", help=field.description, rich_help_panel=_PANEL, **shown, **about)
+        value, about = None, about | {"metavar": "DIR", "parser": lambda text: str(read_path(text))}
+    option = typer.Option(f"--{words}", help=field.description, rich_help_panel=_PANEL, **about)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[annotation, option]
     )
@@ -96,30 +112,22 @@ _JSON = inspect.Parameter(
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
-def add_command(app: typer.Typer) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that makes a function a command of `app`, with the option `--json`.
+def add_command(app: typer.Typer, function: Callable[..., Result]) -> None:
+    """Make a function a command of `app`, with the option `--json`.
 
     A function with a parameter `settings` gets an option for every setting of `ModelConfig` and `TrainConfig`, and
     receives those that were given as a dict.
     """
+    own = {name: p.replace(kind=p.KEYWORD_ONLY) for name, p in inspect.signature(function).parameters.items()}
+    settings = _SETTINGS if own.pop("settings", None) else []
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        own = dict(inspect.signature(function).parameters)
-        settings = _SETTINGS if own.pop("settings", None) else []
+    def run(context: typer.Context, **options: Any) -> Result:
+        del options["json"]  # It is read before the words are parsed, so that it also holds for wrong usage.
+        values = {setting.name: options.pop(setting.name) for setting in settings}
+        given = {key: values[key] for key in values if context.get_parameter_source(key).name == "COMMANDLINE"}
+        return function(**options, **({"settings": given} if settings else {}))
 
-        def run(context: typer.Context, **options: Any) -> Any:
-            del options["json"]  # It is read before the words are parsed, so that it also holds for wrong usage.
-            values = {setting.name: options.pop(setting.name) for setting in settings}
-            sources = {key: context.get_parameter_source(key) for key in values}
-            given = {key: value for key, value in values.items() if sources[key].name == "COMMANDLINE"}
-            return function(**options, **({"settings": given} if settings else {}))
-
-        own = {name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, parameter in own.items()}
-        parameters = [_CONTEXT, *own.values(), _JSON, *settings]
-        run.__signature__ = inspect.Signature(parameters)
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        run.__doc__ = function.__doc__
-        app.command(function.__name__)(run)
-        return function
-
-    return decorate
+    run.__signature__ = inspect.Signature([_CONTEXT, *own.values(), _JSON, *settings])
+    run.__annotations__ = {name: parameter.annotation for name, parameter in run.__signature__.parameters.items()}
+    run.__doc__ = function.__doc__
+    app.command(function.__name__)(run)

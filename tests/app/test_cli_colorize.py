@@ -88,6 +88,7 @@ def test_colorize_returns_1_where_no_picture_is_found(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_size_is_that_at_which_a_u_net_sees_the_picture(run_json, pictures, tmp_path):
     results = []
     for words in ([], ["--size", "64"], ["--size", "64", "--strength", "0.5"]):
@@ -99,6 +100,7 @@ def test_size_is_that_at_which_a_u_net_sees_the_picture(run_json, pictures, tmp_
     assert (results[0] != results[1]).any()
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_no_text_is_printed_as_it_is(tmp_path, pictures):
     name = os.fsdecode(b"\xff.png")
     pictures[0].rename(tmp_path / name)
@@ -108,6 +110,7 @@ def test_a_file_name_that_is_no_text_is_printed_as_it_is(tmp_path, pictures):
     assert (done.returncode, done.stdout) == (0, os.fsencode(tmp_path / "out" / name) + b"\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_whole_pictures_only(tmp_path, samples):
     (tmp_path / "in").mkdir()
     for index in range(2000):

@@ -19,6 +19,7 @@ from colorizer.pixels.images import encode_png
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "colorizer"]
 SETTINGS = [(kind, name) for kind in (config.ModelConfig, config.TrainConfig) for name in kind.model_fields]
+ONE_QUICKLY = ["models --json", *(pytest.param(words, marks=pytest.mark.slow) for words in ("models", "--help"))]
 HELP_OF_COMMANDS = ["data", "models", "train", "sweep", "evaluate", "colorize", "report", "app"]
 
 
@@ -74,9 +75,9 @@ def test_every_command_has_its_help(run, command):
     [
         ("colorizer tr", "train"),
         ("colorizer train --lat", "--latent-dim"),
-        ("colorizer train --preset unet-v", "unet-vivid"),
-        ("colorizer train --architecture u", "unet"),
-        ("colorizer evaluate unet-p", "unet-photo"),
+        pytest.param("colorizer train --preset unet-v", "unet-vivid", marks=pytest.mark.slow),
+        pytest.param("colorizer train --architecture u", "unet", marks=pytest.mark.slow),
+        pytest.param("colorizer evaluate unet-p", "unet-photo", marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_completes_commands_options_choices_and_models(words, completed):
@@ -96,13 +97,14 @@ def test_latent_dims_takes_its_value_or_none(run):
     assert run("sweep", "--latent-dims", "8,x")[0] == 2
 
 
-@pytest.mark.parametrize("words", ["models", "models --json", "--help"])
+@pytest.mark.parametrize("words", ONE_QUICKLY)
 def test_a_closed_stdout_is_said_on_stderr(words):
     code, _, err = shell(f"colorizer {words} >&-")
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith("error: Standard output is closed")
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_takes_nothing_from_the_result(picture, tmp_path):
     code, out, _ = shell(f"colorizer colorize linear {picture} --output {tmp_path / 'out'} 2>&-")
     assert (code, out.decode()) == (0, f"{tmp_path / 'out' / 'photo.png'}\n")
@@ -114,7 +116,7 @@ def test_a_closed_stderr_takes_nothing_from_the_result(picture, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("words", ["models", "models --json", "--help"])
+@pytest.mark.parametrize("words", ONE_QUICKLY)
 def test_a_full_disk_behind_stdout_is_one_sentence(words):
     code, _, err = shell(f"colorizer {words} > /dev/full")
     assert (code, err.count("\n")) == (1, 1)
@@ -126,6 +128,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (code, out, err) == (0, b"{\n", "")
 
 
+@pytest.mark.slow
 def test_file_names_are_printed_whatever_stdout_can_encode(picture, tmp_path):
     for name in ("für €.png", os.fsdecode(b"\xff.png")):
         picture = picture.rename(tmp_path / name)
@@ -143,7 +146,14 @@ def test_words_that_are_no_text_get_a_sentence():
     assert done.stderr.startswith(b"error: There is no model ")
 
 
-@pytest.mark.parametrize("module", ["pathlib", "typing", "numpy._core.multiarray", "colorizer.models.library"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "typing",
+        "colorizer.models.library",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("pathlib", "numpy._core.multiarray")),
+    ],
+)
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
 def test_ctrl_c_during_the_imports_says_stopped(module, flags):
     command = [sys.executable, "-X", "importtime", "-m", "colorizer", "models", *flags]

@@ -14,6 +14,8 @@ from tests.app.conftest import ROOT
 from tests.app.test_text import INLINE
 
 PAGES = ("start", "gallery", "photo", "train", "how")
+# Every text passes through one function, which tests/app/test_text.py checks with all of them.
+ONE_QUICKLY = [INLINE[0], *(pytest.param(text, marks=pytest.mark.slow) for text in INLINE[1:])]
 SHOWING = ("title", "header", "markdown", "caption", "error", "warning", "info", "toast", "metric")
 
 
@@ -32,7 +34,7 @@ def damage(folder, name, **card):
     (folder / name / "card.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", INLINE)
+@pytest.mark.parametrize("text", ONE_QUICKLY)
 @pytest.mark.parametrize("page", ["start", "train"])
 def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page, text):
     app = open_page(page, run=text)
@@ -40,7 +42,7 @@ def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page,
     assert not any(text in shown for shown in shown_texts(app))
 
 
-@pytest.mark.parametrize("text", INLINE)
+@pytest.mark.parametrize("text", ONE_QUICKLY)
 def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     app = open_page("start")
     app.file_uploader(key="start-upload").upload(f"{text}.png", (datasets.ASSETS / "icon.png").read_bytes()).run()
@@ -49,6 +51,7 @@ def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     assert not any(text in shown for shown in shown_texts(app))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", INLINE)
 def test_a_hostile_model_folder_and_card_are_shown_letter_by_letter(open_page, home, text):
     damage(home / "models", "broken", model={text: 1})
@@ -87,6 +90,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "query"), [(page, query) for page in PAGES for query in WRONG[page]])
 def test_wrong_values_in_the_address_harm_no_page(open_page, page, query):
     app = open_page(page, **query)
@@ -117,6 +121,7 @@ def read_only_model(home):
         path.unlink()
 
 
+@pytest.mark.slow
 def test_no_page_names_a_path_of_the_server_whatever_is_damaged(open_page, home, monkeypatch):
     damaged_run(home)
     broken_archive(home, monkeypatch)

@@ -17,6 +17,7 @@ from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, decode_image
 from colorizer.pixels.metrics import compute_metrics
+from tests.app.conftest import texts
 
 ENTRIES = {entry.name: entry for entry in library.list_models()}
 NO_PICTURE = "is not a picture this app can read"
@@ -53,10 +54,6 @@ def shown(app):
     return [image.alt for element in app.image for image in element.proto.imgs]
 
 
-def texts(app):
-    return " ".join(str(element.value) for kind in ("markdown", "caption", "text") for element in app.get(kind))
-
-
 def test_without_a_picture_it_says_what_to_do_and_what_it_takes(open_page):
     app = open_page("photo")
     assert "Choose a picture" in app.info[0].value
@@ -71,7 +68,7 @@ def test_an_upload_is_shown_before_and_after_at_its_own_proportions(open_page):
     assert data["ratio"] == pytest.approx(61 / 47)
     assert all(data[side]["src"].startswith("data:image/jpeg;base64,") for side in ("before", "after"))
     assert "61 x 47 pixels" in texts(app)
-    assert "Against the original" not in texts(app)  # a gray picture has no colours to compare with
+    assert "Against the original" not in texts(app)  # A gray picture has no colours to compare with.
 
 
 def test_a_bad_file_gets_its_sentence_and_the_settings_stay(open_page):
@@ -88,7 +85,7 @@ def test_the_camera_is_a_source(open_page):
     assert not app.exception and not app.error
 
 
-@pytest.mark.parametrize("name", ["coffee", "retina"])
+@pytest.mark.parametrize("name", ["coffee", pytest.param("retina", marks=pytest.mark.slow)])
 def test_sample_photos_are_shown_beside_their_own_colours(open_page, name):
     app = open_page("photo", source="Sample photos", photo=name)
     assert len(sliders(app)) == 1
@@ -106,7 +103,7 @@ def test_several_models_are_shown_side_by_side_on_the_same_photo(open_page):
 def test_a_model_that_fails_says_so_in_its_place_and_the_others_are_shown(open_page, home):
     shutil.copytree(library.SHIPPED / "linear", library.user_folder() / "broken")
     network = library.user_folder() / "broken" / "model.keras"
-    network.write_bytes(bytes(network.stat().st_size))  # of the right size, so found out only when it is loaded
+    network.write_bytes(bytes(network.stat().st_size))  # The size is right, so the damage shows only when it is loaded.
     app = upload(open_page("photo", model=["broken", "linear"]), ("cat.png", COLOURS))
     assert "broken" in app.error[0].value and len(app.error) == 1
     assert results(app) == ["cat.png, colorized by linear"]
@@ -123,7 +120,7 @@ def test_colours_of_the_upload_stand_beside_it_with_the_metrics(open_page):
     app = upload(open_page("photo", model="linear"), ("cat.png", COLOURS))
     assert shown(app) == ["cat.png, the original colours"]
     truth = decode_image(COLOURS)
-    expected = compute_metrics(state.colorize(ENTRIES["linear"], COLOURS)[None], truth[None])
+    expected = compute_metrics(state.colorize(ENTRIES["linear"], COLOURS, state.PhotoSettings())[None], truth[None])
     assert f"| `delta_e` ↓ | {expected['delta_e']:.2f} |" in texts(app)
     assert "| `colorfulness`  | " in texts(app)
 
@@ -136,6 +133,7 @@ def test_pictures_too_small_to_be_measured_are_still_shown(open_page, shape):
     assert "gray copy" not in texts(app)
 
 
+@pytest.mark.slow
 def test_vividness_is_offered_to_the_models_that_have_it_and_working_size_to_unets(open_page):
     offered = {}
     for name in ("linear", "unet", "unet-vivid"):
@@ -151,6 +149,7 @@ def test_vividness_is_offered_to_the_models_that_have_it_and_working_size_to_une
     assert app.select_slider(key="size").value == "auto"
 
 
+@pytest.mark.slow
 def test_strength_vividness_and_size_change_the_picture(open_page):
     app = upload(open_page("photo", model="unet-vivid"), ("mine.png", encode(skimage.data.camera()[::8, ::8])))
     pictures = [sliders(app)[0]["after"]["src"]]
@@ -174,12 +173,16 @@ def test_moving_strength_and_vividness_runs_no_network_and_sample_photos_load_no
     assert len(set(seen)) == 3 and not app.error and not app.exception
 
 
+@pytest.mark.slow
 def test_the_download_is_what_the_library_makes_of_the_picture(open_page):
-    open_page("photo")  # The caches are empty.
-    for name, settings in (("linear", (0.4, 0.7, None)), ("unet", (0.4, 1.0, 48))):
+    open_page("photo")  # This empties the caches.
+    for name, settings in (
+        ("linear", state.PhotoSettings(strength=0.7)),
+        ("unet", state.PhotoSettings(working_size=48)),
+    ):
         downloaded = decode_image(state.colorize_fully(ENTRIES[name], COLOURS, settings))
-        size = settings[2] if name == "unet" else None
-        expected = load(name).colorize(decode_image(COLOURS), strength=settings[1], size=size)
+        _, strength, size = settings
+        expected = load(name).colorize(decode_image(COLOURS), strength=strength, size=size)
         assert np.abs(downloaded.astype(int) - expected).max() <= 1
 
 
@@ -191,9 +194,9 @@ def test_the_raw_output_of_the_network_is_shown_on_demand(open_page):
 
 
 def test_the_result_has_the_full_resolution_the_luminance_and_the_alpha_of_the_picture(open_page):
-    open_page("photo")  # caches are empty
+    open_page("photo")  # This empties the caches.
     rgba = np.random.default_rng(0).integers(0, 256, (1500, 40, 4), np.uint8)
-    result = decode_image(state.colorize_fully(ENTRIES["linear"], encode(rgba), state.DEFAULT_SETTINGS))
+    result = decode_image(state.colorize_fully(ENTRIES["linear"], encode(rgba), state.PhotoSettings()))
     assert result.shape == rgba.shape
     np.testing.assert_array_equal(result[..., 3], rgba[..., 3])
     assert np.abs(to_luminance(result[..., :3]) - to_luminance(rgba[..., :3])).max() <= 1 / 255 + 1e-6
@@ -244,12 +247,12 @@ def test_names_in_the_zip_are_safe_and_unique(names, safe):
 
 
 def test_the_zip_holds_the_results_stored(open_page):
-    open_page("photo")  # caches are empty
-    content = files.pack_zip([("a.jpg", GRAY), ("b.png", COLOURS)], ENTRIES["linear"], state.DEFAULT_SETTINGS)
+    open_page("photo")  # This empties the caches.
+    content = files.pack_zip([("a.jpg", GRAY), ("b.png", COLOURS)], ENTRIES["linear"], state.PhotoSettings())
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {info.filename: info.compress_type for info in archive.infolist()} == {
             "a.png": zipfile.ZIP_STORED,
             "b.png": zipfile.ZIP_STORED,
         }
-        whole = state.colorize_fully(ENTRIES["linear"], COLOURS, state.DEFAULT_SETTINGS)
+        whole = state.colorize_fully(ENTRIES["linear"], COLOURS, state.PhotoSettings())
         assert archive.read("b.png") == whole

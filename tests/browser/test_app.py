@@ -34,7 +34,7 @@ def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_pag
     page.get_by_role("textbox", name="Name of the model").press("Enter")
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("img", name="Eight test images")).to_be_visible(timeout=60_000)
-    page.reload()  # the run goes on, and the page finds it again
+    page.reload()  # The run goes on, and the page finds it again.
     expect(page.get_by_text("Error (mse)")).to_be_visible(timeout=60_000)
     page.get_by_role("link", name="See it in the gallery").click()
     expect(page.get_by_role("heading", name="browser-test")).to_be_visible()
@@ -58,7 +58,7 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     watcher.get_by_role("link", name="Gallery").click()
     expect(reconstructions(watcher)).to_have_count(12)
 
-    owner.reload()  # the run goes on, and the page has its controls again
+    owner.reload()  # The run goes on, and the page has its controls again.
     owner.get_by_role("button", name="Pause").click()
     expect(owner.locator(".st-key-run").get_by_text("Paused")).to_be_visible()
     watcher.goto(link)
@@ -66,7 +66,7 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     owner.get_by_role("button", name="Resume").click()
     expect(watcher.locator(".st-key-run").get_by_text("Paused")).to_have_count(0)
     owner.get_by_role("slider", name="Learning rate, times").press("ArrowLeft")
-    owner.wait_for_timeout(1500)  # three looks of the page at its run, by which the worker has noted it
+    owner.wait_for_timeout(1500)  # The page polls its run three times, and the worker has read the change.
     owner.reload()
     expect(owner.get_by_role("slider", name="Learning rate, times")).to_have_attribute("aria-valuetext", "0.3")
 

@@ -17,7 +17,7 @@ _PAGE_SIZE = 12
 
 
 def _wanted_image() -> int | None:
-    """Return the index of the image that the URL asks for, or None where it asks for none that there is."""
+    """Return the index of the image that the URL asks for, or None if there is no such image."""
     wanted = st.query_params.get("image", "")
     return int(wanted) if len(wanted) < 6 and wanted.isdecimal() and int(wanted) < len(split.images) else None
 
@@ -123,14 +123,14 @@ with main:
         st.info(f"There is no image of the class {chosen} here. Choose another class.", icon=":material/search_off:")
     with st.grid(min_column_width=280, gap="medium"):
         for index in indices[(page - 1) * _PAGE_SIZE : page * _PAGE_SIZE].tolist():
-            truth = split.images[index : index + 1]
+            truth, name = split.images[index : index + 1], CLASS_NAMES[split.labels[index]]
+            gray = gray_copy(truth)
             with st.container(gap="xxsmall"):
-                name = CLASS_NAMES[split.labels[index]]
                 with st.container(key=f"triptych-{index}"):
-                    pictures.show_triptych(truth[0], predictions.images[index], split.labels[index])
+                    shown = [truth[0], to_uint8(gray[0]), predictions.images[index]]
+                    pictures.show_tiles([shown], 6, f"{name}, three versions: original, grayscale and reconstructed")
                 st.button(
-                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · "
-                    f"gray {image_mse(gray_copy(truth), truth)[0]:.4f}",
+                    f"#{index} {name} · mse {predictions.mse[index]:.4f} · gray {image_mse(gray, truth)[0]:.4f}",
                     key=f"image-{index}",
                     type="tertiary",
                     icon=":material/zoom_in:",
@@ -140,11 +140,11 @@ with main:
 with side:
     st.header(entry.name)
     epochs, seconds = entry.card["epochs_done"], entry.card["seconds"]
-    dataset = live.describe_dataset(entry.train_config.dataset)
-    learned = f"learned from {dataset} for {epochs:g} epochs" if epochs else f"was solved in closed form from {dataset}"
+    source = live.describe_dataset(entry.train_config.dataset)
+    learned = f"learned from {source} for {epochs:g} epochs, which took {live.duration(seconds)}"
     st.caption(
         f"This model has {entry.card['parameters']:,} parameters and a bottleneck of {entry.model_config.latent_dim}. "
-        f"It {learned}{f', which took {live.duration(seconds)}' if epochs else ''}."
+        f"It {learned if epochs else f'was solved in closed form from {source}'}."
     )
     losses.show_history(entry)
     measured, where = entry.reported

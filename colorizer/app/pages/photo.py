@@ -35,16 +35,18 @@ def _choose_pictures() -> list[tuple[str, bytes | str]]:
     return [(upload.name, upload.getvalue()) for upload in uploads[:MAX_FILES]]
 
 
-def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.Settings]:
+def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry], state.PhotoSettings]:
     """Show what can be set; return the chosen models and the settings."""
     by_name = {entry.name: entry for entry in entries}
-    about = "Several are shown side by side; several files are colorized by the first of them."
+    about = "Several models are shown side by side. Several files are all colorized by the first model."
     names = st.multiselect(
         "Models", by_name, entries[0].name, key="model", help=about, max_selections=6, wrap=True, bind="query-params"
     )
     chosen = [by_name[name] for name in names] or entries[:1]
     vividness = state.pick_vividness(next((entry for entry in chosen if entry.vivid), chosen[0]), "stretch")
-    about = "Factor on the colours: 0 is gray, 1 what the model thinks, more is bolder."
+    about = (
+        "This is a factor on the colours: 0 makes them gray, 1 keeps those of the model, and more makes them bolder."
+    )
     strength = st.slider(
         "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
     )
@@ -52,11 +54,11 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
     if any(entry.any_size for entry in chosen):
         sizes = ["auto", *map(str, WORKING_SIZES)]
         about = (
-            "Pixels on the shorter side of what a U-Net sees of the photo: small for the broad colours, "
-            "large for those of small things. Auto is the mean of 32 and 64."
+            "A U-Net sees the photo at this many pixels on its shorter side: few suit broad colours, many suit small "
+            "things. Auto averages the results of 32 and 64."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
-    return chosen, (vividness, strength, None if size == "auto" else int(size))
+    return chosen, state.PhotoSettings(vividness, strength, None if size == "auto" else int(size))
 
 
 def _show_result(
@@ -65,7 +67,7 @@ def _show_result(
     picture: bytes | str,
     gray: np.ndarray,
     entry: library.ModelEntry,
-    settings: state.Settings,
+    settings: state.PhotoSettings,
     raw: bool,
 ) -> None:
     """Show what one model makes of a picture, its download, and with `raw` what its network made."""
@@ -83,12 +85,12 @@ def _show_result(
             on_click="ignore",
         )
     if raw:
-        made = state.reconstruct(entry, picture, settings[0])
+        made = state.reconstruct(entry, picture, settings.vividness)
         pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")
 
 
 def _show_picture(
-    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.Settings, raw: bool
+    title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.PhotoSettings, raw: bool
 ) -> None:
     """Show one picture by every chosen model, beside its own colours if it has some."""
     with st.spinner("Reading the picture …"):
@@ -100,7 +102,7 @@ def _show_picture(
     with st.grid(min(3, num_cells), min_column_width=280):
         cells = [st.container() for _ in range(num_cells)]
     worked = []
-    with st.spinner("Colorizing …"):  # below what is there from the last run, which stays where it is
+    with st.spinner("Colorizing …"):  # It stands below the last results, which stay in place.
         for entry, cell in zip(chosen, cells, strict=False):
             try:
                 with cell:
@@ -114,13 +116,13 @@ def _show_picture(
         cells[-1].caption("Original")
     if raw:
         st.caption(
-            "Below each result, what its network makes of the photo shrunk to 32 x 32 pixels. The result takes only "
-            "the colours from the network; light and detail are the photo's own."
+            "Below each result stands what its network makes of the photo shrunk to 32 x 32 pixels. The result takes "
+            "only the colours from the network; light and detail are the photo's own."
         )
     height, width = state.picture_size(picture)
     st.caption(f"The download is a PNG of {width:,} x {height:,} pixels, with the photo's own luminance.")
     truth = state.shrink_picture(picture, state.MEASURED_PIXELS)
-    if worked and not was_gray and min(truth.shape[:2]) >= 7:  # the window of ssim
+    if worked and not was_gray and min(truth.shape[:2]) >= 7:  # The window of ssim has 7 x 7 pixels.
         with st.spinner("Measuring …"):
             measured = {entry.name: state.measure(entry, picture, settings) for entry in worked}
         measured["gray copy"] = state.measure_gray_copy(picture)
@@ -148,7 +150,9 @@ with main:
         except ColorizerError as error:
             show_error(error, icon="broken_image")
     else:
-        st.info("Choose a picture, or several, to see them in colour. None at hand? See the *Sample photos*.")
+        st.info(
+            "Choose a picture, or several, to see them in colour. If you have none at hand, try the *Sample photos*."
+        )
         st.caption(
             f"{FORMAT_NAMES}; up to {MAX_FILES} files of {MAX_UPLOAD_BYTES // 2**20} MB and "
             f"{MAX_PIXELS // 1_000_000} megapixels each. They stay on the computer that runs this app, in memory only."

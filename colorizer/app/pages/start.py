@@ -5,7 +5,7 @@ import streamlit as st
 from colorizer.app.widgets import live, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.text import escape, show_error
-from colorizer.config import DEFAULT_VIVIDNESS, TrainingSpec, default_name
+from colorizer.config import TrainingSpec, default_name
 from colorizer.errors import ColorizerError
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import PHOTOS, SUFFIXES
@@ -46,12 +46,10 @@ with hero:
             show_error(error, icon="broken_image")
     shown, line = st.container(), st.empty()
     with line, st.spinner("Colorizing …"):
-        photo, after = (
-            state.shrink_picture(picture),
-            state.colorize(best, picture, (DEFAULT_VIVIDNESS, _STRENGTH, None)),
-        )
+        before = to_uint8(gray_copy(state.shrink_picture(picture)))
+        after = state.colorize(best, picture, state.PhotoSettings(strength=_STRENGTH))
     with shown:
-        show_before_after(to_uint8(gray_copy(photo)), after, title, best.name, key="hero")
+        show_before_after(before, after, title, best.name, key="hero")
     line.caption(
         f"Photo: {escape(title)}. It was colorized by {best.name} at strength {_STRENGTH}. Move the line across it."
     )

@@ -68,19 +68,20 @@ def _fill_sliders() -> None:
 
 
 def _plan() -> tuple[str, ModelConfig, TrainConfig]:
-    """Return preset, model and training as the widgets say; a source with another encoder brings its architecture."""
-    chosen, preset = st.session_state, presets[st.session_state.preset]
-    source = sources.get(chosen.init_from)
-    name, model = preset.name, preset.model.replace(latent_dim=chosen.latent_dim)
+    """Return the preset, model and training that the widgets set; a source with another encoder decides both."""
+    widgets, preset = st.session_state, presets[chosen]
+    source = sources.get(widgets.init_from)
+    name, model = preset.name, preset.model.replace(latent_dim=widgets.latent_dim)
     if source is not None:
         try:
             shapes.check_encoders(model, source.model_config, source.name)
         except ConfigError:
-            name, model = source.card.get("preset"), source.model_config
-            name = name if name in list(PRESETS) else preset.name
-    values = {key: chosen[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
-    frozen = source is not None and chosen.freeze_encoder
-    return name, model, preset.train.replace(**values, init_from=chosen.init_from, freeze_encoder=frozen)
+            model = source.model_config
+            if source.card.get("preset") in list(PRESETS):
+                name = source.card["preset"]
+    values = {key: widgets[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
+    frozen = source is not None and widgets.freeze_encoder
+    return name, model, preset.train.replace(**values, init_from=widgets.init_from, freeze_encoder=frozen)
 
 
 def _show_settings(earlier: list[RunView]) -> None:
@@ -228,7 +229,7 @@ chosen = st.pills(
     wrap=True,
 )
 st.caption(presets[chosen].summary)
-view, settings = st.columns([2, 1], gap="large")  # On a phone, what is going on comes first.
+view, settings = st.columns([2, 1], gap="large")  # On a phone the running training comes first.
 with settings:
     _show_settings([run for run in trainings if not run.active])
 with view:

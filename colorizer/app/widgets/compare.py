@@ -126,7 +126,7 @@ def _show_images(entries: list[library.ModelEntry]) -> None:
 
 
 def _history(entry: library.ModelEntry) -> pd.DataFrame:
-    """Return `epoch`, `val_loss` and `seconds` of each epoch; without rows where there are none that can be drawn."""
+    """Return `epoch`, `val_loss` and `seconds` of each epoch that can be drawn; a damaged history has no rows."""
     columns = ["epoch", "val_loss", "seconds"]
     try:
         history = library.load_history(entry)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import re
 import zipfile
 from functools import partial
@@ -17,10 +18,10 @@ from colorizer.app.widgets.text import show_error
 from colorizer.errors import ColorizerError
 from colorizer.models.library import ModelEntry
 
-_THUMBNAIL = (192, 144)  # pixels, shown at half of that
+_THUMBNAIL = (192, 144)  # A page shows these pixels at half their size, sharp on every screen.
 
 
-def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> None:
+def show_files(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.PhotoSettings) -> None:
     """Colorize files, each a name and its content; the session keeps what is done until the settings change."""
     kept = st.session_state.setdefault("results", {})
     keys = [(entry.checksum, settings, hashlib.sha256(content).digest()) for _, content in files]
@@ -72,23 +73,21 @@ def _show_row(row: DeltaGenerator, name: str, content: bytes, result: tuple[str,
 
 
 def safe_names(names: list[str]) -> list[str]:
-    """Stems that are safe on every system and differ in more than case, for files of any name."""
-    taken: list[str] = []
+    """Return a stem for each file name: safe on every system, and different from the others in more than case."""
+    taken: dict[str, str] = {}
     for name in names:
-        stem = unique = re.sub(r"[^\w-]+", "-", PurePath(name).stem).strip("-")[:80] or "picture"
-        number = 1
-        while unique.casefold() in map(str.casefold, taken):
-            number += 1
-            unique = f"{stem}-{number}"
-        taken.append(unique)
-    return taken
+        stem = re.sub(r"[^\w-]+", "-", PurePath(name).stem).strip("-")[:80] or "picture"
+        candidates = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        unique = next(candidate for candidate in candidates if candidate.casefold() not in taken)
+        taken[unique.casefold()] = unique
+    return list(taken.values())
 
 
-def pack_zip(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.Settings) -> bytes:
+def pack_zip(files: list[tuple[str, bytes]], entry: ModelEntry, settings: state.PhotoSettings) -> bytes:
     """Colorize files, each a name and its content, at their own resolution, into a zip of PNG files.
 
-    Made only when it is asked for: full PNG files of every visitor would fill the memory. They are stored in it, as
-    they are compressed already.
+    The zip is made only when it is asked for, since the full PNG files of all visitors would fill the memory. It stores
+    them as they are, since they are compressed already.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -71,13 +71,12 @@ def key_of(run_id: str) -> str:
 
 
 def show_in_url(run_id: str) -> None:
-    """Have the URL name a run, with its key where this visitor has it: then a reload still controls the run."""
+    """Put a run into the URL, with its key where this visitor has it, so that a reload still controls the run."""
     key = key_of(run_id)
     st.query_params["run"] = run_id
+    st.query_params.pop("key", None)
     if key:
         st.query_params["key"] = key
-    else:
-        st.query_params.pop("key", None)
 
 
 def training_dataset() -> str:
@@ -106,34 +105,19 @@ def show_run(earlier: list[RunView] | None = None) -> None:
     earlier = training_service().list_runs() if earlier is None else earlier
     others = {other.spec.name: losses.curve(other) for other in earlier if other.curve}
     others.pop(run.spec.name, None)
-    (_poll if run.active else _show_ended)(run_id, others)
+    st.fragment(_follow, run_every=0.5 if run.active else None)(run_id, others, run.active)
 
 
-@st.fragment(run_every=0.5)
-def _poll(run_id: str, others: dict[str, Curve]) -> None:
+def _follow(run_id: str, others: dict[str, Curve], was_active: bool) -> None:
+    """Show a run as it is now; where it has ended, was resumed or is gone, run the whole page again."""
     try:
         run = training_service().view(run_id)
-    except ColorizerError:  # Its owner has discarded it.
+    except ColorizerError:  # Its owner has deleted it.
         for name in ("run", "key"):
             st.query_params.pop(name, None)
         st.rerun()
-    if not run.active:
+    if run.active != was_active:
         st.rerun()
-    _render(run, others)
-
-
-@st.fragment
-def _show_ended(run_id: str, others: dict[str, Curve]) -> None:
-    try:
-        run = training_service().view(run_id)
-    except ColorizerError:
-        st.rerun()
-    if run.active:  # Its owner has resumed it.
-        st.rerun()
-    _render(run, others)
-
-
-def _render(run: RunView, others: dict[str, Curve]) -> None:
     with st.container(border=True, key="run"):
         _show_status(run)
         if run.snapshots:
@@ -248,12 +232,11 @@ def _control(method: Callable[..., None], *arguments: Any) -> None:
 
 def _show_reconstructions(run: RunView) -> None:
     marks = [f"{epochs:.3g}" for epochs, _ in run.snapshots]
-    picture, index = runs.load_picture(run.run_id), -1
+    picture, shown, index = runs.load_picture(run.run_id), _EIGHT, -1
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        shown = _EIGHT
         if picture is not None:
-            label = "Reconstructions of"
-            shown = st.segmented_control(label, (_EIGHT, _OWN), default=_OWN, required=True, key=f"shown-{run.run_id}")
+            label, key = "Reconstructions of", f"shown-{run.run_id}"
+            shown = st.segmented_control(label, (_EIGHT, _OWN), default=_OWN, required=True, key=key)
         if len(marks) > 1:
             options = [*marks[:-1], _LATEST]  # This option has no number, so it stays chosen as new snapshots come.
             index = options.index(st.select_slider("Back in time, epochs", options, _LATEST, key=f"back-{run.run_id}"))
@@ -271,18 +254,16 @@ def _show_reconstructions(run: RunView) -> None:
 def _show_result(run: RunView) -> None:
     entry = run.model()
     if entry is None:
-        st.caption("The model of this run is not in the library." if not run.active else "")
+        if not run.active:
+            st.caption("The model of this run is not in the library.")
         return
     split, where = entry.reported
-    columns = st.columns(3)
-    columns[0].metric(f"Error (mse) on {where}", f"{entry.metric(split):.5f}")
-    columns[1].metric("Error of the gray copy", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
-    columns[2].metric("Training time", duration(entry.card["seconds"]))
-    query = {"model": entry.name}
+    error, of_gray_copy, time = st.columns(3)
+    error.metric(f"Error (mse) on {where}", f"{entry.metric(split):.5f}")
+    of_gray_copy.metric("Error of the gray copy", f"{entry.card['metrics'][split]['gray_copy']['mse']:.5f}")
+    time.metric("Training time", duration(entry.card["seconds"]))
+    links = ("gallery", "See it in the gallery", "grid_view"), ("photo", "Try it on a photo", "photo_camera")
     with st.container(horizontal=True):
-        for page, label, icon in (
-            ("gallery", "See it in the gallery", "grid_view"),
-            ("photo", "Try it on a photo", "photo_camera"),
-        ):
-            path = f"colorizer/app/pages/{page}.py"
-            st.page_link(path, label=label, icon=f":material/{icon}:", query_params=query)
+        for page, label, icon in links:
+            query, icon = {"model": entry.name}, f":material/{icon}:"
+            st.page_link(f"colorizer/app/pages/{page}.py", label=label, icon=icon, query_params=query)

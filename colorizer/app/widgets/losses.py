@@ -177,7 +177,7 @@ def show_run(run: RunView, others: dict[str, Curve]) -> None:
 
 
 def show_runs(runs: list[RunView]) -> None:
-    """Show the curves of several runs in one chart, as far as they have any."""
+    """Show the curves of those runs that have one in one chart."""
     runs = [run for run in runs if run.curve][:MAX_OTHERS]
     if not runs:
         return

@@ -8,7 +8,7 @@ import streamlit as st
 
 from colorizer.app.widgets import state
 from colorizer.app.widgets.text import escape
-from colorizer.data.datasets import CLASS_NAMES, SNAPSHOT_SAMPLES
+from colorizer.data.datasets import SNAPSHOT_SAMPLES
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import encode_png, tile_rows
 from colorizer.pixels.metrics import METRICS
@@ -34,13 +34,6 @@ def show_tiles(
     """
     encoded = base64.b64encode(encode_png(tile_rows(rows, scale))).decode()
     st.image(f"data:image/png;base64,{encoded}", caption, width, alt=alt)
-
-
-def show_triptych(original: np.ndarray, reconstructed: np.ndarray, label: int) -> None:
-    """Show original, grayscale and reconstruction side by side, each uint8 (32, 32, 3)."""
-    gray = to_uint8(gray_copy(original))
-    alt = f"{CLASS_NAMES[label]}, three versions: original, grayscale and reconstructed"
-    show_tiles([[original, gray, reconstructed]], 6, alt)
 
 
 def show_snapshot(reconstructed: np.ndarray, network: str, epochs: str) -> None:

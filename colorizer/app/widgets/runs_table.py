@@ -1,6 +1,7 @@
 """The table of all runs on the Train page: compare their curves, download what they made, delete your own."""
 
 import io
+from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
@@ -90,7 +91,7 @@ def _show_actions(run: RunView, entry: library.ModelEntry | None) -> None:
             live.confirm_delete(run, key, "Delete run")
 
 
-def _download(run: RunView, label: str, content, suffix: str, mime: str) -> None:
+def _download(run: RunView, label: str, content: Callable[[], bytes], suffix: str, mime: str) -> None:
     st.download_button(
         label,
         content,

@@ -9,7 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -26,8 +26,8 @@ from colorizer.pixels.budget import PictureCache, pixels_in_work
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
-_PAGE_PIXELS = 1200  # This is the longer side of a photo on a page.
-MEASURED_PIXELS = 600  # The same when it is measured, which takes long on larger pictures.
+_PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
+MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These are the numbers of malloc.h.
 _KEPT_BYTES = 8 * 2**20  # With less, the arrays of a photo would be taken from the system again and again.
 _importing = threading.Lock()
@@ -100,8 +100,8 @@ def usable_models() -> list[library.ModelEntry]:
 def models_for_photos() -> list[library.ModelEntry]:
     """Return the usable models that colorize, those that learned from photos first."""
     entries = usable_models()
-    entries = [entry for entry in entries if entry.model_config.target != "gray"] or entries
-    return sorted(entries, key=lambda entry: not entry.train_config.photos)
+    in_colour = [entry for entry in entries if entry.model_config.target != "gray"]
+    return sorted(in_colour or entries, key=lambda entry: not entry.train_config.photos)
 
 
 def show_damaged_models() -> None:
@@ -161,11 +161,8 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
     with contextlib.suppress(ModelError, KeyError):
         arrays = library.load_arrays(entry, "snapshots.npz")
         epochs, pictures = arrays["epochs"], arrays["images"]
-        if (
-            pictures.shape == (*epochs.shape, 8, 32, 32, 3)
-            and pictures.dtype == np.uint8
-            and epochs.dtype.kind in "iuf"
-        ):
+        shape = (*epochs.shape, 8, 32, 32, 3)
+        if pictures.shape == shape and pictures.dtype == np.uint8 and epochs.dtype.kind in "iuf":
             return epochs, pictures
     return np.empty(0), np.empty((0, 8, 32, 32, 3), np.uint8)
 
@@ -208,9 +205,12 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
     return linear.solve(statistics.mean, statistics.factors, "rgb")
 
 
-Settings = tuple[float, float, int | None]
-"""Vividness, strength and working size; a model without one of them ignores it."""
-DEFAULT_SETTINGS: Settings = (DEFAULT_VIVIDNESS, 1.0, None)
+class PhotoSettings(NamedTuple):
+    """What a visitor sets for a photo; a model without one of these settings ignores it."""
+
+    vividness: float = DEFAULT_VIVIDNESS
+    strength: float = 1.0
+    working_size: int | None = None
 
 
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
@@ -250,17 +250,14 @@ def shrink_picture(picture: bytes | str, longest: int = _PAGE_PIXELS) -> np.ndar
         return images.fit_inside(images.lay_on_white(image), longest)
 
 
-def _options(entry: library.ModelEntry, settings: Settings) -> dict[str, float | int | None]:
+def _options(entry: library.ModelEntry, settings: PhotoSettings) -> dict[str, float | int | None]:
     """Return those settings of `Colorizer.colorize` that the model has."""
     vividness, strength, size = settings
-    return {
-        "vividness": vividness if entry.vivid else None,
-        "strength": strength,
-        "size": size if entry.any_size else None,
-    }
+    own = {"vividness": vividness if entry.vivid else None, "size": size if entry.any_size else None}
+    return {"strength": strength} | own
 
 
-def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> np.ndarray:
+def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> np.ndarray:
     """Return the chroma that a model predicts; for most sample photos it was saved with the model."""
     size = _options(entry, settings)["size"]
     stored = evaluation.stored_chroma(entry, picture) if isinstance(picture, str) and size is None else None
@@ -278,14 +275,14 @@ def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int |
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def colorize(
-    entry: library.ModelEntry, picture: bytes | str, settings: Settings = DEFAULT_SETTINGS, longest: int = _PAGE_PIXELS
+    entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings, longest: int = _PAGE_PIXELS
 ) -> np.ndarray:
     """Colorize a picture as `shrink_picture` shows it."""
     chroma, small = _chroma(entry, picture, settings), shrink_picture(picture, longest)
     return load_colorizer(entry).colorize(small, **_options(entry, settings), chroma=chroma)
 
 
-def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> bytes:
+def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> bytes:
     """Colorize a picture at its own resolution, its alpha kept, as PNG."""
     chroma = _chroma(entry, picture, settings)
     with _working_on(picture) as image:
@@ -301,7 +298,7 @@ def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: floa
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def measure(entry: library.ModelEntry, picture: bytes | str, settings: Settings) -> dict[str, float]:
+def measure(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> dict[str, float]:
     """Measure what a model makes of a picture against its own colours."""
     result = colorize(entry, picture, settings, MEASURED_PIXELS)
     return compute_metrics(result[None], shrink_picture(picture, MEASURED_PIXELS)[None])

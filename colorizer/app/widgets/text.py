@@ -10,8 +10,8 @@ from colorizer import config
 from colorizer.errors import ColorizerError
 
 _MARKUP = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")
-_MARKER = re.compile(r"^(?:(?=[-+#>=])|(\d{1,9})(?=[.)]))")  # At its start, a line with one is a heading or a list.
-# Streamlit makes icons, emoji, colours and links of these after Markdown's backslashes are read and gone.
+_MARKER = re.compile(r"^(?:(?=[-+#>=])|(\d{1,9})(?=[.)]))")  # At the start of a line these make a heading or a list.
+# Streamlit turns these into icons, emoji, colours and links, even where a backslash stands before them.
 _SHORTCUT = re.compile(r"([:@](?=\S)|www(?=\.))", re.IGNORECASE)
 _WORD_JOINER = "\u2060"  # It has no width, and what stands around it is no longer recognised.
 _PATH = re.compile(r"""(?:(?<![\w:/.\\])/+|\b[A-Za-z]:[\\/]+)(?:[^\s\\/'"]+[\\/]+)*([^\s\\/'"]+)""")
@@ -40,7 +40,7 @@ def hide_paths(text: str) -> str:
 
 
 def _folders() -> list[str]:
-    """The folders that messages name: that of models and runs, the app's, the user's, and that of CIFAR-10."""
+    """Return the folders that messages name: those of models and runs, the app, the user and CIFAR-10."""
     source = os.environ.get("COLORIZER_CIFAR10")
     folders = {str(config.ASSETS.parent)}
     for find in (config.home, lambda: config.expand_path("~"), lambda: config.expand_path(source or "~").parent):
