@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return 1
     except OSError as error:
-        return _fail(f"{error}. Check the disk and the paths given.", as_json)
+        place = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{place}. Check the disk and the paths given.", as_json)
     except KeyboardInterrupt:
         return _fail("stopped", as_json)
 

@@ -130,6 +130,10 @@ def evaluate(
             raise typer.BadParameter("--figure needs --all and cannot draw --photos.")
     config.validate_dataset(dataset)
     entries = [entry for entry in library.list_models() if not entry.damage] if every else [_find_model(name)]
+    # With --all, a vividness is meant for the models that have one.
+    settings = [{"vividness": vividness if e.vivid or not every else None, "strength": strength} for e in entries]
+    for entry, chosen in zip(entries, settings, strict=True):
+        Colorizer(None, entry).check_settings(**chosen)
     if photos:
         load_photos(photos)  # This raises an error where there are no photos.
     else:
@@ -139,13 +143,13 @@ def evaluate(
             raise ConfigError(f"The data set {dataset} has no {split} images. Choose another split.")
     import_tensorflow_quietly()
     measured = {}
-    for entry in tqdm(entries, unit="model", file=sys.stderr, disable=not every):
+    pairs = zip(entries, settings, strict=True)
+    for entry, chosen in tqdm(pairs, total=len(entries), unit="model", file=sys.stderr, disable=not every):
         colorizer = load(entry.path)
-        settings = {"vividness": None if every and not entry.vivid else vividness, "strength": strength}
         if photos:
-            measured[entry.name] = evaluation.measure_photos(colorizer, load_photos(photos), **settings)
+            measured[entry.name] = evaluation.measure_photos(colorizer, load_photos(photos), **chosen)
         else:
-            measured[entry.name] = evaluation.measure(colorizer, loaded, split, **settings)
+            measured[entry.name] = evaluation.measure(colorizer, loaded, split, **chosen)
     if photos:
         return {"models": measured}, tables.photos(measured, photos)
     about = {"dataset": dataset, "split": split, "images": len(images)}
@@ -194,15 +198,18 @@ def colorize(
 ) -> Result:
     """Colorize pictures and folders of pictures as PNG files."""
     entry, settings = _find_model(name, files), {"vividness": vividness, "strength": strength, "size": size}
-    Colorizer(None, entry).check_settings(**settings)
+    colorizer = Colorizer(None, entry)
+    colorizer.check_settings(**settings)
     planned = batch.plan_files(files, output, overwrite)
     if ray:
         from colorizer.jobs import archives
 
         done = archives.colorize_files(entry, planned, output, ray, overwrite, **settings)
     else:
-        import_tensorflow_quietly()
-        done = batch.colorize_files(load(entry.path), planned, **settings)
+        if any(not file.error and not file.skipped for file in planned):
+            import_tensorflow_quietly()
+            colorizer = load(entry.path)
+        done = batch.colorize_files(colorizer, planned, **settings)
     result: dict[str, Any] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout that a node died.
         for file in tqdm(done, total=len(planned), unit="picture", file=sys.stderr, disable=len(planned) < 2):

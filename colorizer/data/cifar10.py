@@ -63,8 +63,8 @@ def cifar10_status() -> dict[str, Any]:
     """Say where CIFAR-10 would come from now, by names and sizes of files alone; this never raises.
 
     Returns:
-        dict with `state` (`prepared`; `found` if COLORIZER_CIFAR10 names a source, sound or not; or `missing`),
-        `path` and `bytes`.
+        dict with `state` (`prepared`; `found` if COLORIZER_CIFAR10 names a file or folder with content; `invalid` if
+        it names anything else; or `missing`), `path` and `bytes`.
     """
     cache, source = "", os.environ.get("COLORIZER_CIFAR10")
     with contextlib.suppress(ColorizerError, OSError):
@@ -77,8 +77,9 @@ def cifar10_status() -> dict[str, Any]:
     try:
         path = config.expand_path(source)
     except ConfigError:
-        return {"state": "found", "path": source, "bytes": 0}
-    return {"state": "found", "path": str(path), "bytes": official.count_bytes(path, _FOLDER, _WANTED)}
+        return {"state": "invalid", "path": source, "bytes": 0}
+    size = official.count_bytes(path, _FOLDER, _WANTED)
+    return {"state": "found" if size else "invalid", "path": str(path), "bytes": size}
 
 
 def download_cifar10(on_progress: Callable[[int, int], None] = lambda received, total: None) -> None:

@@ -15,6 +15,7 @@ from colorizer.pixels.images import SUFFIXES, decode_file, encode_png
 from colorizer.storage import write_bytes
 
 _THREADS = 2  # With dense, two threads do a quarter more small pictures a second than one; four are no better.
+_MISSING = "There is no such file."
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ def plan_files(paths: Iterable[str | Path], output: Path, overwrite: bool = Fals
         pictures, and for files whose target is also that of another file, or would overwrite one of the files.
 
     Raises:
-        ImageError: a path is empty.
+        ImageError: a path is empty, or the output is a file.
     """
+    if output.exists() and not output.is_dir():
+        raise ImageError(f"The output {output} is a file. Give a folder for the results.")
     found: dict[Path, PictureFile] = {}
     for path in paths:
         if not str(path):
@@ -88,12 +91,14 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
         return file
     try:
         if not file.source.is_file():
-            raise ImageError("There is no such file.")
+            raise ImageError(_MISSING)
         result = colorizer.colorize(decode_file(file.source), **settings)
         file.target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file.target, encode_png(result))
-    except (ColorizerError, OSError) as error:
+    except ColorizerError as error:
         return replace(file, error=str(error))
+    except OSError as error:
+        return replace(file, error=f"It cannot be read or written ({error.strerror or error}).")
     except Exception as error:  # A MemoryError, for example, must not cost the other files.
         return replace(file, error=f"This picture cannot be colorized: {error!r}.")
     return file
@@ -102,7 +107,7 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
 def _find(path: Path, output: Path) -> Iterable[PictureFile]:
     """Return the files that a given path stands for; each target still has the suffix of its source."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises an error for a name that is too long.
-        return [PictureFile(path, output / path.name)]
+        return [PictureFile(path, output / path.name, None if os.path.isfile(path) else _MISSING)]  # noqa: PTH113 - too.
     results = _identity(output)
     if _identity(path) == results:
         return [PictureFile(path, output, "This is the output folder. Choose another one for the results.")]

@@ -69,6 +69,8 @@ def test_wrong_usage_repeats_only_the_beginning_of_a_very_long_word(run):
         ),
         (["evaluate", "nope"], "There is no model 'nope'."),
         (["evaluate", "linear"], "CIFAR-10 is not on this machine."),
+        (["evaluate", "linear", "--strength", "-1"], "strength must be a number from 0 to 1.5, received -1.0."),
+        (["evaluate", "linear", "--vividness", "0.4"], "linear has no vividness to set."),
         (["evaluate", "linear", "--dataset", "mnist"], "dataset must be one of cifar10, synthetic, samples, cifar100,"),
         (["evaluate", "linear", "--dataset", "cifar100:nope.npz"], "nope.npz cannot be used ("),
         (["train", "--dataset", "folder:nope", "--name", "mine"], "There is no folder "),

@@ -34,7 +34,7 @@ def prepare_gallery() -> tuple[str, ...]:
     Returns:
         the folders to link; none where CIFAR-10 is not to be had.
     """
-    if datasets.cifar10_status()["state"] == "missing":
+    if datasets.cifar10_status()["state"] not in ("prepared", "found"):
         return ()
     test = datasets.load_dataset("cifar10").test
     for entry in library.list_models():

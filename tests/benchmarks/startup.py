@@ -111,7 +111,9 @@ def _reruns(runs: int) -> list[Measurement]:
     if app.exception:
         raise RuntimeError(f"the gallery failed: {app.exception[0].message}")
     number = (
-        len(datasets.load_dataset("cifar10").test.images) if datasets.cifar10_status()["state"] != "missing" else 20
+        len(datasets.load_dataset("cifar10").test.images)
+        if datasets.cifar10_status()["state"] in ("prepared", "found")
+        else 20
     )
     parts = [[time for lap in laps[run * _LAPS :][:_LAPS] for time in lap.values()] for run in range(runs)]
     about = f"gallery rerun, {number:,} images"

@@ -140,7 +140,7 @@ def test_what_is_no_picture_file_fails_and_stops_nothing(make, tmp_path, dense):
         "too-large.png": "the limit is 20 MB",
         "pipe.png": "There is no such file.",
         "loop.png": "There is no such file.",
-        "n" * 300 + ".png": "File name too long",
+        "n" * 300 + ".png": "There is no such file.",
         "folder.jpg": "Is a directory",
     }
     files = _colorize(dense, "good.png", *sentences, "last.jpg")
@@ -214,3 +214,9 @@ def test_an_unexpected_error_costs_one_picture(make, dense, monkeypatch):
     monkeypatch.setattr(dense, "colorize", fail_once)
     errors = [file.error for file in _colorize(dense, "in").values() if file.error]
     assert errors == ["This picture cannot be colorized: MemoryError('no room')."]
+
+
+def test_an_output_that_is_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ImageError, match=r"The output .*taken is a file\. Give a folder"):
+        plan_files([tmp_path], tmp_path / "taken")

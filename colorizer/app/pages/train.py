@@ -110,7 +110,7 @@ def _show_settings(earlier: list[RunView]) -> None:
 
 
 def _show_datasets() -> None:
-    have_cifar10 = datasets.cifar10_status()["state"] != "missing"
+    have_cifar10 = datasets.cifar10_status()["state"] in ("prepared", "found")
     names = [name for name in live.DATASETS if name != "cifar10" or have_cifar10]
     captions = [live.DATASETS[name] for name in names]
     st.radio("Data set", names, key="dataset", captions=captions, bind="query-params")
