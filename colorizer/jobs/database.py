@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS runs (
     place INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'queued', stage TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0,
     pause_wanted INTEGER NOT NULL DEFAULT 0, stop_wanted INTEGER NOT NULL DEFAULT 0,
-    stop_reason TEXT NOT NULL DEFAULT '', learning_rate_factor REAL NOT NULL DEFAULT 1
+    learning_rate_factor REAL NOT NULL DEFAULT 1
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS active_names ON runs (name) WHERE state IN ('queued', 'running', 'paused');
 CREATE TABLE IF NOT EXISTS events (

@@ -100,10 +100,10 @@ class RunWriter:
     def __init__(self, run_id: str) -> None:
         """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
         self.run_id, self.begun = run_id, False
-        self._shown = ("running", "starting")  # The state and the stage that the database has.
+        self._state, self.stage = "running", "starting"  # The database has the same.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
-        self.turn = runs.try_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
+        self.turn = runs.take_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
         if self.turn is not None:
             with database.transaction() as db:
                 runs.note_interrupted(db)
@@ -120,12 +120,11 @@ class RunWriter:
 
     def should_stop(self) -> bool:
         """Return whether the run is to stop; while the visitor wants it to pause, wait."""
-        while self.wishes()["pause_wanted"] and not self.wishes()["stop_wanted"]:
-            self._show("paused", self._shown[1])
+        while (wishes := self.wishes())["pause_wanted"] and not wishes["stop_wanted"]:
+            self._show("paused", self.stage)
             time.sleep(1 / _LOOKS_PER_SECOND)
-        stop = bool(self.wishes()["stop_wanted"])
-        self._show("running", "stopping" if stop else self._shown[1])
-        return stop
+        self._show("running", "stopping" if wishes["stop_wanted"] else self.stage)
+        return bool(wishes["stop_wanted"])
 
     def learning_rate_factor(self) -> float:
         """Return the number that the schedule is to be multiplied by."""
@@ -134,7 +133,7 @@ class RunWriter:
     def wishes(self) -> sqlite3.Row:
         """Return what is wanted of the run; it may be a fiftieth of a second old."""
         if time.monotonic() - self._last_look > 1 / _LOOKS_PER_SECOND:
-            columns = "pause_wanted, stop_wanted, stop_reason, learning_rate_factor"
+            columns = "pause_wanted, stop_wanted, message, learning_rate_factor"
             rows = database.query(f"SELECT {columns} FROM runs WHERE id = ?", self.run_id)
             if not rows:
                 raise TrainingError("The run was discarded.")
@@ -142,9 +141,9 @@ class RunWriter:
         return self._wishes
 
     def _show(self, state: str, stage: str) -> None:
-        if (state, stage) != self._shown:
+        if (state, stage) != (self._state, self.stage):
             database.change("UPDATE runs SET state = ?, stage = ? WHERE id = ?", state, stage, self.run_id)
-            self._shown = (state, stage)
+            self._state, self.stage = state, stage
 
     def on_event(self, event: Any) -> None:
         """Keep an event of `loop.train`; batches are joined so that at most ten updates a second are written."""
@@ -219,10 +218,12 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
             picture=runs.load_picture(run.run_id),
             run_id=run.run_id,
         )
-        return "stopped" if entry.card["stopped"] else "done", run.wishes()["stop_reason"]
+        return "stopped" if entry.card["stopped"] else "done", run.wishes()["message"]
     except Exception as error:
         with contextlib.suppress(OSError):  # The log may be on the disk that is full.
             traceback.print_exc()
+        if run.stage == "measuring":
+            return "done", f"Its model is saved, but not measured. {explain(error)}"
         return "failed", explain(error)
 
 

@@ -198,7 +198,7 @@ def train(
         for key, value in dataclasses.asdict(finished).items():
             result.history[key].append(value)
         if result.best == len(result.history["val_loss"]) - 1:
-            trainer.keep_weights()
+            trainer.best = model.get_weights()
         on_event(finished)
         if question.stopped:
             break
@@ -211,7 +211,7 @@ def train(
                     on_warning(_explain_lost_checkpoint(checkpoint, error))
                 can_save = False
     if curve:
-        trainer.restore_weights()
+        model.set_weights(trainer.best)
         take_snapshot(len(curve) / steps_per_epoch)
     else:
         result.history["val_loss"].append(validate())

@@ -18,6 +18,7 @@ from colorizer.jobs.service import TrainingService, training_service
 from colorizer.presets import get_preset
 from tests.benchmarks.home import own_home
 from tests.benchmarks.measurement import Measurement
+from tests.trainings import prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0  # seconds
@@ -49,7 +50,7 @@ def _first_point(runs: int) -> Measurement:
     try:
         for number in range(runs):
             trainings.prepare()
-            _wait(lambda: trainings.prepared)
+            _wait(lambda: prepared(trainings))
             begin = time.perf_counter()
             run_id, key = trainings.start(_spec(f"first-point-{number}"))
             _wait(lambda: trainings.view(run_id).curve)  # noqa: B023, called at once

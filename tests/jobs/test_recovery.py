@@ -87,7 +87,7 @@ def test_a_dead_worker_does_not_end_the_queue_where_sigkill_is_unknown(trainings
     assert finish(trainings, after).state == "done"
 
 
-def test_an_unexpected_error_fails_the_run_and_the_queue_goes_on(trainings, spec, monkeypatch, capfd):
+def test_an_unexpected_error_fails_the_run_and_the_queue_goes_on(trainings, spec, monkeypatch, caplog):
     def explode(self, run_id):
         raise ZeroDivisionError
 
@@ -96,7 +96,7 @@ def test_an_unexpected_error_fails_the_run_and_the_queue_goes_on(trainings, spec
         run_id, _ = trainings.start(spec("quick-1"))
         run = finish(trainings, run_id)
     assert (run.state, run.message) == ("failed", "The server could not train it (ZeroDivisionError).")
-    assert "ZeroDivisionError" in capfd.readouterr().err  # The operator sees all of it.
+    assert "ZeroDivisionError" in caplog.text  # The operator sees all of it.
     after, _ = trainings.start(spec("quick-2"))
     assert finish(trainings, after).state == "done"
 
@@ -158,7 +158,7 @@ def test_a_killed_server_leaves_no_process_no_half_model_and_a_run_to_resume(
     trainings.resume(run_id, key)  # The key still fits.
     # The run that waited comes first: it needs no visitor to go on.
     wait(lambda: trainings.view(waiting).state == "running")
-    runs.wish(waiting, "stop_wanted", True)
+    runs.wish(waiting, stop_wanted=True)
     wait(lambda: trainings.view(run_id).step > before.step or not trainings.view(run_id).active)
     trainings.stop(run_id, key)
     assert finish(trainings, run_id).state in ("stopped", "done")
@@ -182,7 +182,7 @@ def test_two_servers_on_one_folder_share_one_queue_and_control_each_others_runs(
     wait_for(trainings, theirs, "stopped")
     wait(lambda: trainings.view(waiting).state == "running")
     server.kill()
-    runs.wish(waiting, "stop_wanted", True)  # Either server may have begun it; a run of the killed one ends anyway.
+    runs.wish(waiting, stop_wanted=True)  # Either server may have begun it; a run of the killed one ends anyway.
     assert finish(trainings, mine).state == "done"
     assert trainings.view(waiting).state in ("interrupted", "stopped")
     assert "long" in names()
@@ -196,7 +196,7 @@ def test_a_run_killed_with_its_server_is_resumed_by_its_owner_on_another(start_s
         trainings.resume(theirs, "another")
     trainings.resume(theirs, key)
     wait(lambda: trainings.view(waiting).state == "running")
-    runs.wish(waiting, "stop_wanted", True)
+    runs.wish(waiting, stop_wanted=True)
     wait(lambda: trainings.view(theirs).state == "running")
 
 
@@ -263,7 +263,7 @@ def test_a_run_whose_settings_are_damaged_fails_and_the_queue_goes_on(open_serve
     damaged, _ = trainings.start(spec("quick-1"))
     after, _ = trainings.start(spec("quick-2"))
     database.change("UPDATE runs SET spec = '{}' WHERE id = ?", damaged)
-    runs.wish(first, "stop_wanted", True)
+    runs.wish(first, stop_wanted=True)
     assert finish(trainings, after).state == "done"
     assert database.query("SELECT state FROM runs WHERE id = ?", damaged)[0]["state"] == "failed"
 

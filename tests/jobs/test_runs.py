@@ -43,9 +43,9 @@ def test_a_run_at_work_without_a_worker_is_interrupted_and_one_that_waits_waits(
     for state in ("running", "paused"):
         update(run_id, state=state)
         assert view(run_id).state == "interrupted"
-        turn = runs.try_turn()
+        turn = runs.take_turn()
         assert view(run_id).state == state
-        assert runs.try_turn() is None
+        assert runs.take_turn() is None
         turn.release()
         assert RunReader().read(run_id, attended=run_id)[0].state == state
 

@@ -12,7 +12,7 @@ from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ConfigError, ModelError, TrainingError
 from colorizer.jobs import database, service, worker
 from colorizer.models import library
-from tests.trainings import SECONDS, active, finish, learning, names, wait, wait_for, worker_id
+from tests.trainings import SECONDS, active, finish, learning, names, prepared, wait, wait_for, worker_id
 
 # One run
 
@@ -40,11 +40,11 @@ def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
 def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
     trainings.prepare()
-    wait(lambda: trainings.prepared)
+    wait(lambda: prepared(trainings))
     spare = trainings._spare.process.pid
     run_id, _ = trainings.start(spec("long"))
     assert worker_id(trainings, run_id) == spare
-    wait(lambda: trainings.prepared)
+    wait(lambda: prepared(trainings))
     assert trainings._spare.process.pid != spare
     assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
@@ -55,6 +55,18 @@ def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     trainings._spare.ended.wait()
     run_id, _ = trainings.start(spec("quick"))
     assert finish(trainings, run_id).state == "done"
+
+
+def test_a_spare_that_dies_during_a_run_is_not_replaced_again_and_again(trainings, spec, monkeypatch):
+    started, start = [], worker.WorkerProcess.__init__
+    monkeypatch.setattr(worker.WorkerProcess, "__init__", lambda *args: started.append(args) or start(*args))
+    monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
+    monkeypatch.setattr(service, "_LOOK_DELAY", 0.01)
+    learning(trainings, spec("long"))
+    wait(lambda: trainings._spare)
+    trainings._spare.kill()
+    time.sleep(0.5)  # The service looks at its run fifty times.
+    assert len(started) == 2
 
 
 def test_a_stopped_run_keeps_its_model(trainings, spec):
@@ -96,6 +108,22 @@ def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     assert not names()
     assert not (home / "runs" / run_id).exists()
     (home / "go").touch()
+
+
+def test_a_run_whose_model_is_saved_is_done_although_measuring_it_failed(trainings, spec):
+    run_id, _ = trainings.start(spec("unmeasured"))
+    run = finish(trainings, run_id)
+    assert (run.state, run.message) == ("done", f"Its model is saved, but not measured. {database.DISK_FULL}")
+    assert run.model().name == "unmeasured"
+
+
+def test_a_run_whose_model_is_saved_is_not_resumed(trainings, spec):
+    run_id, key = trainings.start(spec("quick"))
+    finish(trainings, run_id)
+    database.change("UPDATE runs SET state = 'interrupted'")  # The server was killed just after the model was saved.
+    assert not trainings.view(run_id).resumable
+    with pytest.raises(TrainingError, match="The run quick is interrupted: there is nothing to resume"):
+        trainings.resume(run_id, key)
 
 
 def test_a_paused_run_waits_and_goes_on(trainings, spec):

@@ -84,7 +84,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
     events, stages = [], []
     entry = run_training(tiny_spec, events.append, lambda: False, stages.append)
     assert entry == library.find_model("mine")
-    assert stages == ["training", "saving"]
+    assert stages == ["training", "saving", "measuring"]
     assert [type(event) for event in events if not isinstance(event, Snapshot)] == [Batch] * 8 + [Epoch]
     card = entry.card
     assert (entry.model_config, entry.train_config) == (tiny_spec.model, tiny_spec.train)
