@@ -111,6 +111,6 @@ if steps_there:
     baseline = steps_there[0][0].card["metrics"]["test"]["gray_copy"]
     lines.append(f"| **gray copy** | | {baseline['mse']:.5f} | {baseline['ssim']:.3f} |")
     st.markdown("\n".join(lines))
-    st.caption("The validation loss is each model's best on its own target, which for notebook-gray is grayscale.")
+    st.caption("The validation loss is that of the saved weights on the target of each model, which for notebook-gray is grayscale.")
 else:
     st.caption("The shipped models are missing, so there is nothing to compare. Restore the folder assets/models.")
