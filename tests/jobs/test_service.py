@@ -74,7 +74,7 @@ def test_a_stopped_run_keeps_its_model(trainings, spec):
     trainings.stop(run_id, key)
     assert finish(trainings, run_id).state == "stopped"
     assert library.find_model("long").card["stopped"]
-    trainings.stop(run_id, key)  # once more does no harm
+    trainings.stop(run_id, key)  # A second stop does no harm.
 
 
 def test_a_discarded_run_leaves_no_folder_no_checkpoint_no_event_and_no_model(trainings, spec, home):
@@ -130,7 +130,7 @@ def test_a_paused_run_waits_and_goes_on(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
     trainings.pause(run_id, key)
     step = wait_for(trainings, run_id, "paused").step
-    time.sleep(0.3)  # thirty times longer than a step
+    time.sleep(0.3)  # A step takes a thirtieth of this.
     assert trainings.view(run_id).step <= step + 1
     trainings.resume(run_id, key)
     wait(lambda: trainings.view(run_id).step > step + 10)
@@ -150,7 +150,7 @@ def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(tra
     run_id, key = learning(trainings, spec("long"))
     trainings.set_learning_rate_factor(run_id, key, 4)
 
-    def changed():  # the fake loss is the factor divided by the step
+    def changed():  # The fake loss is the factor divided by the step.
         run = trainings.view(run_id)
         return run.learning_rate_factor == 4 and run.curve[-1][1] * run.step > 3.5
 
@@ -180,7 +180,7 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
     run_id, key = trainings.start(spec("saving"))
     wait(lambda: trainings.view(run_id).stage == "saving")
     trainings.stop(run_id, key)
-    time.sleep(0.5)  # five times the patience
+    time.sleep(0.5)  # This is five times the patience.
     (home / "go").touch()
     assert finish(trainings, run_id).state == "done"
 

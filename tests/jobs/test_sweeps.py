@@ -37,10 +37,10 @@ def _lines(name):
 
 
 def _wait_for_lines(number, driver=None):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(_lines("mine")) < number:
         assert driver is None or driver.poll() is None, driver.communicate()
-        assert time.monotonic() < deadline, f"{len(_lines('mine'))} trials after two minutes"
+        assert time.monotonic() < deadline, f"{len(_lines('mine'))} trials after ten minutes"
         time.sleep(0.02)
 
 
@@ -227,9 +227,8 @@ def test_what_cannot_be_swept_is_refused_in_a_sentence(words, message, capsys):
 
 @pytest.mark.parametrize("words", [["--trials", "0"], ["--trials", "2.5"], ["--time-budget", "-1"], ["--trials", "x"]])
 def test_numbers_that_are_not_above_zero_are_wrong_usage(words, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["sweep", *words])
-    assert "expected a number above 0" in capsys.readouterr().err
+    assert cli.main(["sweep", *words]) == 2
+    assert f"Invalid value for '{words[0]}': '{words[1]}' is not a" in capsys.readouterr().err
 
 
 def test_bottlenecks_that_do_not_suit_the_architecture_are_left_out():
@@ -335,18 +334,8 @@ def test_a_model_that_is_not_the_sweeps_is_not_overwritten(libraries, save_tiny,
     plan = sweeps.plan_sweep("mine", "notebook", model.replace(latent_dim=4), train, latent_dims=(2,))
     write_sweep(sweeps.replace(plan, closed_form=(0.04,)), sweep_trial(settings={"latent_dim": 2}))
     before = save_tiny("mine").checksum
-    words = [
-        "--dataset",
-        "synthetic",
-        "--train-images",
-        "64",
-        "--epochs",
-        "2",
-        "--latent-dim",
-        "4",
-        "--latent-dims",
-        "2",
-    ]
+    words = ["--dataset", "synthetic", "--train-images", "64", "--epochs", "2"]
+    words += ["--latent-dim", "4", "--latent-dims", "2"]
     assert cli.main(["sweep", "--preset", "notebook", "--name", "mine", "--resume", *words]) == 1
     assert "A model named mine is already here" in capsys.readouterr().err
     assert library.find_model("mine").checksum == before
