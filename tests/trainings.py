@@ -51,12 +51,6 @@ def worker_id(trainings, run_id):
     return trainings._worker.process.pid
 
 
-def prepared(trainings):
-    """Return whether the spare worker of a service waits for a run."""
-    spare = trainings._spare
-    return spare is not None and spare.ready.is_set()
-
-
 def names():
     """Return the names of the models that were trained here."""
     return {entry.name for entry in library.list_models() if not entry.shipped}

@@ -48,7 +48,7 @@ class TrainingService:
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
         with self._lock, contextlib.suppress(OSError, ColorizerError):  # A run that cannot start says why.
-            if not self._closing.is_set() and (self._spare is None or self._spare.ended.is_set()):
+            if not self._closing.is_set() and (self._spare is None or self._spare.ended()):
                 self._spare = WorkerProcess(self._command)
 
     def view(self, run_id: str) -> RunView:
@@ -216,7 +216,7 @@ class TrainingService:
         with self._lock:
             if self._closing.is_set():
                 return
-            ready = self._spare is not None and not self._spare.ended.is_set()
+            ready = self._spare is not None and not self._spare.ended()
             process, self._spare = self._spare if ready else WorkerProcess(self._command), None
             self._worker, self._attended = process, run_id
         try:
@@ -240,7 +240,7 @@ class TrainingService:
     def _attend(self, run_id: str, process: WorkerProcess) -> bool:
         """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
         begun, asked, forced, spared = time.monotonic(), None, False, False
-        while not process.ended.wait(_LOOK_DELAY):
+        while not process.ended(_LOOK_DELAY):
             now = time.monotonic()
             if now - begun > _SPARE_DELAY and not spared:  # A spare that dies must not be replaced again and again.
                 self.prepare()

@@ -1,7 +1,7 @@
 """The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and
-it ends at once. Everything else goes through the database and the run's folder.
+It reads the id of the run from stdin. When stdin ends, its server is gone, and it ends at once. Everything else goes
+through the database and the run's folder.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class WorkerProcess:
                 command,
                 cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 encoding="utf-8",
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -55,18 +55,16 @@ class WorkerProcess:
                 process_group=0,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
-        self.ready = threading.Event()  # It is set when TensorFlow is imported.
-        self.ended = threading.Event()  # It is set when the process is gone.
-        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self) -> None:
-        for _ in self.process.stdout:
-            self.ready.set()
-        self.process.wait()
-        self.process.stdout.close()
+    def ended(self, patience: float = 0.0) -> bool:
+        """Wait up to `patience` seconds for the end of the process; return whether it has ended."""
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
         with contextlib.suppress(OSError):
             self.process.stdin.close()
-        self.ended.set()
+        return True
 
     def begin(self, run_id: str) -> None:
         """Ask the worker to train a run."""
@@ -76,9 +74,9 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process now."""
-        if not self.ended.is_set():
+        if not self.ended():
             self.process.kill()
-        self.ended.wait(PATIENCE)
+            self.ended(PATIENCE)
 
     def explain_end(self) -> str:
         """Say in plain words how the process ended without a word of its own."""
@@ -173,8 +171,6 @@ class RunWriter:
 
 def main(train: Callable[..., Any] | None = None) -> None:
     """Run as a worker process; `train`, called in the same way, takes the place of `job.run_training`."""
-    server = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # What libraries print to stdout is not for the server.
     if hasattr(os, "nice"):  # Windows does not have it.
         os.nice(10)  # The pages stay quick.
     wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -191,7 +187,6 @@ def main(train: Callable[..., Any] | None = None) -> None:
         import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
         from colorizer.training.job import run_training as train
 
-    print("ready", file=server, flush=True)
     try:
         run = RunWriter(wanted.get())
         if run.begun:

@@ -1,4 +1,4 @@
-"""The sizes of the networks' layers, without TensorFlow: widths, parameters, operations, and which encoders fit."""
+"""Knows the networks' layers without TensorFlow: their widths, parameters and operations, and which encoders fit."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ _ENCODER_SETTINGS = (
     "input_components",
 )
 
+# A layer is the numbers of its inputs, outputs and biases, and of the places that its kernel is applied at.
 Layer = tuple[int, int, int, int]
-"""Inputs, outputs and biases of a layer, and the number of places that its kernel is applied at."""
 
 
 def level_widths(config: ModelConfig) -> tuple[int, int, int]:

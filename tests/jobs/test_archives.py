@@ -1,4 +1,4 @@
-"""Archives on real Ray with several nodes: each picture is done although workers, nodes and drivers are killed."""
+"""Real Ray with several nodes colorizes archives, although pictures, workers, nodes and drivers fail."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""service: disks that are full or read-only, a damaged database, and messages that name no path."""
+"""The service meets disks that are full or read-only and a damaged database, and its messages name no path."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def small_disk(home):
-    """A disk of 2 MB that holds the home, and a function that fills it; needs the right to mount one."""
+    """Mount a disk of 2 MB that holds the home, and return a function that fills it."""
     home.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(home)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:

@@ -1,4 +1,4 @@
-"""service: accidents: killed workers and servers, a full or read-only disk, two servers on one folder, hostile ids."""
+"""The service survives accidents: killed workers and servers, removed folders, a second server, hostile ids."""
 
 import functools
 import json
@@ -118,7 +118,7 @@ time.sleep(600)
 
 @pytest.fixture
 def start_server(home):
-    """A function that starts a server of its own process, which trains; returns it, and what it prints."""
+    """Return a function that starts a server process, which trains; it returns the process and what it prints."""
     servers = []
 
     def start(spec, stage="training", command=FAKE_WORKER):

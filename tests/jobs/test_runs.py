@@ -1,4 +1,4 @@
-"""runs: rows of the database, read once and a little at a time, with all that can be wrong with them."""
+"""Runs are rows of the database, which are read a little at a time, whatever is wrong with them."""
 
 import io
 
@@ -10,7 +10,6 @@ from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ColorizerError, TrainingError
 from colorizer.jobs import database, runs
 from colorizer.jobs.runs import RunReader
-from colorizer.jobs.service import TrainingService
 from colorizer.jobs.worker import RunWriter
 from tests.fake_worker import Batch, Epoch, Snapshot
 from tests.trainings import wait
@@ -18,7 +17,7 @@ from tests.trainings import wait
 
 @pytest.fixture
 def run_id(home, tiny_model):
-    """A queued run."""
+    """Return the id of a queued run."""
     return runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
 
 
@@ -143,8 +142,8 @@ def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
     assert view(run_id).state == "interrupted"
 
 
-def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id):
-    run, trainings = RunWriter(run_id), TrainingService()
+def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id, trainings):
+    run = RunWriter(run_id)
     run.set_stage("training")
     assert not run.should_stop()
     run.on_event(Batch(1, 1, 1.0, 0.5))
@@ -178,11 +177,10 @@ def test_a_worker_of_a_discarded_run_gives_up(run_id):
     ],
     ids=lambda values: str(values)[:60],
 )
-def test_a_damaged_row_gives_a_sentence_and_harms_no_other(run_id, values, tiny_model):
+def test_a_damaged_row_gives_a_sentence_and_harms_no_other(run_id, values, tiny_model, trainings):
     update(run_id, state="done")
     other = runs.create(TrainingSpec("other", tiny_model, TrainConfig(dataset="synthetic")), "key")
     update(other, state="done")
-    trainings = TrainingService()
     trainings.view(run_id)
     update(run_id, **values)
     with pytest.raises(ColorizerError, match=rf"The run '{run_id}' is damaged\. Start another training"):
@@ -201,16 +199,15 @@ def test_events_that_are_no_events_are_left_out(run_id, value):
     assert (run.curve, run.epochs) == ([(0.1, 0.5)], [])
 
 
-def test_a_run_of_an_earlier_version_is_no_run(home, run_id):
+def test_a_run_of_an_earlier_version_is_no_run(home, run_id, trainings):
     folder = home / "runs" / "20260101-000000-abcdef"
     folder.mkdir()
     (folder / "spec.json").write_text("{}")
     (folder / "status.json").write_text('{"state": "running"}')
-    assert [run.run_id for run in TrainingService().list_runs()] == [run_id]
+    assert [run.run_id for run in trainings.list_runs()] == [run_id]
 
 
-def test_only_the_key_of_its_creation_owns_a_run_and_the_disk_does_not_know_it(home, run_id):
-    trainings = TrainingService()
+def test_only_the_key_of_its_creation_owns_a_run_and_the_disk_does_not_know_it(run_id, trainings):
     assert [trainings.may_control(run_id, key) for key in ("key", "", "other", "\ud800")] == [True, False, False, False]
     assert "key" not in tuple(database.query("SELECT * FROM runs")[0])
 

@@ -1,4 +1,4 @@
-"""service: each transition of a run, the queue and its visitors, with a quick fake worker that speaks the protocol."""
+"""The service makes each transition of a run and queues its visitors, here with a quick fake worker."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ConfigError, ModelError, TrainingError
 from colorizer.jobs import database, service, worker
 from colorizer.models import library
-from tests.trainings import SECONDS, active, finish, learning, names, prepared, wait, wait_for, worker_id
+from tests.trainings import SECONDS, active, finish, learning, names, wait, wait_for, worker_id
 
 # One run
 
@@ -40,11 +40,10 @@ def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
 def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
     trainings.prepare()
-    wait(lambda: prepared(trainings))
     spare = trainings._spare.process.pid
     run_id, _ = trainings.start(spec("long"))
     assert worker_id(trainings, run_id) == spare
-    wait(lambda: prepared(trainings))
+    wait(lambda: trainings._spare)
     assert trainings._spare.process.pid != spare
     assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
@@ -52,7 +51,7 @@ def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeyp
 def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     trainings.prepare()
     trainings._spare.process.kill()
-    trainings._spare.ended.wait()
+    trainings._spare.process.wait()
     run_id, _ = trainings.start(spec("quick"))
     assert finish(trainings, run_id).state == "done"
 

@@ -1,4 +1,4 @@
-"""Sweeps with real Ray and Optuna: trials are searched, stopped early, killed, resumed and recorded once."""
+"""Sweeps run on real Ray and Optuna: trials are searched, stopped early, killed, resumed and recorded once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The best epoch and checkpoints: which weights are kept, and how a run goes on after a crash or a full disk."""
+"""The best epoch's weights are kept, and a run goes on from its checkpoint after a crash or a full disk."""
 
 import itertools
 import resource
@@ -15,7 +15,7 @@ from tests.training.checks import KilledError, kill_after, losses, mse
 
 @pytest.fixture
 def overfitted(tiny_train):
-    """Settings whose validation loss is lowest in an early epoch: the learning rate explodes after the second."""
+    """Return settings whose validation loss is lowest in an early epoch: the learning rate explodes after two."""
     steps = itertools.count(1)
     return tiny_train.replace(epochs=4), lambda: 1.0 if next(steps) <= 8 else 3000.0
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_leaves_no_half_fil
 
 @pytest.fixture
 def killed_run(tiny, tiny_model, tiny_train, tmp_path):
-    """The checkpoint of a run of 4 epochs that was killed in its third."""
+    """Return the settings and the checkpoint of a run of 4 epochs that was killed in its third."""
     config, checkpoint = tiny_train.replace(epochs=4, flips=True, shift=1), tmp_path / "folder" / "run.npz"
     with pytest.raises(KilledError):
         train(tiny_model, config, tiny, kill_after(2), checkpoint=checkpoint)

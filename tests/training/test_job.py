@@ -1,4 +1,4 @@
-"""A job: specifications as JSON and as a command line, what is checked first, and one whole training."""
+"""A job takes a specification, as JSON or as a command line, checks it first, and runs one whole training."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Weights that training starts from: the closed form, principal components, and a warm start beside hidden layers."""
+"""A training starts from known weights: the closed form, principal components, a warm start beside hidden layers."""
 
 import keras
 import numpy as np

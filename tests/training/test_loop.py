@@ -1,4 +1,4 @@
-"""Training: repeatable, honest losses, events in order, stops, pauses, snapshots, errors."""
+"""A training is repeatable and reports honest losses, events in order, snapshots and errors; it stops and pauses."""
 
 import time
 
@@ -105,7 +105,7 @@ def test_a_stop_is_honoured_within_a_batch_and_keeps_a_model(tiny, tiny_model, t
 
 
 def test_a_stop_within_validation_ends_the_run_after_it(tiny, tiny_model, tiny_train):
-    """A should_stop that says yes once, in the validation of the last epoch, after all of its 8 batches."""
+    """A stop is asked for once, in the validation of the last epoch, after all of its batches."""
     answers, asked = iter([False] * 9 + [True]), []
 
     def should_stop():

@@ -1,4 +1,4 @@
-"""models: shapes, sizes, targets, luminance passthrough, standard layers, saving in safe mode."""
+"""The networks have the right shapes, sizes and targets, pass luminance through, and are saved in safe mode."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""shapes: parameters and operations are those of the networks that Keras builds, and other encoders are named."""
+"""Numbers of parameters and operations are those of the networks that Keras builds, and other encoders are named."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The compiled step: augmentation, soft targets of chroma bins, photos, seeds and memory."""
+"""The compiled step augments images, makes soft targets of chroma bins, crops photos, and leaves no memory behind."""
 
 import gc
 import itertools
@@ -65,7 +65,7 @@ def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with twelve smooth colour pictures of several sizes."""
+    """Return a folder with twelve smooth colour pictures of several sizes."""
     generator = np.random.default_rng(0)
     for number in range(12):
         small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Transfer: what is taken over from another model, what does not fit, frozen encoders, resuming."""
+"""A training starts from another model: it takes over what fits, refuses what does not, and may freeze the encoder."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ EVERY_ARCHITECTURE = pytest.mark.parametrize("config", CONFIGS.values(), ids=CON
 
 
 def _randomized(config, seed=1):
-    """A model none of whose weights is what building or statistics would make it."""
+    """Return a model whose weights are all random, also those that statistics would set."""
     model = build_model(config)
     generator = np.random.default_rng(seed)
     model.set_weights([generator.normal(0, 0.05, weight.shape) for weight in model.get_weights()])
@@ -37,7 +37,7 @@ def _randomized(config, seed=1):
 
 
 def _saved(model, tmp_path):
-    """The model as Keras reads it back from a file."""
+    """Return the model as Keras reads it back from a file."""
     model.save(tmp_path / "model.keras")
     return keras.saving.load_model(tmp_path / "model.keras", compile=False)
 
