@@ -39,7 +39,7 @@ CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
 _AT_WORK = "state IN ('running', 'paused')"
 # Another server may have found the worker gone before this one could say why.
-_NOT_ENDED = f"state IN {ACTIVE_STATES} OR (state = 'interrupted' AND message = '')"
+_NOT_ENDED = f"state = 'queued' OR worker = ? AND ({_AT_WORK} OR state = 'interrupted' AND message = '')"
 _NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
 # At the end of a run this file is deleted, so that there is room to write how it ended although the disk is full.
 _RESERVE = "reserve"
@@ -197,12 +197,15 @@ def wish(run_id: str, **wishes: float | str) -> None:
     change(f"UPDATE runs SET {columns} WHERE id = ? AND {_AT_WORK}", *wishes.values(), run_id)
 
 
-def end(run_id: str, state: str, message: str, known: str = _NOT_ENDED) -> bool:
-    """Note that a run ended in `state` and why, if it is `known` to be so; return whether it was."""
+def end(run_id: str, state: str, message: str, worker: int = 0) -> bool:
+    """Note that a run ended in `state` and why, if it waited or that worker process trained it; return whether it did.
+
+    A server whose worker came too late must not end a run that the worker of another server trains.
+    """
     with contextlib.suppress(OSError):
         (run_folder(run_id) / _RESERVE).unlink(missing_ok=True)
-    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({known})"
-    return change(update, state, message, run_id) > 0
+    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({_NOT_ENDED})"
+    return change(update, state, message, run_id, worker) > 0
 
 
 def note_interrupted(db: sqlite3.Connection) -> None:

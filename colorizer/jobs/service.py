@@ -23,7 +23,7 @@ _SPARE_DELAY = 3.0
 _LOOK_DELAY = 0.2  # Seconds between looks at the run that a worker trains.
 _OTHER_SERVER_DELAY = 1.0  # Seconds between looks whether another server's run has ended.
 _DISK_DELAY = 30.0  # Seconds to wait after the disk refused to take a run's end, before the run is tried again.
-_PROGRESS = "SELECT stage, stop_wanted FROM runs WHERE id = ?"
+_PROGRESS = "SELECT stage, stop_wanted, worker FROM runs WHERE id = ?"
 _FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 
 
@@ -144,7 +144,7 @@ class TrainingService:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
         reason = "It was stopped before it began: there is nothing to keep."
         waits = self._controlled(run_id, key).state == "queued"
-        if not waits or not runs.end(run_id, "stopped", reason, "state = 'queued'"):
+        if not waits or not runs.end(run_id, "stopped", reason):
             runs.wish(run_id, stop_wanted=True)
 
     def discard(self, run_id: str, key: str) -> None:
@@ -206,10 +206,14 @@ class TrainingService:
             except Exception as error:
                 _log.exception("The run %s could not be trained.", run_id)
                 reason = getattr(error, "strerror", None) or type(error).__name__
+                process_id = self._worker.process.pid if self._worker else 0
                 try:
-                    runs.end(run_id, "failed", f"The server could not train it ({reason}).")
+                    runs.end(run_id, "failed", f"The server could not train it ({reason}).", process_id)
                 except ColorizerError:
                     delay = _DISK_DELAY
+            if self._worker is not None:
+                self._worker.kill()
+            self._worker = self._attended = None
 
     def _train(self, run_id: str) -> None:
         """Have a worker train a run, wait for its end, and note how it ended if it could not do that itself."""
@@ -219,23 +223,19 @@ class TrainingService:
             ready = self._spare is not None and not self._spare.ended()
             process, self._spare = self._spare if ready else WorkerProcess(self._command), None
             self._worker, self._attended = process, run_id
-        try:
-            process.begin(run_id)
-            forced = self._attend(run_id, process)
-            if process.process.returncode == 0 or self._closing.is_set():
-                return
-            found, reason = database.query(_PROGRESS, run_id), process.explain_end()
-            if found and found[0]["stage"] == "measuring":
-                runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
-            elif not forced:
-                runs.end(run_id, "failed", reason)
-            elif (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
-                runs.end(run_id, "interrupted", f"{_FORCED} Resume it to go on from its last epoch.")
-            else:
-                runs.end(run_id, "stopped", f"{_FORCED} No epoch was complete, so nothing is kept.")
-        finally:
-            process.kill()
-            self._worker = self._attended = None
+        process.begin(run_id)
+        forced = self._attend(run_id, process)
+        if process.process.returncode == 0 or self._closing.is_set():
+            return
+        found = database.query(_PROGRESS, run_id)
+        state, message = "failed", process.explain_end()
+        if found and found[0]["stage"] == "measuring":
+            state, message = "done", f"Its model is saved, but not measured. {message}"
+        elif forced and (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
+            state, message = "interrupted", f"{_FORCED} Resume it to go on from its last epoch."
+        elif forced:
+            state, message = "stopped", f"{_FORCED} No epoch was complete, so nothing is kept."
+        runs.end(run_id, state, message, process.process.pid)
 
     def _attend(self, run_id: str, process: WorkerProcess) -> bool:
         """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
@@ -249,6 +249,8 @@ class TrainingService:
                 found = database.query(_PROGRESS, run_id)
                 if not found:  # It was discarded on another server.
                     process.process.kill()
+                elif found[0]["worker"] != process.process.pid:  # It has not begun, or another server trains it.
+                    continue
                 elif now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
                     reason = "It reached the time limit, and what it had learned is kept."
                     runs.wish(run_id, stop_wanted=True, message=reason)

@@ -105,8 +105,9 @@ class RunWriter:
         if self.turn is not None:
             with database.transaction() as db:
                 runs.note_interrupted(db)
-                begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
-                self.begun = db.execute(begin, [run_id]).rowcount > 0
+                begin = "UPDATE runs SET state = 'running', stage = 'starting', worker = ?"
+                begin += " WHERE id = ? AND state = 'queued'"
+                self.begun = db.execute(begin, [os.getpid(), run_id]).rowcount > 0
 
     def spec(self) -> TrainingSpec:
         """Return what to train."""
@@ -194,7 +195,7 @@ def main(train: Callable[..., Any] | None = None) -> None:
                 log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(log, 2)
                 os.dup2(log, 1)
-            runs.end(run.run_id, *_train(train, run))
+            runs.end(run.run_id, *_train(train, run), os.getpid())
     except (ColorizerError, OSError):
         os._exit(_DISK_REFUSED)
     os._exit(0)  # Do not wait for the thread that blocks on stdin.

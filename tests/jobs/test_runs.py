@@ -1,6 +1,7 @@
 """Runs are rows of the database, which are read a little at a time, whatever is wrong with them."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -140,6 +141,16 @@ def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
         assert not late.begun
         late.turn.release()
     assert view(run_id).state == "interrupted"
+
+
+def test_a_run_is_ended_by_its_own_worker_and_not_by_one_that_came_too_late(run_id):
+    run = RunWriter(run_id)
+    assert run.begun
+    assert not runs.end(run_id, "failed", "The late worker was killed.", os.getpid() + 1)
+    assert not runs.end(run_id, "stopped", "It waits no more.")
+    assert view(run_id).state == "running"
+    assert runs.end(run_id, "failed", "It was killed.", os.getpid())
+    assert (view(run_id).state, view(run_id).message) == ("failed", "It was killed.")
 
 
 def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id, trainings):

@@ -37,6 +37,7 @@ def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
     assert (names(), trainings.list_runs()) == (set(), [])
 
 
+@pytest.mark.slow
 def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
     trainings.prepare()
@@ -48,6 +49,7 @@ def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeyp
     assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
+@pytest.mark.slow
 def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     trainings.prepare()
     trainings._spare.process.kill()
@@ -56,6 +58,7 @@ def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     assert finish(trainings, run_id).state == "done"
 
 
+@pytest.mark.slow
 def test_a_spare_that_dies_during_a_run_is_not_replaced_again_and_again(trainings, spec, monkeypatch):
     started, start = [], worker.WorkerProcess.__init__
     monkeypatch.setattr(worker.WorkerProcess, "__init__", lambda *args: started.append(args) or start(*args))
@@ -87,6 +90,7 @@ def test_a_discarded_run_leaves_no_folder_no_checkpoint_no_event_and_no_model(tr
     assert not names()
 
 
+@pytest.mark.slow
 def test_a_model_belongs_to_the_run_that_saved_it_and_not_to_one_of_its_name(trainings, spec):
     first, key = trainings.start(spec("quick"))
     assert finish(trainings, first).model().name == "quick"
@@ -99,6 +103,7 @@ def test_a_model_belongs_to_the_run_that_saved_it_and_not_to_one_of_its_name(tra
     assert names() == {"quick"}
 
 
+@pytest.mark.slow
 def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     run_id, key = trainings.start(spec("saving"))
     wait(lambda: trainings.view(run_id).stage == "saving" and list(home.glob("models/.staging-*/model.keras")))
@@ -109,6 +114,7 @@ def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     (home / "go").touch()
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_is_saved_is_done_although_measuring_it_failed(trainings, spec):
     run_id, _ = trainings.start(spec("unmeasured"))
     run = finish(trainings, run_id)
@@ -116,6 +122,7 @@ def test_a_run_whose_model_is_saved_is_done_although_measuring_it_failed(trainin
     assert run.model().name == "unmeasured"
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_is_saved_is_not_resumed(trainings, spec):
     run_id, key = trainings.start(spec("quick"))
     finish(trainings, run_id)
@@ -145,6 +152,7 @@ def test_a_paused_run_can_be_stopped(trainings, spec):
     assert "long" in names()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
     trainings.set_learning_rate_factor(run_id, key, 4)
@@ -163,6 +171,7 @@ def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(tra
             trainings.set_learning_rate_factor(run_id, key, factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["deaf", "immortal"])
 def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainings, spec, behaviour, monkeypatch):
     monkeypatch.setattr(worker, "PATIENCE", 0.2)
@@ -174,6 +183,7 @@ def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainin
     assert not names()
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home, monkeypatch):
     monkeypatch.setattr(worker, "PATIENCE", 0.1)
     run_id, key = trainings.start(spec("saving"))
@@ -184,6 +194,7 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
     assert finish(trainings, run_id).state == "done"
 
 
+@pytest.mark.slow
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.1)
@@ -197,6 +208,7 @@ def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
 # Queue and visitors
 
 
+@pytest.mark.slow
 def test_runs_wait_in_order_and_each_gets_its_turn(trainings, spec):
     first, key = learning(trainings, spec("long"))
     second, third = (trainings.start(spec(name))[0] for name in ("quick-2", "quick-3"))
@@ -227,6 +239,7 @@ def test_a_full_queue_and_a_second_run_of_a_visitor_are_refused(trainings, spec,
     assert len(trainings.list_runs()) == 2
 
 
+@pytest.mark.slow
 def test_a_visitor_starts_again_with_the_same_key_after_the_end(trainings, spec):
     first, key = trainings.start(spec("quick-1"))
     finish(trainings, first)
@@ -274,6 +287,7 @@ def test_visitors_without_a_key_get_keys_that_open_nothing_of_each_other(trainin
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_many_threads_may_ask_at_once_who_controls_a_run(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
 
