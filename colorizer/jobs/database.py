@@ -17,10 +17,10 @@ FILE = "runs.sqlite3"
 DISK_FULL = "The disk is full, or it refuses to be written to. Free some space, then try again."
 _VERSION = 1
 _PATIENCE = 10.0  # Seconds to wait while another process writes.
-# `spec` is the JSON of a TrainingSpec, `owner` the SHA-256 of a key, and `worker` the id of the process that trains the
-# run or did so last. Runs that wait are trained in the order of `place`. The partial unique index lets only one run of
-# a name be under way. AUTOINCREMENT never gives out an id twice, so that a reader who knows the last id it saw misses
-# nothing when events are deleted.
+# `spec` is the JSON of a TrainingSpec, `owner` the SHA-256 of a key, and `worker` the number of the worker that trains
+# the run or did so last. Runs that wait are trained in the order of `place`. The partial unique index lets only one run
+# of a name be under way. AUTOINCREMENT never gives out an id twice, so that a reader who knows the last id it saw
+# misses nothing when events are deleted.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS runs (

@@ -198,7 +198,7 @@ def wish(run_id: str, **wishes: float | str) -> None:
 
 
 def end(run_id: str, state: str, message: str, worker: int = 0) -> bool:
-    """Note that a run ended in `state` and why, if it waited or that worker process trained it; return whether it did.
+    """Note that a run ended in `state` and why, if it waited or that worker trained it; return whether it did.
 
     A server whose worker came too late must not end a run that the worker of another server trains.
     """

@@ -1,7 +1,7 @@
 """The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-It reads the id of the run from stdin. When stdin ends, its server is gone, and it ends at once. Everything else goes
-through the database and the run's folder.
+It reads the id of the run and its own number from stdin. When stdin ends, its server is gone, and it ends at once.
+Everything else goes through the database and the run's folder.
 """
 
 import contextlib
@@ -67,9 +67,9 @@ class WorkerProcess:
         return True
 
     def begin(self, run_id: str) -> None:
-        """Ask the worker to train a run."""
+        """Ask the worker to train a run, and tell it by which number the database is to know it."""
         with contextlib.suppress(OSError, ValueError):  # A worker that has just ended has closed its stdin.
-            self.process.stdin.write(f"{run_id}\n")
+            self.process.stdin.write(f"{run_id} {self.process.pid}\n")
             self.process.stdin.flush()
 
     def kill(self) -> None:
@@ -95,9 +95,9 @@ class WorkerProcess:
 class RunWriter:
     """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, worker: int) -> None:
         """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
-        self.run_id, self.begun = run_id, False
+        self.run_id, self.worker, self.begun = run_id, worker, False
         self._state, self.stage = "running", "starting"  # The database has the same.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
@@ -107,7 +107,7 @@ class RunWriter:
                 runs.note_interrupted(db)
                 begin = "UPDATE runs SET state = 'running', stage = 'starting', worker = ?"
                 begin += " WHERE id = ? AND state = 'queued'"
-                self.begun = db.execute(begin, [os.getpid(), run_id]).rowcount > 0
+                self.begun = db.execute(begin, [worker, run_id]).rowcount > 0
 
     def spec(self) -> TrainingSpec:
         """Return what to train."""
@@ -189,13 +189,14 @@ def main(train: Callable[..., Any] | None = None) -> None:
         from colorizer.training.job import run_training as train
 
     try:
-        run = RunWriter(wanted.get())
+        run_id, worker = wanted.get().split()
+        run = RunWriter(run_id, int(worker))
         if run.begun:
             with contextlib.suppress(OSError):  # It may have no room for a log.
-                log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                log = os.open(runs.run_folder(run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(log, 2)
                 os.dup2(log, 1)
-            runs.end(run.run_id, *_train(train, run), os.getpid())
+            runs.end(run_id, *_train(train, run), run.worker)
     except (ColorizerError, OSError):
         os._exit(_DISK_REFUSED)
     os._exit(0)  # Do not wait for the thread that blocks on stdin.

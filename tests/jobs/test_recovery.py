@@ -78,9 +78,10 @@ def test_a_dead_worker_does_not_end_the_queue_where_sigkill_is_unknown(trainings
     run_id, _ = learning(trainings, spec("long"))
     process_id = worker_id(trainings, run_id)
     kill = signal.SIGKILL
-    monkeypatch.delattr(signal, "SIGKILL")  # Windows has no such signal.
-    os.kill(process_id, kill)
-    assert finish(trainings, run_id).state == "failed"
+    with monkeypatch.context() as patch:
+        patch.delattr(signal, "SIGKILL")  # Windows has no such signal.
+        os.kill(process_id, kill)
+        assert finish(trainings, run_id).state == "failed"
     after, _ = trainings.start(spec("quick"))
     assert finish(trainings, after).state == "done"
 

@@ -1,7 +1,6 @@
 """Runs are rows of the database, which are read a little at a time, whatever is wrong with them."""
 
 import io
-import os
 
 import numpy as np
 import pytest
@@ -118,7 +117,7 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(run_id):
 
 
 def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     for step in range(1, 1001):
         run.on_event(Batch(step, 1000, step / 10, float(step)))
     for value in (1, 2):
@@ -131,30 +130,30 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
 
 
 def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
-    first = RunWriter(run_id)
+    first = RunWriter(run_id, 7)
     assert first.begun
     assert first.spec().name == "mine"
-    assert not RunWriter(run_id).begun
+    assert not RunWriter(run_id, 7).begun
     first.turn.release()  # The system does this when a worker dies.
     for other in (run_id, "unknown"):
-        late = RunWriter(other)
+        late = RunWriter(other, 7)
         assert not late.begun
         late.turn.release()
     assert view(run_id).state == "interrupted"
 
 
 def test_a_run_is_ended_by_its_own_worker_and_not_by_one_that_came_too_late(run_id):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     assert run.begun
-    assert not runs.end(run_id, "failed", "The late worker was killed.", os.getpid() + 1)
+    assert not runs.end(run_id, "failed", "The late worker was killed.", 8)
     assert not runs.end(run_id, "stopped", "It waits no more.")
     assert view(run_id).state == "running"
-    assert runs.end(run_id, "failed", "It was killed.", os.getpid())
+    assert runs.end(run_id, "failed", "It was killed.", 7)
     assert (view(run_id).state, view(run_id).message) == ("failed", "It was killed.")
 
 
 def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id, trainings):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     run.set_stage("training")
     assert not run.should_stop()
     run.on_event(Batch(1, 1, 1.0, 0.5))
@@ -165,7 +164,7 @@ def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(
 
 
 def test_a_worker_of_a_discarded_run_gives_up(run_id):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     database.change("DELETE FROM runs")
     with pytest.raises(TrainingError, match="The run was discarded"):
         run.should_stop()
