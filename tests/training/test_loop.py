@@ -205,7 +205,9 @@ def test_a_model_without_finite_losses_is_no_result_even_without_training(tiny, 
         train(tiny_model, tiny_train.replace(epochs=0), tiny, source=source)
 
 
-@pytest.mark.parametrize("changes", [{}, {"schedule": "cosine", "weight_decay": 0.1}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"schedule": "cosine", "weight_decay": 0.1}, marks=pytest.mark.slow)]
+)
 def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, tiny_model, tiny_train, changes):
     config = tiny_train.replace(learning_rate=1e-3, **changes)
     doubled = config.replace(learning_rate=2e-3)
