@@ -3,7 +3,8 @@
 The name of a run, up to its first hyphen, says how it behaves:
 `quick` does 40 steps in 4 epochs; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
 ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
-finds the disk full; `diverging` has an infinite validation loss; `broken` ends without a word; `memory` runs out of it.
+finds the disk full, `unmeasured` only after the model is saved; `diverging` has an infinite validation loss; `broken`
+ends without a word; `memory` runs out of it.
 """
 
 import errno
@@ -66,7 +67,7 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving") else 10**6)
+    steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving", "unmeasured") else 10**6)
     on_stage("training")
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
     if not done:
@@ -94,7 +95,11 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())
     card |= {"run": run_id, "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
-    return library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
+    entry = library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
+    on_stage("measuring")
+    if behaviour == "unmeasured":
+        find_no_room()
+    return entry
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import time
 from colorizer.jobs import runs
 from colorizer.models import library
 
-SECONDS = 120  # patience, far beyond what is needed
+SECONDS = 120  # A test waits this long, far longer than is needed.
 FAKE_WORKER = (sys.executable, "-m", "tests.fake_worker")
 
 

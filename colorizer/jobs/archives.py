@@ -81,17 +81,11 @@ def colorize_files(
 
 
 class _Manifest:
-    """The manifest: JSON lines in numbered files called shards.
-
-    Each job begins a new shard, so that a line cut off by a kill is the last line of its shard.
-
-    Attributes:
-        errors: for each input in the manifest, its error, or None where it succeeded.
-    """
+    """JSON lines in numbered files, the shards. Each job begins another, so only a shard's last line can be cut off."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lines, self.shard = folder, 0, None
-        self.errors: dict[str, str | None] = {}
+        self.errors: dict[str, str | None] = {}  # The error of each input, or None where it succeeded.
         for path in sorted(folder.glob("*.jsonl")):
             with path.open(encoding="utf-8", errors="replace") as shard:
                 for line in shard:

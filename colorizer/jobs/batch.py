@@ -1,4 +1,4 @@
-"""Many pictures: decides which file becomes which, and colorizes several at a time."""
+"""Colorizes many pictures: decides which file becomes which, and works on several at a time."""
 
 import os
 from collections import Counter

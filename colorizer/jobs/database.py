@@ -17,9 +17,10 @@ FILE = "runs.sqlite3"
 DISK_FULL = "The disk is full, or it refuses to be written to. Free some space, then try again."
 _VERSION = 1
 _PATIENCE = 10.0  # Seconds to wait while another process writes.
-# `spec` is the JSON of a TrainingSpec, `owner` the SHA-256 of a key. Runs that wait are trained in the order
-# of `place`. The partial unique index lets only one run of a name be under way. AUTOINCREMENT never gives out an id
-# twice, so that a reader who knows the last id it saw misses nothing when events are deleted.
+# `spec` is the JSON of a TrainingSpec, `owner` the SHA-256 of a key, and `worker` the number of the worker that trains
+# the run or did so last. Runs that wait are trained in the order of `place`. The partial unique index lets only one run
+# of a name be under way. AUTOINCREMENT never gives out an id twice, so that a reader who knows the last id it saw
+# misses nothing when events are deleted.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS runs (
@@ -27,7 +28,7 @@ CREATE TABLE IF NOT EXISTS runs (
     place INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'queued', stage TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '', step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0,
     pause_wanted INTEGER NOT NULL DEFAULT 0, stop_wanted INTEGER NOT NULL DEFAULT 0,
-    stop_reason TEXT NOT NULL DEFAULT '', learning_rate_factor REAL NOT NULL DEFAULT 1
+    learning_rate_factor REAL NOT NULL DEFAULT 1, worker INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS active_names ON runs (name) WHERE state IN ('queued', 'running', 'paused');
 CREATE TABLE IF NOT EXISTS events (

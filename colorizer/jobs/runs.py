@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -38,11 +39,12 @@ CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
 _AT_WORK = "state IN ('running', 'paused')"
 # Another server may have found the worker gone before this one could say why.
-_NOT_ENDED = f"state IN {ACTIVE_STATES} OR (state = 'interrupted' AND message = '')"
+_NOT_ENDED = f"state = 'queued' OR worker = ? AND ({_AT_WORK} OR state = 'interrupted' AND message = '')"
 _NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
-_RESERVE = "reserve"  # Deleting this file makes room to write how a run ended when the disk is full.
+# At the end of a run this file is deleted, so that there is room to write how it ended although the disk is full.
+_RESERVE = "reserve"
 _RESERVE_BYTES = 128 * 1024
-_turn_check = threading.Lock()
+_looking = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class RunView:
 
     @property
     def resumable(self) -> bool:
-        """Whether it can go on: from its last checkpoint, or from the beginning where it has none."""
-        return self.state in ("interrupted", "failed")
+        """Whether it can go on, from its last checkpoint or from the start; not after its model was saved."""
+        return self.state in ("interrupted", "failed") and self.model() is None
 
     @property
     def progress(self) -> float:
@@ -105,8 +107,8 @@ class RunView:
             TrainingError: The file is missing or damaged.
         """
         path = self.snapshots[index][1]
-        images = _read_images(path)
-        if images is None or images.shape[1:] != (32, 32, 3) or len(images) not in (8, 9):
+        images = _read_images(path, (8, 32, 32, 3), (9, 32, 32, 3))
+        if images is None:
             raise TrainingError(f"{path.name} of the run {self.spec.name} cannot be read. Choose another moment.")
         return images
 
@@ -123,14 +125,14 @@ def snapshot_path(run_id: str, event: int) -> Path:
 
 def load_picture(run_id: str) -> np.ndarray | None:
     """Return the visitor's image that a run shows in its snapshots, uint8 (32, 32, 3), or None without a sound one."""
-    picture = _read_images(run_folder(run_id) / "picture.npy")
-    return picture if picture is not None and picture.shape == (32, 32, 3) else None
+    return _read_images(run_folder(run_id) / "picture.npy", (32, 32, 3))
 
 
-def _read_images(path: Path) -> np.ndarray | None:
+def _read_images(path: Path, *shapes: tuple[int, ...]) -> np.ndarray | None:
+    """Return the uint8 array of an .npy file, or None unless it is sound and has one of these shapes."""
     with contextlib.suppress(Exception), path.open("rb") as file:  # A damaged file raises many kinds of errors.
         images = np.lib.format.read_array(file)
-        if images.dtype == np.uint8:
+        if images.dtype == np.uint8 and images.shape in shapes:
             return images
     return None
 
@@ -149,14 +151,12 @@ def write_images(path: Path, images: np.ndarray) -> None:
 def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
     """Queue a new run that `key` controls and return its id; raises `TrainingError` where there is no room for it."""
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    values = [run_id, spec.name, json.dumps(spec.to_dict()), hash_key(key)]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        with transaction() as db:
-            _check_room(db, spec.name, key)
-            columns = "place, created, id, name, spec, owner"
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", [now, *values])
-            _make_reserve(run_id)
+        with _queueing(run_id, spec.name, key) as db:
+            columns = "place, id, name, spec, owner, created"
+            values = [run_id, spec.name, json.dumps(spec.to_dict()), hash_key(key), now]
+            db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", values)
             if picture is not None:
                 write_images(run_folder(run_id) / "picture.npy", picture)
     except BaseException:
@@ -167,59 +167,52 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
 
 def requeue(run_id: str, name: str, key: str) -> None:
     """Queue the run of that name again after its end; raises `TrainingError` where there is no room for it."""
-    with transaction() as db:
-        _check_room(db, name, key)
-        fresh = "state = 'queued', stage = '', message = '', pause_wanted = 0, stop_wanted = 0, stop_reason = ''"
+    with _queueing(run_id, name, key) as db:
+        fresh = "state = 'queued', stage = '', message = '', pause_wanted = 0, stop_wanted = 0"
         db.execute(f"UPDATE runs SET {fresh}, place = {_NEXT_PLACE} WHERE id = ?", [run_id])
-        _make_reserve(run_id)
 
 
-def wish(run_id: str, column: str, value: float, reason: str = "") -> None:
-    """Note what is wanted of a run that is running or paused: set one of the columns that hold wishes, and say why."""
-    change(f"UPDATE runs SET {column} = ?, stop_reason = ? WHERE id = ? AND {_AT_WORK}", value, reason, run_id)
-
-
-def end(run_id: str, state: str, message: str, known: str = _NOT_ENDED) -> bool:
-    """Note that a run ended in `state` and why, if it is `known` to be so; return whether it was.
-
-    If the disk is full, the run's reserve is deleted to make room.
-    """
-    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({known})"
-    try:
-        ended = change(update, state, message, run_id)
-    except TrainingError:
-        _delete_reserve(run_id)
-        ended = change(update, state, message, run_id)
-    if ended:
-        _delete_reserve(run_id)
-    return ended > 0
-
-
-def _check_room(db: sqlite3.Connection, name: str, key: str) -> None:
-    """Raise the error that says why no run of that name may be queued for `key`, if there is one."""
-    if turn := try_turn():
-        try:
+@contextlib.contextmanager
+def _queueing(run_id: str, name: str, key: str) -> Iterator[sqlite3.Connection]:
+    """Yield a transaction that may queue a run of that name for `key`, or raise the error that says why it may not."""
+    with transaction() as db:
+        if not turn_is_taken():
             note_interrupted(db)
-        finally:
-            turn.release()
-    active = db.execute(f"SELECT name, owner FROM runs WHERE state IN {ACTIVE_STATES}").fetchall()
-    if any(run["name"] == name for run in active):
-        raise TrainingError(f"A training named {name} is under way. Choose another name.")
-    if mine := [run["name"] for run in active if run["owner"] == hash_key(key)]:
-        raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
-    if len(active) > config.MAX_QUEUED_RUNS:
-        raise TrainingError(f"The queue is full: {len(active) - 1} trainings wait already. Try again later.")
+        active = db.execute(f"SELECT name, owner FROM runs WHERE state IN {ACTIVE_STATES}").fetchall()
+        if any(run["name"] == name for run in active):
+            raise TrainingError(f"A training named {name} is under way. Choose another name.")
+        if mine := [run["name"] for run in active if run["owner"] == hash_key(key)]:
+            raise TrainingError(f"You have a training under way already ({mine[0]}). Stop it, or wait for its end.")
+        if len(active) > config.MAX_QUEUED_RUNS:
+            raise TrainingError(f"The queue is full: {len(active) - 1} trainings wait already. Try again later.")
+        run_folder(run_id).mkdir(parents=True, exist_ok=True)
+        # The bytes are random, because some disks store zeros in no space at all.
+        write_bytes(run_folder(run_id) / _RESERVE, os.urandom(_RESERVE_BYTES))
+        yield db
 
 
-def _make_reserve(run_id: str) -> None:
-    run_folder(run_id).mkdir(parents=True, exist_ok=True)
-    # The bytes are random, since some disks store zeros in no space at all.
-    write_bytes(run_folder(run_id) / _RESERVE, os.urandom(_RESERVE_BYTES))
+def wish(run_id: str, **wishes: float | str) -> None:
+    """Note what is wanted of a run that is running or paused, in the columns of these names."""
+    columns = ", ".join(f"{column} = ?" for column in wishes)
+    change(f"UPDATE runs SET {columns} WHERE id = ? AND {_AT_WORK}", *wishes.values(), run_id)
 
 
-def _delete_reserve(run_id: str) -> None:
+def end(run_id: str, state: str, message: str, worker: int = 0) -> bool:
+    """Note that a run ended in `state` and why, if it waited or that worker trained it; return whether it did.
+
+    A server whose worker came too late must not end a run that the worker of another server trains.
+    """
     with contextlib.suppress(OSError):
         (run_folder(run_id) / _RESERVE).unlink(missing_ok=True)
+    update = f"UPDATE runs SET state = ?, stage = '', message = ? WHERE id = ? AND ({_NOT_ENDED})"
+    return change(update, state, message, run_id, worker) > 0
+
+
+def note_interrupted(db: sqlite3.Connection) -> None:
+    """Note that the worker of any run at work is gone; nobody else may have the turn."""
+    # The model is in the library before it is measured.
+    state = "CASE stage WHEN 'measuring' THEN 'done' ELSE 'interrupted' END"
+    db.execute(f"UPDATE runs SET state = {state}, stage = '', message = '' WHERE {_AT_WORK}")
 
 
 def hash_key(key: str) -> str:
@@ -227,37 +220,28 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def try_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
+def take_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
     """Take the lock that lets one run train at a time; return None if it is not free within `patience` seconds."""
-    with _turn_check:  # Otherwise two threads that only look would take each other for a worker.
-        lock = filelock.FileLock(runs_folder() / "turn.lock", thread_local=False)
-        with contextlib.suppress(filelock.Timeout):
-            lock.acquire(timeout=patience)
-            return lock
+    lock = filelock.FileLock(runs_folder() / "turn.lock", thread_local=False)
+    with contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=patience)
+        return lock
     return None
 
 
 def turn_is_taken() -> bool:
     """Return whether a worker is training at this moment; no worker can on a disk that cannot be written."""
-    with contextlib.suppress(OSError):
-        if lock := try_turn():
+    with _looking, contextlib.suppress(OSError):  # Two threads that look at once would take each other for a worker.
+        if lock := take_turn():
             lock.release()
         return lock is None
     return False
-
-
-def note_interrupted(db: sqlite3.Connection) -> None:
-    """Note that the worker of any run at work is gone; the caller holds the turn."""
-    # The model is in the library before it is measured.
-    state = "CASE stage WHEN 'measuring' THEN 'done' ELSE 'interrupted' END"
-    db.execute(f"UPDATE runs SET state = {state}, stage = '' WHERE {_AT_WORK}")
 
 
 class RunReader:
     """Reads runs again and again, and each of their events once."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._source: sqlite3.Connection | None = None
         self._last = 0  # The id of the last event that was read.
         # For each run and kind, pairs of the time in epochs and a batch's loss, an epoch's values or a snapshot's file.
@@ -276,7 +260,7 @@ class RunReader:
         which, values = ("WHERE id = ?", [run_id]) if run_id is not None else ("", [])
         ahead = "(SELECT count(*) FROM runs AS other WHERE other.state = 'queued' AND other.place <= runs.place)"
         views = []
-        with self._lock, transaction(write=False) as db:
+        with transaction(write=False) as db:  # It also keeps other threads from reading at the same time.
             rows = db.execute(f"SELECT *, {ahead} AS position FROM runs {which} ORDER BY rowid DESC", values).fetchall()
             self._read_events(db)
             if run_id is None:
@@ -285,7 +269,7 @@ class RunReader:
             for row in rows:
                 try:
                     views.append(self._view(row, taken or row["id"] == attended))
-                except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                except (ConfigError, ValueError, KeyError, TypeError, RecursionError) as error:
                     if run_id is not None:
                         raise TrainingError(f"The run {run_id!r} is damaged. Start another training.") from error
         if run_id is not None and not views:
@@ -295,46 +279,47 @@ class RunReader:
     def _read_events(self, db: sqlite3.Connection) -> None:
         if self._source is not db:  # Another file has taken the place of the one that was read.
             self._source, self._last, self._events = db, 0, {}
-        new = f"SELECT id, run, kind, epochs, loss, val_loss, seconds FROM events WHERE id > {self._last} ORDER BY id"
-        for self._last, run_id, kind, *numbers in db.execute(new):
+        new = "SELECT id, run, kind, epochs, loss, val_loss, seconds FROM events WHERE id > ? ORDER BY id"
+        for event, run_id, kind, *numbers in db.execute(new, [self._last]):
+            self._last = event
             known = self._events.setdefault(run_id, {"batch": [], "epoch": [], "snapshot": []})
-            if kind in known and all(isinstance(value, float) and math.isfinite(value) for value in numbers):
-                _add_event(known, kind, *numbers, snapshot_path(run_id, self._last) if kind == "snapshot" else None)
+            if kind in known and all(map(math.isfinite, numbers)):
+                epochs, loss, val_loss, seconds = numbers
+                epoch = int(epochs) if epochs.is_integer() else epochs
+                values = {"epoch": epoch, "loss": loss, "val_loss": val_loss, "seconds": seconds}
+                content = {"batch": loss, "epoch": values, "snapshot": snapshot_path(run_id, event)}
+                _add_event(known, kind, epochs, content[kind])
 
     def _view(self, row: sqlite3.Row, alive: bool) -> RunView:
-        run_id, state, stage = row["id"], row["state"], row["stage"]
+        state = row["state"]
         if state not in ACTIVE_STATES + ENDED_STATES:
             raise ValueError(f"its state is {state!r}")
         if state in ("running", "paused") and not alive:
-            state = "done" if stage == "measuring" else "interrupted"
-        events = self._events.get(run_id, {})
+            state = "done" if row["stage"] == "measuring" else "interrupted"
+        events = self._events.get(row["id"], {})
         return RunView(
-            run_id=run_id,
+            run_id=row["id"],
             spec=parse_spec(row["spec"]),
-            created=str(row["created"]),
+            created=row["created"],
             state=state,
-            stage=str(stage) if state in ACTIVE_STATES else "",
-            message=str(row["message"]),
+            stage=row["stage"] if state in ACTIVE_STATES else "",
+            message=row["message"] if state == row["state"] else "",
             position=row["position"] if state == "queued" else 0,
-            learning_rate_factor=float(row["learning_rate_factor"]),
-            step=int(row["step"]),
-            steps=int(row["steps"]),
+            learning_rate_factor=row["learning_rate_factor"],
+            step=row["step"],
+            steps=row["steps"],
             curve=events.get("batch", []).copy(),
             epochs=[epoch for _, epoch in events.get("epoch", [])],
             snapshots=events.get("snapshot", []).copy(),
         )
 
 
-def _add_event(
-    known: dict, kind: str, epochs: float, loss: float, val_loss: float, seconds: float, file: Path | None
-) -> None:
+def _add_event(known: dict[str, list[tuple[float, Any]]], kind: str, epochs: float, content: Any) -> None:
     """Add an event and forget what was known of the time after it: a resumed run does that part again."""
     for events in known.values() if kind == "batch" else (known[kind],):
         while events and events[-1][0] >= epochs:
             events.pop()
-    epoch = int(epochs) if epochs.is_integer() else epochs
-    values = {"epoch": epoch, "loss": loss, "val_loss": val_loss, "seconds": seconds}
-    known[kind].append((epochs, {"batch": loss, "epoch": values, "snapshot": file}[kind]))
+    known[kind].append((epochs, content))
     if kind == "batch" and len(known[kind]) > config.MAX_CURVE_POINTS:
         pairs = np.array(known[kind][:-1]).reshape(-1, 2, 2).mean(axis=1)
         known[kind][:] = [*map(tuple, pairs.tolist()), known[kind][-1]]
@@ -342,5 +327,5 @@ def _add_event(
 
 @lru_cache(maxsize=1000)
 def parse_spec(text: str) -> TrainingSpec:
-    """Return the specification that a row of the database holds as JSON; raises `ConfigError` or others if damaged."""
+    """Return the specification that a row of the database holds as JSON; raises one of several errors if damaged."""
     return TrainingSpec.from_dict(json.loads(text))

@@ -1,10 +1,10 @@
 """The server's training service: it controls the runs of its visitors and trains those that wait, one after another."""
 
 import contextlib
+import logging
 import secrets
 import threading
 import time
-import traceback
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from colorizer.jobs.worker import WorkerProcess
 from colorizer.models import library
 from colorizer.storage import delete_folder
 
-_SPARE_DELAY = (
-    3.0  # Seconds from the start of a run to that of the next spare worker, which would slow its first steps.
-)
+_log = logging.getLogger(__name__)
+# Seconds from the start of a run to that of the next spare worker, which would slow the run's first steps.
+_SPARE_DELAY = 3.0
 _LOOK_DELAY = 0.2  # Seconds between looks at the run that a worker trains.
 _OTHER_SERVER_DELAY = 1.0  # Seconds between looks whether another server's run has ended.
-_PROGRESS = "SELECT stage, stop_wanted FROM runs WHERE id = ?"
+_DISK_DELAY = 30.0  # Seconds to wait after the disk refused to take a run's end, before the run is tried again.
+_PROGRESS = "SELECT stage, stop_wanted, worker FROM runs WHERE id = ?"
 _FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 
 
@@ -47,14 +48,8 @@ class TrainingService:
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
         with self._lock, contextlib.suppress(OSError, ColorizerError):  # A run that cannot start says why.
-            if not self._closing.is_set() and (self._spare is None or self._spare.ended.is_set()):
+            if not self._closing.is_set() and (self._spare is None or self._spare.ended()):
                 self._spare = WorkerProcess(self._command)
-
-    @property
-    def prepared(self) -> bool:
-        """Whether the spare worker has TensorFlow imported."""
-        spare = self._spare
-        return spare is not None and spare.ready.is_set()
 
     def view(self, run_id: str) -> RunView:
         """Read a run, whoever started it.
@@ -69,9 +64,10 @@ class TrainingService:
         """Return all runs that can be read, newest first; `trouble` says why if the database cannot be read."""
         try:
             found, self.trouble = self._read(), ""
+            return found
         except ColorizerError as error:
-            found, self.trouble = [], str(error)
-        return found
+            self.trouble = str(error)
+            return []
 
     def _read(self, run_id: str | None = None) -> list[RunView]:
         found = self._reader.read(run_id, self._attended)
@@ -85,10 +81,9 @@ class TrainingService:
 
     def may_control(self, run_id: str, key: str) -> bool:
         """Return whether `key` is the one that started this run."""
+        owned = "SELECT id FROM runs WHERE id = ? AND owner = ?"
         with contextlib.suppress(ColorizerError):
-            return bool(key) and bool(
-                database.query("SELECT id FROM runs WHERE id = ? AND owner = ?", run_id, runs.hash_key(key))
-            )
+            return bool(key and database.query(owned, run_id, runs.hash_key(key)))
         return False
 
     def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
@@ -124,7 +119,7 @@ class TrainingService:
         """Let a paused run go on; queue one again that was interrupted or failed, from its last checkpoint."""
         run = self._controlled(run_id, key)
         if run.active:
-            runs.wish(run_id, "pause_wanted", False)
+            runs.wish(run_id, pause_wanted=False)
             return
         if not run.resumable:
             raise TrainingError(f"The run {run.spec.name} is {run.state}: there is nothing to resume.")
@@ -133,24 +128,24 @@ class TrainingService:
         self._wake()
 
     def pause(self, run_id: str, key: str) -> None:
-        """Hold a running one after its current batch."""
+        """Let a run that is being trained wait after its current batch."""
         self._controlled(run_id, key)
-        runs.wish(run_id, "pause_wanted", True)
+        runs.wish(run_id, pause_wanted=True)
 
     def set_learning_rate_factor(self, run_id: str, key: str, factor: float) -> None:
-        """Multiply the schedule of a running one by `factor` from its next batch on."""
+        """Multiply the schedule of a run that is being trained by `factor` from its next batch on."""
         low, high = config.LEARNING_RATE_FACTORS
         if not low <= factor <= high:
             raise ConfigError(f"The factor on the learning rate must be from {low:g} to {high:g}, received {factor!r}.")
         self._controlled(run_id, key)
-        runs.wish(run_id, "learning_rate_factor", float(factor))
+        runs.wish(run_id, learning_rate_factor=float(factor))
 
     def stop(self, run_id: str, key: str) -> None:
         """End a run after its current batch and keep what it learned; one that waits leaves the queue."""
-        if self._controlled(run_id, key).active:
-            reason = "It was stopped before it began: there is nothing to keep."
-            if not runs.end(run_id, "stopped", reason, "state = 'queued'"):
-                runs.wish(run_id, "stop_wanted", True)
+        reason = "It was stopped before it began: there is nothing to keep."
+        waits = self._controlled(run_id, key).state == "queued"
+        if not waits or not runs.end(run_id, "stopped", reason):
+            runs.wish(run_id, stop_wanted=True)
 
     def discard(self, run_id: str, key: str) -> None:
         """End a run and delete it, with the model that it saved."""
@@ -195,63 +190,70 @@ class TrainingService:
 
     def _work(self) -> None:
         """Train one run after another until none waits; an error ends a run, but never this thread."""
-        while True:
-            run_id = ""
+        delay = 0.0
+        while not self._closing.wait(delay):
+            run_id, delay = "", _OTHER_SERVER_DELAY
             try:
                 with self._lock:
                     waiting = database.query("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1")
-                    if self._closing.is_set() or not waiting:
+                    if not waiting:
                         self._thread = None  # The next run that waits brings another.
                         return
                 run_id = waiting[0]["id"]
                 if not runs.turn_is_taken():
                     self._train(run_id)
-                    continue
+                    delay = 0.0
             except Exception as error:
-                traceback.print_exc()
+                _log.exception("The run %s could not be trained.", run_id)
                 reason = getattr(error, "strerror", None) or type(error).__name__
-                with contextlib.suppress(ColorizerError):
-                    runs.end(run_id, "failed", f"The server could not train it ({reason}).")
-            self._closing.wait(_OTHER_SERVER_DELAY)
+                process_id = self._worker.process.pid if self._worker else 0
+                try:
+                    runs.end(run_id, "failed", f"The server could not train it ({reason}).", process_id)
+                except ColorizerError:
+                    delay = _DISK_DELAY
+            if self._worker is not None:
+                self._worker.kill()
+            self._worker = self._attended = None
 
     def _train(self, run_id: str) -> None:
         """Have a worker train a run, wait for its end, and note how it ended if it could not do that itself."""
         with self._lock:
-            ready = self._spare is not None and not self._spare.ended.is_set()
+            if self._closing.is_set():
+                return
+            ready = self._spare is not None and not self._spare.ended()
             process, self._spare = self._spare if ready else WorkerProcess(self._command), None
             self._worker, self._attended = process, run_id
-        try:
-            process.begin(run_id)
-            forced = self._attend(run_id, process)
-            if process.process.returncode == 0 or self._closing.is_set():
-                return
-            found, reason = database.query(_PROGRESS, run_id), process.explain_end()
-            if found and found[0]["stage"] == "measuring":
-                runs.end(run_id, "done", f"Its model is saved, but not measured. {reason}")
-            elif not forced:
-                runs.end(run_id, "failed", reason)
-            elif (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
-                runs.end(run_id, "interrupted", f"{_FORCED} Resume it to go on from its last epoch.")
-            else:
-                runs.end(run_id, "stopped", f"{_FORCED} No epoch was complete, so nothing is kept.")
-        finally:
-            process.kill()
-            self._worker = self._attended = None
+        process.begin(run_id)
+        forced = self._attend(run_id, process)
+        if process.process.returncode == 0 or self._closing.is_set():
+            return
+        found = database.query(_PROGRESS, run_id)
+        state, message = "failed", process.explain_end()
+        if found and found[0]["stage"] == "measuring":
+            state, message = "done", f"Its model is saved, but not measured. {message}"
+        elif forced and (runs.run_folder(run_id) / runs.CHECKPOINT).exists():
+            state, message = "interrupted", f"{_FORCED} Resume it to go on from its last epoch."
+        elif forced:
+            state, message = "stopped", f"{_FORCED} No epoch was complete, so nothing is kept."
+        runs.end(run_id, state, message, process.process.pid)
 
     def _attend(self, run_id: str, process: WorkerProcess) -> bool:
         """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
-        begun, asked, forced = time.monotonic(), None, False
-        while not process.ended.wait(_LOOK_DELAY):
+        begun, asked, forced, spared = time.monotonic(), None, False, False
+        while not process.ended(_LOOK_DELAY):
             now = time.monotonic()
-            if now - begun > _SPARE_DELAY:
+            if now - begun > _SPARE_DELAY and not spared:  # A spare that dies must not be replaced again and again.
                 self.prepare()
+                spared = True
             with contextlib.suppress(TrainingError):  # The worker meets the same trouble, and says what it is.
                 found = database.query(_PROGRESS, run_id)
                 if not found:  # It was discarded on another server.
                     process.process.kill()
+                elif found[0]["worker"] != process.process.pid:  # It has not begun, or another server trains it.
+                    continue
                 elif now - begun > config.MAX_TRAINING_SECONDS and not found[0]["stop_wanted"]:
                     reason = "It reached the time limit, and what it had learned is kept."
-                    runs.wish(run_id, "stop_wanted", True, reason)
+                    runs.wish(run_id, stop_wanted=True, message=reason)
                 elif found[0]["stop_wanted"] and found[0]["stage"] in ("starting", "training"):
                     asked = asked or now
                     if now - asked > worker.PATIENCE:

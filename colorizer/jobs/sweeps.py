@@ -154,8 +154,8 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of sweep.json."""
-        configurations = {"model": self.model.to_dict(), "train": self.train.to_dict()}
-        return {"preset": self.preset, **configurations, "choices": self.choices, "closed_form": self.closed_form}
+        settings = {"model": self.model.to_dict(), "train": self.train.to_dict()}
+        return {"preset": self.preset, **settings, "choices": self.choices, "closed_form": self.closed_form}
 
 
 def plan_sweep(
@@ -239,9 +239,7 @@ def list_sweeps() -> list[Sweep]:
 def best_presets(sweeps: list[Sweep]) -> dict[str, Preset]:
     """Return the best configuration of each sweep by the sweep's name, as a preset named like the one it came from."""
     presets = {}
-    for sweep in sweeps:
-        if sweep.name in PRESETS:
-            continue
+    for sweep in (sweep for sweep in sweeps if sweep.name not in PRESETS):
         best, trials = sweep.finished[0], len(sweep.trials)
         summary = f"The best of {trials} trials of a sweep from {sweep.preset}: validation mse {best.val_loss[-1]:.5f}."
         presets[sweep.name] = Preset(sweep.preset, summary, *sweep.configure(best.settings))
@@ -261,14 +259,13 @@ def read_sweep(name: str) -> Sweep:
         choices = {key: tuple(values) for key, values in content["choices"].items()}
         closed_form = tuple(map(float, content["closed_form"]))
         sweep = Sweep(name, get_preset(content["preset"]).name, model, train, choices, closed_form)
-        latent_dims = choices.get("latent_dim", ())
-        if not sweep.settings_of(model, train) or len(closed_form) != len(latent_dims):
+        if not sweep.settings_of(model, train) or len(closed_form) != len(choices.get("latent_dim", ())):
             raise ConfigError("it has no choices, or not one closed-form loss for each latent_dim")
-        for latent_dim, loss in zip(latent_dims, closed_form, strict=True):
-            if not 0 < loss < math.inf:
-                raise ConfigError(f"the closed-form loss at latent_dim {latent_dim} is {loss}")
-        for key, value in ((key, value) for key, values in choices.items() for value in values):
-            sweep.configure({key: value})
+        if not all(0 < loss < math.inf for loss in closed_form):
+            raise ConfigError("a closed-form loss is not a number above 0")
+        for key, values in choices.items():
+            for value in values:
+                sweep.configure({key: value})
         return replace(sweep, trials=tuple(_read_trials(sweep)))
     except (*_DAMAGE, OSError) as error:
         raise ConfigError(f"The sweep {name} is damaged ({error}). Delete its folder {path.parent}.") from error

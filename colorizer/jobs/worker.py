@@ -1,7 +1,7 @@
 """The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
-It writes the line `ready` to stdout, and reads the id of the run from stdin. When stdin ends, its server is gone, and
-it ends at once. Everything else goes through the database and the run's folder.
+It reads the id of the run and its own number from stdin. When stdin ends, its server is gone, and it ends at once.
+Everything else goes through the database and the run's folder.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class WorkerProcess:
                 command,
                 cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 encoding="utf-8",
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -55,30 +55,28 @@ class WorkerProcess:
                 process_group=0,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
-        self.ready = threading.Event()  # It is set when TensorFlow is imported.
-        self.ended = threading.Event()  # It is set when the process is gone.
-        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self) -> None:
-        for _ in self.process.stdout:
-            self.ready.set()
-        self.process.wait()
-        self.process.stdout.close()
+    def ended(self, patience: float = 0.0) -> bool:
+        """Wait up to `patience` seconds for the end of the process; return whether it has ended."""
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
         with contextlib.suppress(OSError):
             self.process.stdin.close()
-        self.ended.set()
+        return True
 
     def begin(self, run_id: str) -> None:
-        """Ask the worker to train a run."""
+        """Ask the worker to train a run, and tell it by which number the database is to know it."""
         with contextlib.suppress(OSError, ValueError):  # A worker that has just ended has closed its stdin.
-            self.process.stdin.write(f"{run_id}\n")
+            self.process.stdin.write(f"{run_id} {self.process.pid}\n")
             self.process.stdin.flush()
 
     def kill(self) -> None:
         """End the process now."""
-        if not self.ended.is_set():
+        if not self.ended():
             self.process.kill()
-        self.ended.wait(PATIENCE)
+            self.ended(PATIENCE)
 
     def explain_end(self) -> str:
         """Say in plain words how the process ended without a word of its own."""
@@ -97,18 +95,19 @@ class WorkerProcess:
 class RunWriter:
     """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, worker: int) -> None:
         """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
-        self.run_id, self.begun = run_id, False
-        self._shown = ("running", "starting")  # The state and the stage that the database has.
+        self.run_id, self.worker, self.begun = run_id, worker, False
+        self._state, self.stage = "running", "starting"  # The database has the same.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
-        self.turn = runs.try_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
+        self.turn = runs.take_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
         if self.turn is not None:
             with database.transaction() as db:
                 runs.note_interrupted(db)
-                begin = "UPDATE runs SET state = 'running', stage = 'starting' WHERE id = ? AND state = 'queued'"
-                self.begun = db.execute(begin, [run_id]).rowcount > 0
+                begin = "UPDATE runs SET state = 'running', stage = 'starting', worker = ?"
+                begin += " WHERE id = ? AND state = 'queued'"
+                self.begun = db.execute(begin, [worker, run_id]).rowcount > 0
 
     def spec(self) -> TrainingSpec:
         """Return what to train."""
@@ -120,12 +119,11 @@ class RunWriter:
 
     def should_stop(self) -> bool:
         """Return whether the run is to stop; while the visitor wants it to pause, wait."""
-        while self.wishes()["pause_wanted"] and not self.wishes()["stop_wanted"]:
-            self._show("paused", self._shown[1])
+        while (wishes := self.wishes())["pause_wanted"] and not wishes["stop_wanted"]:
+            self._show("paused", self.stage)
             time.sleep(1 / _LOOKS_PER_SECOND)
-        stop = bool(self.wishes()["stop_wanted"])
-        self._show("running", "stopping" if stop else self._shown[1])
-        return stop
+        self._show("running", "stopping" if wishes["stop_wanted"] else self.stage)
+        return bool(wishes["stop_wanted"])
 
     def learning_rate_factor(self) -> float:
         """Return the number that the schedule is to be multiplied by."""
@@ -134,7 +132,7 @@ class RunWriter:
     def wishes(self) -> sqlite3.Row:
         """Return what is wanted of the run; it may be a fiftieth of a second old."""
         if time.monotonic() - self._last_look > 1 / _LOOKS_PER_SECOND:
-            columns = "pause_wanted, stop_wanted, stop_reason, learning_rate_factor"
+            columns = "pause_wanted, stop_wanted, message, learning_rate_factor"
             rows = database.query(f"SELECT {columns} FROM runs WHERE id = ?", self.run_id)
             if not rows:
                 raise TrainingError("The run was discarded.")
@@ -142,9 +140,9 @@ class RunWriter:
         return self._wishes
 
     def _show(self, state: str, stage: str) -> None:
-        if (state, stage) != self._shown:
+        if (state, stage) != (self._state, self.stage):
             database.change("UPDATE runs SET state = ?, stage = ? WHERE id = ?", state, stage, self.run_id)
-            self._shown = (state, stage)
+            self._state, self.stage = state, stage
 
     def on_event(self, event: Any) -> None:
         """Keep an event of `loop.train`; batches are joined so that at most ten updates a second are written."""
@@ -174,8 +172,6 @@ class RunWriter:
 
 def main(train: Callable[..., Any] | None = None) -> None:
     """Run as a worker process; `train`, called in the same way, takes the place of `job.run_training`."""
-    server = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # What libraries print to stdout is not for the server.
     if hasattr(os, "nice"):  # Windows does not have it.
         os.nice(10)  # The pages stay quick.
     wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -192,15 +188,15 @@ def main(train: Callable[..., Any] | None = None) -> None:
         import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
         from colorizer.training.job import run_training as train
 
-    print("ready", file=server, flush=True)
     try:
-        run = RunWriter(wanted.get())
+        run_id, worker = wanted.get().split()
+        run = RunWriter(run_id, int(worker))
         if run.begun:
             with contextlib.suppress(OSError):  # It may have no room for a log.
-                log = os.open(runs.run_folder(run.run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                log = os.open(runs.run_folder(run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(log, 2)
                 os.dup2(log, 1)
-            runs.end(run.run_id, *_train(train, run))
+            runs.end(run_id, *_train(train, run), run.worker)
     except (ColorizerError, OSError):
         os._exit(_DISK_REFUSED)
     os._exit(0)  # Do not wait for the thread that blocks on stdin.
@@ -219,10 +215,12 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
             picture=runs.load_picture(run.run_id),
             run_id=run.run_id,
         )
-        return "stopped" if entry.card["stopped"] else "done", run.wishes()["stop_reason"]
+        return "stopped" if entry.card["stopped"] else "done", run.wishes()["message"]
     except Exception as error:
         with contextlib.suppress(OSError):  # The log may be on the disk that is full.
             traceback.print_exc()
+        if run.stage == "measuring":
+            return "done", f"Its model is saved, but not measured. {explain(error)}"
         return "failed", explain(error)
 
 

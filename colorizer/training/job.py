@@ -72,7 +72,6 @@ def run_training(
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
     run_id: str = "",
-    on_warning: Callable[[str], None] = _log.warning,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -83,8 +82,7 @@ def run_training(
 
     Args:
         spec: what to train.
-        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor`, `picture` and `on_warning`. Warnings
-            are logged if nothing else is given.
+        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor` and `picture`.
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder: as in `library.save_model`, like `replace`.
         checkpoint: as in `loop.train`; it is deleted when the model is saved.
@@ -96,92 +94,70 @@ def run_training(
             loss is not finite.
         ConfigError, DataError: the settings or the data set cannot be used.
     """
-    library.check_name_is_free(spec.name, folder, replace)
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
     if source is not None:
         shapes.check_encoders(spec.model, source.model_config, source.name)
-    target = folder or library.user_folder()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_lock(target / f".{spec.name}.lock", spec.name))
-        if checkpoint is not None:
-            stack.enter_context(_lock(checkpoint.with_suffix(".lock"), spec.name))
-        library.check_name_is_free(spec.name, folder, replace)  # Its training may have ended just now.
-        _check_room(spec, target, checkpoint)
+    with _claim_places(spec, folder or library.user_folder(), checkpoint):
+        library.check_name_is_free(spec.name, folder, replace)
         dataset = datasets.load_dataset(spec.train.dataset)
         from colorizer.training import loop  # This imports TensorFlow, so all that needs none was checked before.
 
         start = library.load_keras_model(source) if source is not None else None
         on_stage("training")
-        result = loop.train(
-            spec.model,
-            spec.train,
-            dataset,
-            on_event,
-            should_stop,
-            checkpoint,
-            start,
-            learning_rate_factor,
-            picture,
-            on_warning,
-        )
+        arguments = (dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture, _log.warning)
+        result = loop.train(spec.model, spec.train, *arguments)
         on_stage("saving")
         colorizer = Colorizer(result.model, None)
-        card = _make_card(spec, result, colorizer) | ({"run": run_id} if run_id else {})
+        card = _make_card(spec, result, colorizer) | {"run": run_id}
         arrays = _make_arrays(result, colorizer)
         entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+        on_stage("measuring")
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
     to_measure = {} if dataset.name in config.DATASETS else {"own_validation": (dataset, "validation")}
     if datasets.cifar10_status()["state"] == "prepared":
         to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
-    if to_measure:
-        on_stage("measuring")
-        measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
-        entry = library.update_card(entry, metrics=entry.card["metrics"] | measured)
-    return entry
+    measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
+    return library.update_card(entry, metrics=entry.card["metrics"] | measured) if measured else entry
 
 
 @contextlib.contextmanager
-def _lock(path: Path, name: str) -> Iterator[None]:
-    """Hold a lock file, which shows as well that its folder can be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=0)
-        lock.acquire()
-    except filelock.Timeout:
-        raise TrainingError(
-            f"Another process is training {name} now. Wait until it has ended, or choose another name."
-        ) from None
-    except OSError as error:
-        raise TrainingError(
-            f"The folder {path.parent} cannot be written ({error.strerror or error}), so nothing could be saved. Free "
-            "some space, or set COLORIZER_HOME to another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows cannot delete an open file.
-            path.unlink()
-        lock.release()
-
-
-def _check_room(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> None:
-    """Raise `TrainingError` if a disk has no room for the model, or for the checkpoint."""
+def _claim_places(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> Iterator[None]:
+    """Hold a lock on the name of the model and on the checkpoint, in folders that can be written and have room."""
     weights = 4 * shapes.count(spec.model)[0]
-    needs = [(folder, weights + _FIXED_BYTES)]
+    locks, size = [folder / f".{spec.name}.lock"], weights + _FIXED_BYTES
     if checkpoint is not None:
         # A checkpoint has the weights, the best epoch's weights and two numbers of Adam for each; the last checkpoint
         # is deleted when the next one is complete.
-        needs.append((checkpoint.parent, 2 * 4 * weights + _FIXED_BYTES))
-    wanted: dict[int, int] = {}
-    for place, size in needs:
-        disk = place.stat().st_dev
-        wanted[disk] = wanted.get(disk, 0) + size
-        if shutil.disk_usage(place).free < wanted[disk]:
-            raise TrainingError(
-                f"The disk of {place} has {shutil.disk_usage(place).free / 1e6:.0f} MB free, and this training needs "
-                f"{wanted[disk] / 1e6:.0f} MB. Free some space, or set COLORIZER_HOME to another folder."
-            )
+        locks.append(checkpoint.with_suffix(".lock"))
+        size += 2 * 4 * weights + _FIXED_BYTES
+    with contextlib.ExitStack() as stack:
+        for lock in locks:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(filelock.FileLock(lock, timeout=0))
+                stack.callback(_unlink_lock, lock)
+                free = shutil.disk_usage(lock.parent).free
+            except filelock.Timeout:
+                raise TrainingError(
+                    f"Another process is training {spec.name} now. Wait until it has ended, or choose another name."
+                ) from None
+            except OSError as error:
+                raise TrainingError(
+                    f"The folder {lock.parent} cannot be written ({error.strerror or error}), so nothing could be "
+                    "saved. Free some space, or set COLORIZER_HOME to another folder."
+                ) from error
+            if free < size:
+                raise TrainingError(
+                    f"The disk of {lock.parent} has {free / 1e6:.0f} MB free, and this training needs "
+                    f"{size / 1e6:.0f} MB. Free some space, or set COLORIZER_HOME to another folder."
+                )
+        yield
+
+
+def _unlink_lock(path: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows cannot delete an open file.
+        path.unlink()
 
 
 def _make_card(spec: TrainingSpec, result: Any, colorizer: Colorizer) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""train(): a blocking function that fits a model and reports its progress through a callback."""
+"""Trains a model: `train` blocks until it is done, and reports its progress through a callback."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
@@ -169,8 +168,7 @@ def train(
     def check(loss: float, name: str) -> float:
         if math.isfinite(loss):
             return loss
-        done = result.history["epoch"]
-        kept = f" The checkpoint keeps the weights of epoch {done[-1]:g}." if done and checkpoint is not None else ""
+        kept = f" The checkpoint keeps the weights of epoch {saved:g}." if saved else ""
         raise TrainingError(
             f"The {name} became {loss} at step {len(curve)} of {steps}.{kept} Start again with a smaller learning rate "
             f"than {train_config.learning_rate:g}."
@@ -179,7 +177,8 @@ def train(
     def validate() -> float:
         return check(trainer.validation_loss(question.ask), "validation loss")
 
-    can_save = True
+    saved = len(result.history["epoch"])  # The last epoch that the checkpoint has.
+    warned = False
     for epoch in range(len(result.history["epoch"]), train_config.epochs):
         epoch_started = question.clock()
         losses = []
@@ -195,10 +194,10 @@ def train(
         done = epoch + 1 if len(losses) == steps_per_epoch else round(len(curve) / steps_per_epoch, 4)
         seconds = question.clock() - epoch_started
         finished = Epoch(done, float(np.mean(losses)), validate(), seconds)
-        for key, value in dataclasses.asdict(finished).items():
+        for key, value in asdict(finished).items():
             result.history[key].append(value)
         if result.best == len(result.history["val_loss"]) - 1:
-            trainer.keep_weights()
+            trainer.best = model.get_weights()
         on_event(finished)
         if question.stopped:
             break
@@ -206,12 +205,13 @@ def train(
             snapshots = {key: [getattr(s, key) for s in result.snapshots] for key in ("epochs", "images")}
             try:
                 trainer.save(checkpoint, {"history": result.history, "curve": curve}, **snapshots)
+                saved = epoch + 1
             except OSError as error:  # The run goes on: its result may still find room.
-                if can_save:
+                if not warned:
                     on_warning(_explain_lost_checkpoint(checkpoint, error))
-                can_save = False
+                warned = True
     if curve:
-        trainer.restore_weights()
+        model.set_weights(trainer.best)
         take_snapshot(len(curve) / steps_per_epoch)
     else:
         result.history["val_loss"].append(validate())

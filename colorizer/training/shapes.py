@@ -1,4 +1,4 @@
-"""The sizes of the networks' layers, without TensorFlow: widths, parameters, operations, and which encoders fit."""
+"""Knows the networks' layers without TensorFlow: their widths, parameters and operations, and which encoders fit."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ _ENCODER_SETTINGS = (
     "input_components",
 )
 
+# A layer is the numbers of its inputs, outputs and biases, and of the places that its kernel is applied at.
 Layer = tuple[int, int, int, int]
-"""Inputs, outputs and biases of a layer, and the number of places that its kernel is applied at."""
 
 
 def level_widths(config: ModelConfig) -> tuple[int, int, int]:
@@ -34,7 +34,7 @@ def num_channels(config: ModelConfig) -> int:
 
 def count(config: ModelConfig) -> tuple[int, int]:
     """Return a model's parameters, and the operations of one 32 x 32 image through it, without building it."""
-    layers = list(_dense(config) if config.architecture == "dense" else _convolutions(config))
+    layers = [*(_dense(config) if config.architecture == "dense" else _convolutions(config))]
     if config.target == "chroma":
         layers.append((3, 3, 0, 1024))  # This layer turns luminance and chroma into RGB.
     parameters = sum(inputs * outputs + biases for inputs, outputs, biases, _ in layers)
@@ -70,34 +70,23 @@ def _dense(config: ModelConfig) -> Iterator[Layer]:
         yield width, pixels, pixels, 1
 
 
-def _convolutions(config: ModelConfig) -> Iterator[Layer]:
+def _convolutions(config: ModelConfig) -> list[Layer]:
     unet, latent_channels = config.architecture == "unet", config.latent_dim // 16
     top, middle, low = level_widths(config)
 
     def convolution(size: int, inputs: int, outputs: int, places: int) -> Layer:
         return size * size * inputs, outputs, outputs, places
 
-    def blocks(number: int, width: int, places: int) -> Iterator[Layer]:
-        yield from [convolution(3, width, width, places)] * (2 * number)
+    def blocks(width: int, places: int, number: int = 1) -> list[Layer]:
+        return 2 * number * [convolution(3, width, width, places)]
 
-    yield convolution(4, 1, top, 256)
-    yield from blocks(NUM_BLOCKS[0], top, 256)
-    yield convolution(2, top, middle, 64)
-    yield from blocks(NUM_BLOCKS[1], middle, 64)
-    yield convolution(2, middle, low, 16)
-    yield from blocks(NUM_BLOCKS[2], low, 16)
+    encoder = [convolution(4, 1, top, 256), *blocks(top, 256, NUM_BLOCKS[0])]
+    encoder += [convolution(2, top, middle, 64), *blocks(middle, 64, NUM_BLOCKS[1])]
+    encoder += [convolution(2, middle, low, 16), *blocks(low, 16, NUM_BLOCKS[2])]
+    bottleneck = [convolution(1, low, latent_channels, 16), convolution(1, latent_channels, low, 16), *blocks(low, 16)]
+    decoder = [convolution(1, low, middle, 16), *blocks(middle, 64), convolution(1, middle, top, 64), *blocks(top, 256)]
     if not unet:
-        yield convolution(1, low, latent_channels, 16)
-        yield convolution(1, latent_channels, low, 16)
-        yield from blocks(1, low, 16)
-    yield convolution(1, low, middle, 16)
-    yield from blocks(1, middle, 64)
-    yield convolution(1, middle, top, 64)
-    yield from blocks(1, top, 256)
-    if not unet:
-        yield 16 * top, 3, 3, 256
-    elif config.chroma_bins:
-        yield convolution(1, top, config.chroma_bins, 256)
-        yield config.chroma_bins, 2, 0, 256
-    else:
-        yield convolution(3, top, 2, 256)
+        return [*encoder, *bottleneck, *decoder, (16 * top, 3, 3, 256)]
+    if config.chroma_bins:
+        return [*encoder, *decoder, convolution(1, top, config.chroma_bins, 256), (config.chroma_bins, 2, 0, 256)]
+    return [*encoder, *decoder, convolution(3, top, 2, 256)]

@@ -27,7 +27,12 @@ _BEST = "best_"  # In a checkpoint, the best epoch's weights have this prefix.
 
 
 class Trainer:
-    """The compiled training step and validation pass over one data set."""
+    """The compiled training step and validation pass over one data set.
+
+    Attributes:
+        steps_per_epoch: number of batches in an epoch.
+        best: weights of the best epoch, which the loop sets and a checkpoint keeps; empty before the first epoch.
+    """
 
     def __init__(
         self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
@@ -51,7 +56,7 @@ class Trainer:
         self._compiled_error = compiled(self._squared_error)
         self._identity = json.dumps([model_config.to_dict(), train_config.to_dict()])
         self._variables = list(model.variables)
-        self._best: list[np.ndarray] = []
+        self.best: list[np.ndarray] = []
         if not train_config.epochs:
             return
         self._images = tf.constant(images)
@@ -88,26 +93,17 @@ class Trainer:
             optimizer.exclude_from_weight_decay(var_names=["bias"])
         return optimizer
 
-    def keep_weights(self) -> None:
-        """Remember the model's weights as the best so far."""
-        self._best = self._model.get_weights()
-
-    def restore_weights(self) -> None:
-        """Give the model the weights that were kept last, if there are any."""
-        if self._best:
-            self._model.set_weights(self._best)
-
     def save(self, path: Path, progress: dict[str, Any], **arrays: np.ndarray) -> None:
         """Write a checkpoint in one step, or raise `OSError` and leave the last one.
 
         Args:
             path: .npz file to write.
             progress: JSON-ready values of the loop.
-            arrays: arrays of the loop, saved beside all variables and the weights that were kept.
+            arrays: arrays of the loop, which are saved beside all variables and the best weights.
         """
         state = np.array(json.dumps([self._identity, progress]))
         variables = {f"variable_{index}": variable.numpy() for index, variable in enumerate(self._variables)}
-        best = {f"{_BEST}{index}": weight for index, weight in enumerate(self._best)}
+        best = {f"{_BEST}{index}": weight for index, weight in enumerate(self.best)}
         staging = path.with_suffix(".staging.npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,7 +130,7 @@ class Trainer:
             return None
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
-        self._best = best
+        self.best = best
         return progress, arrays
 
     def shuffled_rows(self, epoch: int) -> np.ndarray:

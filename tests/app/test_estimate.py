@@ -22,6 +22,12 @@ def test_the_same_training_takes_as_long_as_it_took_before():
     assert "earlier" in source
 
 
+def test_a_run_without_steps_gives_no_speed():
+    run = run_of(10.0)
+    damaged = RunView("2", run.spec, "", "done", steps=0, epochs=run.epochs)
+    assert estimate.seconds(run.spec.model, run.spec.train, [damaged, run])[1] == "going by the run earlier"
+
+
 def test_without_an_earlier_run_a_matrix_product_is_timed():
     model, train = PRESETS["notebook"].model, TrainConfig(train_images=10_000, epochs=2)
     time, source = estimate.seconds(model, train, [])

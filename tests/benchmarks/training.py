@@ -21,6 +21,7 @@ from tests.benchmarks.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0  # seconds
+IMPORT_SECONDS = 20.0  # In this time, a worker that nobody else slows down has TensorFlow imported.
 
 
 def measure(runs: int) -> list[Measurement]:
@@ -49,7 +50,7 @@ def _first_point(runs: int) -> Measurement:
     try:
         for number in range(runs):
             trainings.prepare()
-            _wait(lambda: trainings.prepared)
+            time.sleep(IMPORT_SECONDS)
             begin = time.perf_counter()
             run_id, key = trainings.start(_spec(f"first-point-{number}"))
             _wait(lambda: trainings.view(run_id).curve)  # noqa: B023, called at once

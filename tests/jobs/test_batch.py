@@ -1,4 +1,4 @@
-"""Batches: which file becomes which; nothing is overwritten, and one broken file does not stop the others."""
+"""These tests plan and colorize batches: nothing is overwritten, and one broken file does not stop the others."""
 
 import os
 from pathlib import Path

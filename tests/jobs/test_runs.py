@@ -1,4 +1,4 @@
-"""runs: rows of the database, read once and a little at a time, with all that can be wrong with them."""
+"""Runs are rows of the database, which are read a little at a time, whatever is wrong with them."""
 
 import io
 
@@ -10,7 +10,6 @@ from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ColorizerError, TrainingError
 from colorizer.jobs import database, runs
 from colorizer.jobs.runs import RunReader
-from colorizer.jobs.service import TrainingService
 from colorizer.jobs.worker import RunWriter
 from tests.fake_worker import Batch, Epoch, Snapshot
 from tests.trainings import wait
@@ -18,7 +17,7 @@ from tests.trainings import wait
 
 @pytest.fixture
 def run_id(home, tiny_model):
-    """A queued run."""
+    """Return the id of a queued run."""
     return runs.create(TrainingSpec("mine", tiny_model, TrainConfig(dataset="synthetic")), "key")
 
 
@@ -43,9 +42,9 @@ def test_a_run_at_work_without_a_worker_is_interrupted_and_one_that_waits_waits(
     for state in ("running", "paused"):
         update(run_id, state=state)
         assert view(run_id).state == "interrupted"
-        turn = runs.try_turn()
+        turn = runs.take_turn()
         assert view(run_id).state == state
-        assert runs.try_turn() is None
+        assert runs.take_turn() is None
         turn.release()
         assert RunReader().read(run_id, attended=run_id)[0].state == state
 
@@ -118,7 +117,7 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(run_id):
 
 
 def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     for step in range(1, 1001):
         run.on_event(Batch(step, 1000, step / 10, float(step)))
     for value in (1, 2):
@@ -131,20 +130,30 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
 
 
 def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
-    first = RunWriter(run_id)
+    first = RunWriter(run_id, 7)
     assert first.begun
     assert first.spec().name == "mine"
-    assert not RunWriter(run_id).begun
+    assert not RunWriter(run_id, 7).begun
     first.turn.release()  # The system does this when a worker dies.
     for other in (run_id, "unknown"):
-        late = RunWriter(other)
+        late = RunWriter(other, 7)
         assert not late.begun
         late.turn.release()
     assert view(run_id).state == "interrupted"
 
 
-def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id):
-    run, trainings = RunWriter(run_id), TrainingService()
+def test_a_run_is_ended_by_its_own_worker_and_not_by_one_that_came_too_late(run_id):
+    run = RunWriter(run_id, 7)
+    assert run.begun
+    assert not runs.end(run_id, "failed", "The late worker was killed.", 8)
+    assert not runs.end(run_id, "stopped", "It waits no more.")
+    assert view(run_id).state == "running"
+    assert runs.end(run_id, "failed", "It was killed.", 7)
+    assert (view(run_id).state, view(run_id).message) == ("failed", "It was killed.")
+
+
+def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(run_id, trainings):
+    run = RunWriter(run_id, 7)
     run.set_stage("training")
     assert not run.should_stop()
     run.on_event(Batch(1, 1, 1.0, 0.5))
@@ -155,7 +164,7 @@ def test_a_stop_is_heeded_at_any_moment_also_between_the_last_batch_and_the_end(
 
 
 def test_a_worker_of_a_discarded_run_gives_up(run_id):
-    run = RunWriter(run_id)
+    run = RunWriter(run_id, 7)
     database.change("DELETE FROM runs")
     with pytest.raises(TrainingError, match="The run was discarded"):
         run.should_stop()
@@ -178,11 +187,10 @@ def test_a_worker_of_a_discarded_run_gives_up(run_id):
     ],
     ids=lambda values: str(values)[:60],
 )
-def test_a_damaged_row_gives_a_sentence_and_harms_no_other(run_id, values, tiny_model):
+def test_a_damaged_row_gives_a_sentence_and_harms_no_other(run_id, values, tiny_model, trainings):
     update(run_id, state="done")
     other = runs.create(TrainingSpec("other", tiny_model, TrainConfig(dataset="synthetic")), "key")
     update(other, state="done")
-    trainings = TrainingService()
     trainings.view(run_id)
     update(run_id, **values)
     with pytest.raises(ColorizerError, match=rf"The run '{run_id}' is damaged\. Start another training"):
@@ -201,16 +209,15 @@ def test_events_that_are_no_events_are_left_out(run_id, value):
     assert (run.curve, run.epochs) == ([(0.1, 0.5)], [])
 
 
-def test_a_run_of_an_earlier_version_is_no_run(home, run_id):
+def test_a_run_of_an_earlier_version_is_no_run(home, run_id, trainings):
     folder = home / "runs" / "20260101-000000-abcdef"
     folder.mkdir()
     (folder / "spec.json").write_text("{}")
     (folder / "status.json").write_text('{"state": "running"}')
-    assert [run.run_id for run in TrainingService().list_runs()] == [run_id]
+    assert [run.run_id for run in trainings.list_runs()] == [run_id]
 
 
-def test_only_the_key_of_its_creation_owns_a_run_and_the_disk_does_not_know_it(home, run_id):
-    trainings = TrainingService()
+def test_only_the_key_of_its_creation_owns_a_run_and_the_disk_does_not_know_it(run_id, trainings):
     assert [trainings.may_control(run_id, key) for key in ("key", "", "other", "\ud800")] == [True, False, False, False]
     assert "key" not in tuple(database.query("SELECT * FROM runs")[0])
 

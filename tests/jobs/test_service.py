@@ -1,4 +1,4 @@
-"""service: each transition of a run, the queue and its visitors, with a quick fake worker that speaks the protocol."""
+"""The service makes each transition of a run and queues its visitors, here with a quick fake worker."""
 
 import os
 import signal
@@ -37,24 +37,38 @@ def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
     assert (names(), trainings.list_runs()) == (set(), [])
 
 
+@pytest.mark.slow
 def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
     trainings.prepare()
-    wait(lambda: trainings.prepared)
     spare = trainings._spare.process.pid
     run_id, _ = trainings.start(spec("long"))
     assert worker_id(trainings, run_id) == spare
-    wait(lambda: trainings.prepared)
+    wait(lambda: trainings._spare)
     assert trainings._spare.process.pid != spare
     assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
+@pytest.mark.slow
 def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     trainings.prepare()
     trainings._spare.process.kill()
-    trainings._spare.ended.wait()
+    trainings._spare.process.wait()
     run_id, _ = trainings.start(spec("quick"))
     assert finish(trainings, run_id).state == "done"
+
+
+@pytest.mark.slow
+def test_a_spare_that_dies_during_a_run_is_not_replaced_again_and_again(trainings, spec, monkeypatch):
+    started, start = [], worker.WorkerProcess.__init__
+    monkeypatch.setattr(worker.WorkerProcess, "__init__", lambda *args: started.append(args) or start(*args))
+    monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
+    monkeypatch.setattr(service, "_LOOK_DELAY", 0.01)
+    learning(trainings, spec("long"))
+    wait(lambda: trainings._spare)
+    trainings._spare.kill()
+    time.sleep(0.5)  # The service looks at its run fifty times.
+    assert len(started) == 2
 
 
 def test_a_stopped_run_keeps_its_model(trainings, spec):
@@ -62,7 +76,7 @@ def test_a_stopped_run_keeps_its_model(trainings, spec):
     trainings.stop(run_id, key)
     assert finish(trainings, run_id).state == "stopped"
     assert library.find_model("long").card["stopped"]
-    trainings.stop(run_id, key)  # once more does no harm
+    trainings.stop(run_id, key)  # A second stop does no harm.
 
 
 def test_a_discarded_run_leaves_no_folder_no_checkpoint_no_event_and_no_model(trainings, spec, home):
@@ -76,6 +90,7 @@ def test_a_discarded_run_leaves_no_folder_no_checkpoint_no_event_and_no_model(tr
     assert not names()
 
 
+@pytest.mark.slow
 def test_a_model_belongs_to_the_run_that_saved_it_and_not_to_one_of_its_name(trainings, spec):
     first, key = trainings.start(spec("quick"))
     assert finish(trainings, first).model().name == "quick"
@@ -88,6 +103,7 @@ def test_a_model_belongs_to_the_run_that_saved_it_and_not_to_one_of_its_name(tra
     assert names() == {"quick"}
 
 
+@pytest.mark.slow
 def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     run_id, key = trainings.start(spec("saving"))
     wait(lambda: trainings.view(run_id).stage == "saving" and list(home.glob("models/.staging-*/model.keras")))
@@ -98,11 +114,29 @@ def test_a_run_is_discarded_in_the_middle_of_saving(trainings, spec, home):
     (home / "go").touch()
 
 
+@pytest.mark.slow
+def test_a_run_whose_model_is_saved_is_done_although_measuring_it_failed(trainings, spec):
+    run_id, _ = trainings.start(spec("unmeasured"))
+    run = finish(trainings, run_id)
+    assert (run.state, run.message) == ("done", f"Its model is saved, but not measured. {database.DISK_FULL}")
+    assert run.model().name == "unmeasured"
+
+
+@pytest.mark.slow
+def test_a_run_whose_model_is_saved_is_not_resumed(trainings, spec):
+    run_id, key = trainings.start(spec("quick"))
+    finish(trainings, run_id)
+    database.change("UPDATE runs SET state = 'interrupted'")  # The server was killed just after the model was saved.
+    assert not trainings.view(run_id).resumable
+    with pytest.raises(TrainingError, match="The run quick is interrupted: there is nothing to resume"):
+        trainings.resume(run_id, key)
+
+
 def test_a_paused_run_waits_and_goes_on(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
     trainings.pause(run_id, key)
     step = wait_for(trainings, run_id, "paused").step
-    time.sleep(0.3)  # thirty times longer than a step
+    time.sleep(0.3)  # A step takes a thirtieth of this.
     assert trainings.view(run_id).step <= step + 1
     trainings.resume(run_id, key)
     wait(lambda: trainings.view(run_id).step > step + 10)
@@ -118,11 +152,12 @@ def test_a_paused_run_can_be_stopped(trainings, spec):
     assert "long" in names()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
     trainings.set_learning_rate_factor(run_id, key, 4)
 
-    def changed():  # the fake loss is the factor divided by the step
+    def changed():  # The fake loss is the factor divided by the step.
         run = trainings.view(run_id)
         return run.learning_rate_factor == 4 and run.curve[-1][1] * run.step > 3.5
 
@@ -136,6 +171,7 @@ def test_the_learning_rate_changes_while_it_learns_and_stays_after_a_restart(tra
             trainings.set_learning_rate_factor(run_id, key, factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["deaf", "immortal"])
 def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainings, spec, behaviour, monkeypatch):
     monkeypatch.setattr(worker, "PATIENCE", 0.2)
@@ -147,16 +183,18 @@ def test_a_worker_that_does_not_stop_is_ended_and_the_run_can_be_resumed(trainin
     assert not names()
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home, monkeypatch):
     monkeypatch.setattr(worker, "PATIENCE", 0.1)
     run_id, key = trainings.start(spec("saving"))
     wait(lambda: trainings.view(run_id).stage == "saving")
     trainings.stop(run_id, key)
-    time.sleep(0.5)  # five times the patience
+    time.sleep(0.5)  # This is five times the patience.
     (home / "go").touch()
     assert finish(trainings, run_id).state == "done"
 
 
+@pytest.mark.slow
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.1)
@@ -170,6 +208,7 @@ def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
 # Queue and visitors
 
 
+@pytest.mark.slow
 def test_runs_wait_in_order_and_each_gets_its_turn(trainings, spec):
     first, key = learning(trainings, spec("long"))
     second, third = (trainings.start(spec(name))[0] for name in ("quick-2", "quick-3"))
@@ -200,6 +239,7 @@ def test_a_full_queue_and_a_second_run_of_a_visitor_are_refused(trainings, spec,
     assert len(trainings.list_runs()) == 2
 
 
+@pytest.mark.slow
 def test_a_visitor_starts_again_with_the_same_key_after_the_end(trainings, spec):
     first, key = trainings.start(spec("quick-1"))
     finish(trainings, first)
@@ -247,6 +287,7 @@ def test_visitors_without_a_key_get_keys_that_open_nothing_of_each_other(trainin
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_many_threads_may_ask_at_once_who_controls_a_run(trainings, spec):
     run_id, key = learning(trainings, spec("long"))
 

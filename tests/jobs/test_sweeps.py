@@ -1,4 +1,4 @@
-"""Sweeps with real Ray and Optuna: trials are searched, stopped early, killed, resumed and recorded once."""
+"""Sweeps run on real Ray and Optuna: trials are searched, stopped early, killed, resumed and recorded once."""
 
 import json
 import os
@@ -37,10 +37,10 @@ def _lines(name):
 
 
 def _wait_for_lines(number, driver=None):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(_lines("mine")) < number:
         assert driver is None or driver.poll() is None, driver.communicate()
-        assert time.monotonic() < deadline, f"{len(_lines('mine'))} trials after two minutes"
+        assert time.monotonic() < deadline, f"{len(_lines('mine'))} trials after ten minutes"
         time.sleep(0.02)
 
 
@@ -335,18 +335,8 @@ def test_a_model_that_is_not_the_sweeps_is_not_overwritten(libraries, save_tiny,
     plan = sweeps.plan_sweep("mine", "notebook", model.replace(latent_dim=4), train, latent_dims=(2,))
     write_sweep(sweeps.replace(plan, closed_form=(0.04,)), sweep_trial(settings={"latent_dim": 2}))
     before = save_tiny("mine").checksum
-    words = [
-        "--dataset",
-        "synthetic",
-        "--train-images",
-        "64",
-        "--epochs",
-        "2",
-        "--latent-dim",
-        "4",
-        "--latent-dims",
-        "2",
-    ]
+    words = ["--dataset", "synthetic", "--train-images", "64", "--epochs", "2"]
+    words += ["--latent-dim", "4", "--latent-dims", "2"]
     assert cli.main(["sweep", "--preset", "notebook", "--name", "mine", "--resume", *words]) == 1
     assert "A model named mine is already here" in capsys.readouterr().err
     assert library.find_model("mine").checksum == before

@@ -1,4 +1,4 @@
-"""worker: the real one, driven by the service: one run end to end, stop, full disk, resume, and its protocol."""
+"""The service drives the real worker: one run from end to end, a stop, a full disk, a resume, and its protocol."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def shared_home(tmp_path_factory):
-    """One home for the module: a worker that waits ready belongs to the home in which it was started."""
+    """Return one home for the module, since a spare worker belongs to the home in which it was started."""
     return tmp_path_factory.mktemp("process")
 
 
@@ -41,7 +41,7 @@ def home(shared_home, monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_disk(shared_home):
-    """A service whose workers find the disk full; prepared first, for it takes its time to import TensorFlow."""
+    """Return a service whose workers find the disk full; the import of TensorFlow begins at once."""
     trainings = TrainingService((sys.executable, "-c", FULL_DISK))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLORIZER_HOME", str(shared_home))
@@ -126,13 +126,6 @@ def test_a_full_disk_and_missing_data_are_said_in_words(trainings, small_disk, t
 
 
 def test_the_process_ends_with_its_standard_input():
-    worker = subprocess.Popen(
-        FAKE_WORKER,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    with worker:
-        assert worker.stdout.readline() == b"ready\n"
+    with subprocess.Popen(FAKE_WORKER, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
         worker.stdin.close()
         assert worker.wait(SECONDS) == 1

@@ -1,4 +1,4 @@
-"""A job: specifications as JSON and as a command line, what is checked first, and one whole training."""
+"""A job takes a specification, as JSON or as a command line, checks it first, and runs one whole training."""
 
 import io
 import json
@@ -20,6 +20,7 @@ from colorizer.presets import PRESETS
 from colorizer.training import job, loop
 from colorizer.training.job import run_training, training_command
 from colorizer.training.loop import Batch, Epoch, Snapshot
+from tests.training.checks import KilledError, kill_after
 
 OVERRIDES = [
     ("notebook", {"target": "gray", "latent_dim": 512}, {}),
@@ -84,7 +85,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
     events, stages = [], []
     entry = run_training(tiny_spec, events.append, lambda: False, stages.append)
     assert entry == library.find_model("mine")
-    assert stages == ["training", "saving"]
+    assert stages == ["training", "saving", "measuring"]
     assert [type(event) for event in events if not isinstance(event, Snapshot)] == [Batch] * 8 + [Epoch]
     card = entry.card
     assert (entry.model_config, entry.train_config) == (tiny_spec.model, tiny_spec.train)
@@ -96,7 +97,7 @@ def test_a_training_from_specification_to_library(tiny_spec):
     assert card["seconds"] > 0
     assert {"tensorflow", "keras", "numpy", "python"} <= set(card["versions"])
     assert {"system", "processor", "cores"} <= set(card["machine"])
-    assert set(card["metrics"]) == {"samples"}  # CIFAR-10 is not prepared here
+    assert set(card["metrics"]) == {"samples"}  # CIFAR-10 is not prepared here.
     assert card["metrics"]["samples"]["gray_copy"]["mse"] == pytest.approx(0.0061, abs=1e-4)
     history = library.load_history(entry)
     assert history["batch_loss"] == pytest.approx([e.loss for e in events if isinstance(e, Batch)], abs=1e-6)
@@ -189,29 +190,18 @@ def test_a_diverged_training_puts_nothing_into_the_library(tiny_spec, home):
     assert not list((home / "models").iterdir())
 
 
-class _KilledError(Exception):
-    """Stands for a process that ends in the middle of a training."""
-
-
 def test_a_training_without_a_name_is_found_by_the_same_command(tiny_spec, run, monkeypatch, home):
     command = ["train", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--batch-size", "16"]
     command += ["--encoder-widths", "8", "--decoder-widths", "8", "--epochs", "3"]
     names, original = iter(["notebook-20260101-000000", "notebook-20260101-000001"]), loop.train
 
     def kill(*arguments):
-        on_event = arguments[3]
-
-        def die(event):
-            on_event(event)
-            if isinstance(event, Batch) and event.epochs > 2:
-                raise _KilledError
-
-        return original(*arguments[:3], die, *arguments[4:])
+        return original(*arguments[:3], kill_after(2, arguments[3]), *arguments[4:])
 
     monkeypatch.setattr(config, "default_name", lambda preset: next(names))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train", kill)
-        with pytest.raises(_KilledError):
+        with pytest.raises(KilledError):
             run(*command)
     (checkpoint,) = (home / "checkpoints").iterdir()
     code, _, progress = run(*command)

@@ -1,4 +1,4 @@
-"""models: shapes, sizes, targets, luminance passthrough, standard layers, saving in safe mode."""
+"""The networks have the right shapes, sizes and targets, pass luminance through, and are saved in safe mode."""
 
 import keras
 import numpy as np
@@ -63,7 +63,7 @@ def test_every_target_gives_its_channels(target, channels, linear_path, widths):
 def test_luminance_passes_through(luminance):
     output = np.asarray(build_model(ModelConfig(target="chroma", **SMALL))(luminance))
     np.testing.assert_allclose(to_luminance(output), luminance, atol=1e-5)
-    assert np.abs(split_luminance(output)[1]).max() > 0.01  # and there is some chroma
+    assert np.abs(split_luminance(output)[1]).max() > 0.01  # There is some chroma.
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (64, 40)])
@@ -90,7 +90,7 @@ def test_bottleneck_has_its_width_and_activation(luminance):
         bottleneck = keras.Model(model.input, model.get_layer("encoder_output").output)
         latent = np.asarray(bottleneck(np.random.default_rng(0).random((500, 32, 32, 1), np.float32)))
         assert latent.shape == (500, 4)
-        assert (latent.min() >= 0) == activated  # relu
+        assert (latent.min() >= 0) == activated  # The activation is relu.
 
 
 def test_sigmoid_stays_inside_the_range(luminance):
@@ -117,6 +117,7 @@ def test_a_seed_gives_the_same_weights():
     assert any((first != other).any() for first, other in zip(weights(1), weights(2), strict=True))
 
 
+@pytest.mark.slow
 @EVERY_PRESET
 def test_a_saved_model_loads_in_safe_mode_and_gives_the_same(preset, luminance, tmp_path):
     config = PRESETS[preset].model

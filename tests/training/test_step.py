@@ -1,4 +1,4 @@
-"""The compiled step: augmentation, soft targets of chroma bins, photos, seeds and memory."""
+"""The compiled step augments images, makes soft targets of chroma bins, crops photos, and leaves no memory behind."""
 
 import gc
 import itertools
@@ -44,7 +44,7 @@ def test_augmentation_moves_and_mirrors_each_image_by_itself(tiny, tiny_model, t
     assert {mirror for _, _, mirror in found} == ({1, -1} if flips else {1})
     for axis in (0, 1):
         assert {match[axis] for match in found} == set(range(2 * shift + 1))
-    assert (found[:64] != found[64:]) == (flips or shift > 0)  # each step draws anew
+    assert (found[:64] != found[64:]) == (flips or shift > 0)  # Each step draws anew.
 
 
 def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
@@ -65,7 +65,7 @@ def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with twelve smooth colour pictures of several sizes."""
+    """Return a folder with twelve smooth colour pictures of several sizes."""
     generator = np.random.default_rng(0)
     for number in range(12):
         small = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8))
@@ -81,17 +81,19 @@ def test_photos_join_every_batch_at_64_pixels_in_their_own_colours(tiny, tiny_tr
     enlarged = np.asarray(tf.image.resize(tiny.train.images[:2], (64, 64), "bicubic")).clip(0, 255)
     np.testing.assert_allclose(larger[2:], enlarged, atol=1e-3)
     pictures, _ = load_pictures(Path(photos), 128)
-    for crop in larger[:2]:  # its colours are all colours of one photo, or lie between them
+    for crop in larger[:2]:  # All its colours are colours of one photo or lie between them.
         spans = [(picture.min(axis=(0, 1)) <= crop.min(axis=(0, 1)) + 1).all() for picture in pictures]
         assert any(spans)
 
 
+@pytest.mark.slow
 def test_photos_change_what_is_learned_but_not_the_loss_reported_first(tiny, tiny_train, photos):
     plain, mixed = (train(UNET, tiny_train.replace(photos=folder), tiny) for folder in ("", photos))
     assert mixed.history["batch_loss"][0] == pytest.approx(plain.history["batch_loss"][0], rel=1e-5)
     assert mixed.history["batch_loss"][-1] != pytest.approx(plain.history["batch_loss"][-1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_largest_seed_takes_photos_dropout_and_augmentation(tiny, tiny_train, photos):
     config = tiny_train.replace(seed=2**31 - 1, photos=photos, flips=True, shift=1, epochs=1)
     history = train(UNET.replace(dropout=0.2), config, tiny).history
@@ -105,7 +107,7 @@ def test_photos_need_a_unet(config, tiny, tiny_train, photos):
 
 
 def test_a_training_that_is_over_leaves_no_images_behind(tiny, tiny_model, tiny_train):
-    config = tiny_model.replace(activation="gelu")  # whose own gradient TensorFlow registers for ever, graph and all
+    config = tiny_model.replace(activation="gelu")  # TensorFlow keeps the graph of its gradient for ever.
     trainer = Trainer(build_model(config), config, tiny_train, tiny)
     trainer.step(trainer.shuffled_rows(0)[0], 1, 1.0)
     images = weakref.ref(trainer._images)

@@ -1,4 +1,4 @@
-"""Transfer: what is taken over from another model, what does not fit, frozen encoders, resuming."""
+"""A training starts from another model: it takes over what fits, refuses what does not, and may freeze the encoder."""
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from colorizer.pixels.color import to_luminance
 from colorizer.presets import PRESETS
 from colorizer.training.loop import Batch, train
 from colorizer.training.networks import build_model, copy_weights, find_encoder
+from tests.training.checks import KilledError, kill_after, losses, mse
 
 pytestmark = pytest.mark.slow  # These tests train or load whole networks.
 
@@ -28,7 +29,7 @@ EVERY_ARCHITECTURE = pytest.mark.parametrize("config", CONFIGS.values(), ids=CON
 
 
 def _randomized(config, seed=1):
-    """A model none of whose weights is what building or statistics would make it."""
+    """Return a model whose weights are all random, also those that statistics would set."""
     model = build_model(config)
     generator = np.random.default_rng(seed)
     model.set_weights([generator.normal(0, 0.05, weight.shape) for weight in model.get_weights()])
@@ -36,7 +37,7 @@ def _randomized(config, seed=1):
 
 
 def _saved(model, tmp_path):
-    """The model as Keras reads it back from a file."""
+    """Return the model as Keras reads it back from a file."""
     model.save(tmp_path / "model.keras")
     return keras.saving.load_model(tmp_path / "model.keras", compile=False)
 
@@ -50,8 +51,7 @@ def test_a_training_starts_where_the_other_model_is(config, tiny, tiny_train, tm
     source = _randomized(config)
     settings = tiny_train.replace(epochs=0, init_from="other")
     result = train(config, settings, tiny, source=_saved(source, tmp_path))
-    images = tiny.validation.images
-    loss = np.square(np.asarray(source(to_luminance(images))) - images / 255).mean()
+    loss = mse(source, tiny.validation.images)
     assert result.history["val_loss"] == [pytest.approx(loss, rel=1e-4)]
     for one, other in zip(result.model.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -62,7 +62,8 @@ def test_a_shipped_model_saved_before_its_bottleneck_had_a_name_is_taken_over(ti
     source = library.load_keras_model(entry)
     result = train(PRESETS["dense-chroma"].model, tiny_train.replace(epochs=0), tiny, source=source)
     images = tiny.validation.images
-    assert result.history["val_loss"][0] == pytest.approx(entry.metric("samples"), rel=0.02)  # which clips
+    # The metric on the card is that of the clipped output.
+    assert result.history["val_loss"][0] == pytest.approx(entry.metric("samples"), rel=0.02)
     np.testing.assert_allclose(result.model(to_luminance(images)), source(to_luminance(images)), atol=1e-6)
 
 
@@ -122,26 +123,17 @@ def test_a_frozen_encoder_stays_in_bfloat16_too(tiny, tiny_train):
             assert _equal(layer, other) == (layer.name in encoder)
 
 
-class _KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("freeze", [False, True])
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny, tiny_model, tiny_train, tmp_path, freeze):
     settings = tiny_train.replace(epochs=3, weight_decay=0.1, init_from="other", freeze_encoder=freeze)
     source, checkpoint = _randomized(tiny_model), tmp_path / "run.npz"
 
-    def kill(event):
-        if isinstance(event, Batch) and event.epochs > 1:
-            raise _KilledError
-
-    with pytest.raises(_KilledError):
-        train(tiny_model, settings, tiny, kill, checkpoint=checkpoint, source=source)
+    with pytest.raises(KilledError):
+        train(tiny_model, settings, tiny, kill_after(1), checkpoint=checkpoint, source=source)
     batches = []
     resumed = train(tiny_model, settings, tiny, batches.append, checkpoint=checkpoint, source=source)
     whole = train(tiny_model, settings, tiny, source=source)
     assert next(event.step for event in batches if isinstance(event, Batch)) == 5
-    for key in ("batch_loss", "loss", "val_loss"):
-        assert resumed.history[key] == whole.history[key]
+    assert losses(resumed.history) == losses(whole.history)
     for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -33,7 +33,7 @@ def seconds(model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> t
     """
     work = _work(model) * train.train_images * train.epochs
     for run in earlier:
-        if run.spec.model.architecture == model.architecture and run.epochs and run.seconds > 1:
+        if run.spec.model.architecture == model.architecture and run.epochs and run.steps and run.seconds > 1:
             images = run.epochs[-1]["epoch"] * run.steps / max(1, run.spec.train.epochs) * run.spec.train.batch_size
             return work * run.seconds / (_work(run.spec.model) * images), f"going by the run {run.spec.name}"
     speed = _product_speed() * _SHARE_OF_PRODUCT[model.architecture]
