@@ -1,7 +1,7 @@
 """A worker that learns nothing, quickly: the real process and its protocol around a training that only pretends.
 
 The name of a run, up to its first hyphen, says how it behaves:
-`quick` does 40 steps in 4 epochs; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
+`quick` does 40 steps in 4 epochs, and `warned` has a warning at the first; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
 ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
 finds the disk full, `unmeasured` only after the model is saved; `diverging` has an infinite validation loss; `broken`
 ends without a word; `memory` runs out of it.
@@ -63,11 +63,13 @@ def find_no_room(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None, run_id=""):
+def train(
+    spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None, run_id="", on_warning=print
+):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving", "unmeasured") else 10**6)
+    steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving", "unmeasured", "warned") else 10**6)
     on_stage("training")
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
     if not done:
@@ -79,6 +81,8 @@ def train(spec, on_event, should_stop, on_stage, checkpoint, learning_rate_facto
         on_event(Batch(step, steps, epochs, learning_rate_factor() / step))
         if behaviour == "broken":
             os._exit(3)
+        if behaviour == "warned" and step == 1:
+            on_warning("The first checkpoint could not be written.")
         if behaviour == "memory":
             raise MemoryError
         if behaviour == "diverging":

@@ -139,6 +139,11 @@ class RunWriter:
             self._wishes, self._last_look = rows[0], time.monotonic()
         return self._wishes
 
+    def warn(self, text: str) -> None:
+        """Show a sentence on the page of the run, unless the disk refuses it."""
+        with contextlib.suppress(TrainingError):
+            runs.wish(self.run_id, message=text)
+
     def _show(self, state: str, stage: str) -> None:
         if (state, stage) != (self._state, self.stage):
             database.change("UPDATE runs SET state = ?, stage = ? WHERE id = ?", state, stage, self.run_id)
@@ -214,6 +219,7 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
             learning_rate_factor=run.learning_rate_factor,
             picture=runs.load_picture(run.run_id),
             run_id=run.run_id,
+            on_warning=run.warn,
         )
         return "stopped" if entry.card["stopped"] else "done", run.wishes()["message"]
     except Exception as error:

@@ -72,6 +72,7 @@ def run_training(
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
     run_id: str = "",
+    on_warning: Callable[[str], None] = _log.warning,
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
@@ -82,7 +83,7 @@ def run_training(
 
     Args:
         spec: what to train.
-        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor` and `picture`.
+        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor`, `picture` and `on_warning`.
         on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
         folder: as in `library.save_model`, like `replace`.
         checkpoint: as in `loop.train`; it is deleted when the model is saved.
@@ -104,7 +105,7 @@ def run_training(
 
         start = library.load_keras_model(source) if source is not None else None
         on_stage("training")
-        arguments = (dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture, _log.warning)
+        arguments = (dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture, on_warning)
         result = loop.train(spec.model, spec.train, *arguments)
         on_stage("saving")
         colorizer = Colorizer(result.model, None)

@@ -38,6 +38,13 @@ def test_a_run_goes_from_its_start_to_the_library(trainings, spec):
 
 
 @pytest.mark.slow
+def test_a_warning_of_the_training_is_the_message_of_its_run_and_stays(trainings, spec):
+    run_id, _ = trainings.start(spec("warned"))
+    wait(lambda: trainings.view(run_id).message)
+    run = finish(trainings, run_id)
+    assert (run.state, run.message) == ("done", "The first checkpoint could not be written.")
+
+
 def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
     monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
     trainings.prepare()

@@ -145,6 +145,8 @@ def _show_status(run: RunView) -> None:
             st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
     if run.active:
+        if run.message:
+            st.warning(text.describe(run.message), icon=":material/warning:")
         st.progress(run.progress, text=_progress_text(run))
     elif run.state in ("failed", "interrupted"):
         text.show_error(run.message or "The server was stopped during this run. Its curve is still here.")
