@@ -1,10 +1,10 @@
 """A worker that learns nothing, quickly: the real process and its protocol around a training that only pretends.
 
 The name of a run, up to its first hyphen, says how it behaves:
-`quick` does 40 steps in 4 epochs, and `warned` has a warning at the first; `long` goes on for hours; `deaf` never looks whether it should stop; `immortal`
-ignores the signal to terminate as well; `saving` waits in the middle of saving until a file `go` is in the home; `full`
-finds the disk full, `unmeasured` only after the model is saved; `diverging` has an infinite validation loss; `broken`
-ends without a word; `memory` runs out of it.
+`quick` does 40 steps in 4 epochs, and `warned` does so with a warning; `long` goes on for hours; `deaf` never looks
+whether it should stop; `immortal` ignores the signal to terminate as well; `saving` waits in the middle of saving until
+a file `go` is in the home; `full` finds the disk full, `unmeasured` only after the model is saved; `diverging` has an
+infinite validation loss; `broken` ends without a word; `memory` runs out of it.
 """
 
 import errno

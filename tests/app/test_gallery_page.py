@@ -48,6 +48,7 @@ def test_gallery_shows_one_image_closely_with_its_metrics(open_page):
     assert "#3, airplane" in texts(app)
 
 
+@pytest.mark.slow
 def test_gallery_leaves_nothing_of_an_earlier_run_in_memory(open_page, monkeypatch):
     predictions, shown = state.predictions, []
 

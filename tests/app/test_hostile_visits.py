@@ -42,6 +42,7 @@ def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page,
     assert not any(text in shown for shown in shown_texts(app))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ONE_QUICKLY)
 def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     app = open_page("start")

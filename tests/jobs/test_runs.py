@@ -129,6 +129,7 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
     assert [seen.snapshot_images(index).mean() for index in (0, 1)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_only_one_worker_has_the_turn_and_it_begins_only_what_waits(run_id):
     first = RunWriter(run_id, 7)
     assert first.begun

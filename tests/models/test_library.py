@@ -408,6 +408,7 @@ JSON = strategies.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=strategies.data())
 def test_no_content_of_a_card_takes_the_list_of_models_down(save_tiny, home, data):

@@ -82,6 +82,7 @@ def killed_run(tiny, tiny_model, tiny_train, tmp_path):
     return config, checkpoint
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny, tiny_model, killed_run):
     config, checkpoint = killed_run
     events = []

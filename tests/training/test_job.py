@@ -190,6 +190,7 @@ def test_a_diverged_training_puts_nothing_into_the_library(tiny_spec, home):
     assert not list((home / "models").iterdir())
 
 
+@pytest.mark.slow
 def test_a_training_without_a_name_is_found_by_the_same_command(tiny_spec, run, monkeypatch, home):
     command = ["train", "--preset", "notebook", "--dataset", "synthetic", "--train-images", "64", "--batch-size", "16"]
     command += ["--encoder-widths", "8", "--decoder-widths", "8", "--epochs", "3"]

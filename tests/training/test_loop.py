@@ -15,6 +15,7 @@ from colorizer.training.networks import build_model
 from tests.training.checks import losses, mse
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_history_and_another_seed_does_not(tiny, tiny_model, tiny_train):
     config = tiny_train.replace(flips=True, shift=2)
     first, again = (train(tiny_model, config, tiny) for _ in range(2))
@@ -189,6 +190,7 @@ def test_a_batch_larger_than_the_data_set_is_made_smaller(tiny, tiny_model, tiny
     assert len(history["batch_loss"]) == 2
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_given_up(tiny, tiny_train):
     deep = ModelConfig(latent_dim=64, encoder_widths=(64,) * 8, decoder_widths=(64,) * 8)
     with pytest.raises(
@@ -220,6 +222,7 @@ def test_the_factor_multiplies_the_learning_rate_from_the_next_batch_on(tiny, ti
     assert frozen["batch_loss"][4:] != usual["batch_loss"][4:]
 
 
+@pytest.mark.slow
 def test_a_pause_is_no_time_of_the_training(tiny, tiny_model, tiny_train):
     """The first answer of each kind is a long pause: after a batch, and during the last validation."""
     answers = iter([1.0] + [0.0] * 8 + [1.0])
