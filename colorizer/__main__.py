@@ -9,7 +9,7 @@ def main() -> int:
     """Run the command line on `sys.argv` and return the exit code."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _stop)  # An exception could be lost or printed in the middle of an import.
+            signal.signal(signal.SIGINT, _stop)  # Inside an import, KeyboardInterrupt could be lost.
         _open_closed_streams()
         from colorizer.app import cli
 
@@ -34,7 +34,7 @@ def _open_closed_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # The system gives the lowest free descriptor.
+            os.open(os.devnull, os.O_RDWR)  # This opens the lowest free descriptor.
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open to the end
 

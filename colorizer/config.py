@@ -1,4 +1,4 @@
-"""What a model is and how it is trained, as validated settings that come from JSON and go to JSON; and all limits."""
+"""Declares the settings of a model and of its training, which are checked and stored as JSON, and all limits."""
 
 import os
 import re
@@ -26,7 +26,7 @@ MAX_TRAIN_IMAGES = 50_000
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000  # This is checked before a picture is decoded.
 MAX_PIXELS_IN_WORK = MAX_PIXELS  # All threads of a process together decode, colorize and encode at most this many.
-MAX_SECONDS_TO_WAIT = 120  # A picture that gets no turn for this long, because of other large ones, is refused.
+MAX_SECONDS_TO_WAIT = 120  # A picture that waits longer than this for other large ones is refused.
 MAX_SCANNED_PIXELS = 5_000_000_000  # A progressive JPEG can ask for many full passes; this bounds pixels times passes.
 MAX_EXIF_BYTES = 2**20  # Larger EXIF data would take seconds to unpack, so it is left out.
 MAX_FILES = 20  # The page takes this many pictures at once.
@@ -99,7 +99,7 @@ def default_name(preset: str) -> str:
 
 
 class Settings(BaseModel):
-    """Frozen settings. Any unknown key or invalid value raises `ConfigError` with one sentence."""
+    """Settings that cannot be changed. Any unknown key or invalid value raises `ConfigError` with one sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -162,44 +162,58 @@ _Components = Annotated[int, Field(ge=0, le=MAX_LATENT_DIM)]
 
 
 class ModelConfig(Settings):
-    """Architecture of a model."""
+    """These settings describe the architecture of a model."""
 
     architecture: Literal["dense", "conv", "unet"] = Field(
-        "dense", description="Kind of network: fully connected, convolutional, or a U-Net with skip connections."
+        "dense",
+        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, and unet is a "
+        "U-Net with skip connections.",
     )
     latent_dim: int = Field(
-        32, ge=1, le=MAX_LATENT_DIM, description="Width of the bottleneck; for a unet, its channels there."
+        32,
+        ge=1,
+        le=MAX_LATENT_DIM,
+        description="Set the width of the bottleneck; for a unet, the number of channels at its lowest level.",
     )
     target: Literal["rgb", "chroma", "gray"] = Field(
         "rgb",
-        description="What is predicted: rgb is colour, chroma is the two chroma planes while the luminance passes "
-        "through, gray reproduces the input as the original notebook did.",
+        description="Choose what is predicted: rgb is the colour image, chroma is its two chroma planes while the "
+        "luminance passes through, and gray is the input itself, as in the original notebook.",
     )
     encoder_widths: _Widths = Field(
-        (512, 128), max_length=8, description="Widths of the dense hidden layers before the bottleneck; empty for none."
+        (512, 128),
+        max_length=8,
+        description="Give the hidden layers of a dense encoder these widths; an empty list means no hidden layers.",
     )
     decoder_widths: _Widths = Field(
-        (128, 512), max_length=8, description="Widths of the dense hidden layers after the bottleneck; empty for none."
+        (128, 512),
+        max_length=8,
+        description="Give the hidden layers of a dense decoder these widths; an empty list means no hidden layers.",
     )
-    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Activation of the hidden layers.")
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field(
+        "relu", description="Use this activation in the hidden layers."
+    )
     bottleneck_activation: bool = Field(
         False, description="Give the bottleneck the activation of the hidden layers instead of leaving it linear."
     )
     output_activation: Literal["linear", "sigmoid"] = Field(
-        "linear", description="Activation of the output; sigmoid keeps RGB in [0, 1]."
+        "linear", description="Use this activation at the output; sigmoid keeps RGB in [0, 1]."
     )
     linear_path: bool = Field(
-        False, description="Add a linear encoder and decoder beside the hidden layers, started from the closed form."
+        False, description="Add a linear encoder and decoder beside the hidden layers; they start from the closed form."
     )
     input_components: _Components = Field(
         0, description="Feed the hidden layers this many principal components of the luminance; 0 feeds the pixels."
     )
     output_components: _Components = Field(
-        0, description="Build the image from this many principal components of RGB; 0 predicts it directly."
+        0, description="Build the image from this many principal components of RGB; 0 predicts the pixels directly."
     )
-    dropout: float = Field(0.0, ge=0, le=0.9, description="Dropout rate in the blocks of a unet below its top level.")
+    dropout: float = Field(0.0, ge=0, le=0.9, description="Set the dropout rate of a unet below its top level.")
     chroma_bins: int = Field(
-        0, ge=0, le=MAX_CHROMA_BINS, description="Let a unet choose among this many chroma bins; 0 predicts chroma."
+        0,
+        ge=0,
+        le=MAX_CHROMA_BINS,
+        description="Let a unet choose among this many chroma bins; 0 predicts the chroma values directly.",
     )
 
     @model_validator(mode="after")
@@ -228,45 +242,51 @@ class ModelConfig(Settings):
 
 
 class TrainConfig(Settings):
-    """How a model is trained."""
+    """These settings describe how a model is trained."""
 
     dataset: str = Field(
-        "cifar10", description="Data set: cifar10, synthetic, samples, cifar100, cifar100:FILE.npz or folder:PATH."
+        "cifar10",
+        description="Use this data set: cifar10, synthetic, samples, cifar100, cifar100:FILE.npz or folder:PATH.",
     )
     train_images: int = Field(
         0, ge=0, le=MAX_TRAIN_IMAGES, description="Use at most this many training images; 0 uses all."
     )
-    epochs: int = Field(
-        5, ge=0, le=MAX_EPOCHS, description="Passes over the training images; 0 keeps the initial weights."
-    )
-    batch_size: int = Field(256, ge=1, le=4096, description="Images in each training step.")
+    epochs: int = Field(5, ge=0, le=MAX_EPOCHS, description="Train for this many epochs; 0 keeps the initial weights.")
+    batch_size: int = Field(256, ge=1, le=4096, description="Use this many images in each training step.")
     learning_rate: float = Field(
-        1e-3, ge=1e-6, le=1, description="Peak learning rate of Adam, or of AdamW where weight_decay is above 0."
+        1e-3, ge=1e-6, le=1, description="Set the peak learning rate of Adam, or of AdamW if weight_decay is above 0."
     )
     epsilon: float = Field(
-        1e-7, ge=1e-12, le=0.1, description="Adam's epsilon, which is added to the divisor of each update."
+        1e-7, ge=1e-12, le=0.1, description="Set Adam's epsilon, which is added to the divisor of each update."
     )
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="Learning rate over time; cosine falls from the peak to zero after a short warm-up."
+        "constant",
+        description="Keep the learning rate constant, or warm it up briefly and lower it to zero along a cosine.",
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Set the decoupled weight decay of AdamW.")
     flips: bool = Field(False, description="Mirror each training image left to right with probability one half.")
     shift: int = Field(
-        0, ge=0, le=8, description="Move each training image by up to this many pixels, mirrored at its edges."
+        0, ge=0, le=8, description="Move each training image by up to this many pixels; its edges are mirrored."
     )
     photos: str = Field(
         "",
-        description="Folder of larger pictures; a unet then also learns from random crops of them at 64 x 64 pixels.",
+        description="Let a unet also learn from random crops, shrunk to 64 x 64 pixels, of the photos in this folder.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Precision of a unet's hidden layers; bfloat16 is quicker on processors made for it."
+        "float32",
+        description="Compute a unet's hidden layers in this precision; some processors are faster with bfloat16.",
     )
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="Seed of the initial weights, the order of the images and the augmentation."
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Use this seed for the initial weights, the order of the images and the augmentation.",
     )
-    init_from: str = Field("", description="Name of the model whose weights training starts from; empty for new ones.")
+    init_from: str = Field(
+        "", description="Start from the weights of the model with this name; leave it empty for new weights."
+    )
     freeze_encoder: bool = Field(
-        False, description="Leave the layers up to the bottleneck as the model named by init_from has them."
+        False, description="Do not train the layers up to the bottleneck; they stay as they are in the model init_from."
     )
 
     @model_validator(mode="after")
@@ -281,7 +301,7 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What to train and under which name to save it."""
+    """This says what to train and under which name to save it."""
 
     name: str
     model: ModelConfig

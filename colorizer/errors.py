@@ -18,7 +18,7 @@ class ImageError(ColorizerError):
 
 
 class ModelError(ColorizerError):
-    """A saved model is missing, damaged or not one of ours."""
+    """A saved model is missing, damaged or was not made by this package."""
 
 
 class TrainingError(ColorizerError):

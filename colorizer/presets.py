@@ -1,4 +1,4 @@
-"""The presets: named pairs of configurations that the app and the command line start from."""
+"""Defines the presets, which are named pairs of configurations that the app and the command line start from."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from colorizer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Preset:
-    """A named pair of configurations with one sentence on what it shows."""
+    """A preset has a name, a summary of one or two sentences, and the settings of a model and of its training."""
 
     name: str
     summary: str
@@ -24,52 +24,57 @@ _COSINE_CONV = _COSINE.replace(epochs=12, batch_size=128, learning_rate=2e-3)
 _COSINE_UNET = _COSINE_CONV.replace(epochs=80, weight_decay=0.1, shift=4)
 _FINE_TUNING = _COSINE_UNET.replace(learning_rate=1e-3, init_from="unet")
 _ALL = (
-    Preset("linear", "The best linear autoencoder, in closed form: no training at all.", _DENSE, TrainConfig(epochs=0)),
+    Preset(
+        "linear",
+        "This is the best linear autoencoder. It is computed in closed form, without any training.",
+        _DENSE,
+        TrainConfig(epochs=0),
+    ),
     Preset(
         "notebook",
-        "The original network, fitted from grayscale to RGB as its description says.",
+        "This is the network of the original notebook, trained to predict RGB from grayscale.",
         ModelConfig(bottleneck_activation=True, output_activation="sigmoid"),
         TrainConfig(),
     ),
     Preset(
         "dense",
-        "The same idea trained properly: started from the closed form, better activation, schedule, augmentation.",
+        "This improves the original network: it starts from the closed form and is trained with augmentation.",
         _DENSE.replace(decoder_widths=(512, 512, 384), activation="gelu", output_components=256),
         _COSINE.replace(epochs=20, shift=1),
     ),
     Preset(
         "dense-chroma",
-        "Predicts colour only; the luminance of the input passes through, so pictures stay sharp.",
+        "This network predicts only colour. The luminance of the input passes through, so pictures stay sharp.",
         ModelConfig(target="chroma", encoder_widths=(1536, 512), decoder_widths=(256,), input_components=256),
         _COSINE.replace(epochs=16, learning_rate=9.5e-4, weight_decay=0.3, shift=2),
     ),
     Preset(
         "conv",
-        "A convolutional autoencoder: 512 numbers at 4 x 4 places, no skip connections.",
+        "This is a convolutional autoencoder without skip connections. Its bottleneck is 512 numbers at 4 x 4 places.",
         ModelConfig(architecture="conv", latent_dim=512),
         _COSINE_CONV,
     ),
     Preset(
         "unet",
-        "A U-Net: skip connections keep what is where, three levels see how it belongs together.",
+        "This is a U-Net. Its skip connections keep the place of each detail, and its three levels see the context.",
         _UNET,
         _COSINE_UNET,
     ),
     Preset(
         "unet-vivid",
-        "Colour as a choice among 128 chroma bins: a slider goes from the safe mean to the boldest guess.",
+        "This U-Net chooses among 128 chroma bins. A slider goes from the safe mean to the boldest guess.",
         _UNET.replace(chroma_bins=128),
         _FINE_TUNING.replace(epochs=12),
     ),
     Preset(
         "unet-photo",
-        "The U-Net once more, for whole photos: it also learns from larger pictures (--photos).",
+        "This U-Net is fine-tuned for whole photos. It also learns from larger pictures (--photos).",
         _UNET,
         _FINE_TUNING.replace(epochs=8),
     ),
     Preset(
         "quick",
-        "A small dense-chroma: a few seconds, from gray to its first colours.",
+        "This is a small dense-chroma network. It learns its first colours in a few seconds.",
         ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),
         _COSINE.replace(train_images=10_000),
     ),

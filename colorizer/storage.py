@@ -1,4 +1,4 @@
-"""Writes files and folders in one step, so that readers see the old one or the new one and never half of one."""
+"""Writes files and folders in one step, so that a reader sees either the old or the new content, never a part."""
 
 import contextlib
 import json
@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_STAGING = ".staging-"  # A folder or file that is being written or deleted.
-_OLD = ".old-"  # A folder that is being replaced; its own name follows after 32 hexadecimal digits and a hyphen.
+_STAGING = ".staging-"  # The name of a folder or file begins like this while it is written or deleted.
+# The name of a folder begins like this while it is replaced. 32 hexadecimal digits, a hyphen and its own name follow.
+_OLD = ".old-"
 _KILLED_AFTER = 600  # A staging folder untouched for this many seconds belongs to a process that was killed.
-_LOST_AFTER = 30  # The same for a folder that is being replaced, which takes milliseconds.
+_LOST_AFTER = 30  # This is the same for a folder that is being replaced, which normally takes milliseconds.
 _MAX_JSON_BYTES = 1024 * 1024
 _MAX_JSON_DEPTH = 32
 _MAX_JSON_INTEGER = 2**63
@@ -23,7 +24,7 @@ _MAX_JSON_INTEGER = 2**63
 def replace_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `target` at the end of the block, if nothing went wrong.
 
-    If anything goes wrong, `target` stays what it was. What killed processes left beside it is cleaned up first.
+    If anything goes wrong, `target` stays unchanged. What killed processes left beside it is cleaned up first.
     Any `OSError` is passed on.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,11 +36,11 @@ def replace_folder(target: Path) -> Iterator[Path]:
         yield staging
         try:
             if target.exists():
-                os.utime(target)  # The age of `old` then counts from here, see `clean_up`.
+                os.utime(target)  # `clean_up` measures the age of `old` from this moment.
                 target.rename(old)
             staging.rename(target)
         except BaseException:
-            with contextlib.suppress(OSError):  # If even this fails, `clean_up` puts it back later.
+            with contextlib.suppress(OSError):  # If even this fails, `clean_up` restores the folder later.
                 old.rename(target)
             raise
         _remove(old)
@@ -48,10 +49,10 @@ def replace_folder(target: Path) -> Iterator[Path]:
 
 
 def clean_up(folder: Path) -> None:
-    """Finish what killed processes left in `folder`: put back what they were replacing, delete what they were writing.
+    """Clean up after killed processes: restore the folders that they were replacing, and delete unfinished ones.
 
-    A process that is killed between the two renames of `replace_folder` leaves the whole old folder under another
-    name and nothing under its own.
+    A process that is killed between the two renames of `replace_folder` leaves the complete old folder under
+    a temporary name, and no folder under its own name.
     """
     for old in _leftovers(folder, _OLD, _LOST_AFTER):
         target = old.with_name(old.name[len(_OLD) + 33 :])
@@ -65,10 +66,10 @@ def clean_up(folder: Path) -> None:
 
 
 def _leftovers(folder: Path, prefix: str, seconds: float) -> list[Path]:
-    """Return what is in `folder` under names with that prefix and was not touched for so long, the youngest first."""
+    """Return the entries of `folder` that begin with `prefix` and are older than `seconds`, the youngest first."""
     ages = {}
     for path in folder.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):  # Another process has just finished.
+        with contextlib.suppress(OSError):  # Another process has just renamed or deleted it.
             ages[path] = time.time() - path.lstat().st_mtime
     return sorted((path for path, age in ages.items() if age > seconds), key=ages.__getitem__)
 
@@ -86,7 +87,7 @@ def _remove(path: Path) -> None:
 
 
 def delete_folder(folder: Path) -> None:
-    """Delete a folder in one step, so that readers see all or nothing; a link is deleted without what it names."""
+    """Delete a folder in one step, so that readers see all of it or nothing. A link is deleted, not its target."""
     staging = _staging_beside(folder)
     with contextlib.suppress(FileNotFoundError):
         folder.rename(staging)
@@ -113,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file holds no JSON object, is larger than 1 MB, is nested more than 32 deep, or has an integer
-            of more than 64 bits, with which other code would overflow.
+            of more than 64 bits, which would overflow in other code.
         OSError: the file cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -133,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Return how many lists and objects lie in each other at the deepest place of a JSON value."""
+    """Return how deeply lists and objects are nested in a JSON value."""
     if not isinstance(value, dict | list):
         return 0
     return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)

@@ -1,1 +1,1 @@
-"""What people use: the command line, the figures and the pages."""
+"""This package holds what people use: the command line, the figures and the pages."""

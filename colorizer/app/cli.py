@@ -1,4 +1,4 @@
-"""The command line: a table of commands, the exit codes and `--json`.
+"""Runs the command line: its commands, the exit codes and `--json`.
 
 Results go to stdout and progress to stderr. The exit code is 0, 1 for a failure or 2 for wrong usage.
 """
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{message}{end} Run `{program} --help` to see the usage.", as_json, 2)
     except ColorizerError as error:
         return _fail(str(error), as_json)
-    except BrokenPipeError:  # The reader has what it wanted, such as `| head`.
+    except BrokenPipeError:  # The reader has closed the pipe, as `| head` does.
         _silence_stdout()
         return 1
     except OSError as error:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(sentence: str, as_json: bool, code: int = 1) -> int:
-    """Print what went wrong on stderr, with `--json` also as an object on stdout, and return the exit code."""
+    """Print an error on stderr, and with `--json` also as a JSON object on stdout; return the exit code."""
     with contextlib.suppress(OSError):
         print(sentence if sentence == "stopped" else f"error: {sentence}", file=sys.stderr)
     try:
@@ -91,13 +91,13 @@ def _fail(sentence: str, as_json: bool, code: int = 1) -> int:
 
 
 def _silence_stdout() -> None:
-    """Let Python write what is left in its buffer to nowhere, since it would fail again at the end."""
+    """Discard the rest of the output buffer, because Python would fail again when it writes it at the end."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_any_file_name() -> None:
-    """Print the name of any file, even where stdout has another encoding, as the bytes that the disk has."""
+    """Let stdout print any file name as the bytes on the disk, even if its encoding cannot represent the name."""
 
     def encode(error: UnicodeError) -> tuple[str | bytes, int]:
         try:
@@ -111,7 +111,7 @@ def _print_any_file_name() -> None:
 
 
 def _to_json(content: dict[str, Any]) -> str:
-    """Return a JSON object; what is not a finite number becomes null, since JSON has no word for it."""
+    """Return a JSON object as text; NaN and infinity become null, because JSON has no such numbers."""
     return json.dumps(pydantic_core.to_jsonable_python(content, inf_nan_mode="null"), indent=2, allow_nan=False)
 
 
@@ -122,7 +122,7 @@ def _program(words: Sequence[str]) -> str:
 
 
 def _complete_latent_dims(words: Sequence[str]) -> list[str]:
-    """Add the value `all` after `--latent-dims` where it has none, since Typer's options always take their value."""
+    """Add the value `all` to a `--latent-dims` without a value, because every option of Typer needs one."""
     completed = []
     for word, following in zip(words, [*words[1:], "-"], strict=False):
         completed += [word, "all"] if word == "--latent-dims" and following.startswith("-") else [word]

@@ -1,4 +1,4 @@
-"""The commands that train nothing. Each returns its result as a JSON object and as the text that is printed."""
+"""Defines the commands that train nothing. Each returns its result as a JSON object and as the printed text."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from colorizer.pixels.color import gray_copy, to_uint8
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow without the notes on missing GPUs that its C++ parts write straight to the terminal."""
+    """Import TensorFlow, and hide the messages on missing GPUs that its C++ code writes straight to the terminal."""
     sys.stderr.flush()
     terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -43,7 +43,7 @@ def data(
         bool, typer.Option("--write-statistics", help="Compute assets/cifar10-statistics.npz from CIFAR-10.")
     ] = False,
 ) -> Result:
-    """Show which data sets are here, where they are, and how large."""
+    """List the data sets on this machine, with their places and sizes."""
     if download:
         with tqdm(unit="B", unit_scale=True, desc="CIFAR-10", file=sys.stderr) as bar:
 
@@ -86,7 +86,7 @@ def models() -> Result:
 
 
 def _find_model(name: str, files: Sequence[Path] = ()) -> library.ModelEntry:
-    """Return the model that `library.find_model` finds; where `files` names one instead, the error says so."""
+    """Return the model called `name`; if one of `files` is a model instead, the error says that they may be swapped."""
     try:
         return library.find_model(name)
     except ModelError as error:
@@ -100,13 +100,13 @@ def _find_model(name: str, files: Sequence[Path] = ()) -> library.ModelEntry:
 def evaluate(
     name: Annotated[str | None, MODEL] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Measure every model of the library and the baselines, in one table.")
+        bool, typer.Option("--all", help="Measure all models of the library and the baselines, and print one table.")
     ] = False,
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help=config.TrainConfig.model_fields["dataset"].description)
     ] = "cifar10",
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Split of the data set to measure on.")
+        Literal["train", "validation", "test"], typer.Option(help="Measure on this split of the data set.")
     ] = "test",
     photos: Annotated[
         Path | None,
@@ -114,12 +114,14 @@ def evaluate(
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=read_path, help="With --all, also draw the metrics (PNG, SVG or PDF)."),
+        typer.Option(
+            metavar="FILE", parser=read_path, help="With --all, also draw the metrics into this PNG, SVG or PDF file."
+        ),
     ] = None,
     vividness: Vividness = None,
     strength: Strength = 1.0,
 ) -> Result:
-    """Measure a model, or all models, beside the gray copy."""
+    """Measure one model or all, and compare them with the gray copy."""
     if (name is None) != every:
         raise typer.BadParameter("Give either the NAME of a model or --all.")
     if figure:
@@ -130,7 +132,7 @@ def evaluate(
             raise typer.BadParameter("--figure needs --all and cannot draw --photos.")
     config.validate_dataset(dataset)
     entries = [entry for entry in library.list_models() if not entry.damage] if every else [_find_model(name)]
-    # With --all, a vividness is meant for the models that have one.
+    # With --all, the vividness applies only to the models with chroma bins.
     settings = [{"vividness": vividness if e.vivid or not every else None, "strength": strength} for e in entries]
     for entry, chosen in zip(entries, settings, strict=True):
         Colorizer(None, entry).check_settings(**chosen)
@@ -171,7 +173,11 @@ def colorize(
     name: Annotated[str, MODEL],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", parser=read_path, help="Pictures, or folders with some at any depth."),
+        typer.Argument(
+            metavar="FILE",
+            parser=read_path,
+            help="Give pictures, or folders, which are searched with all folders below.",
+        ),
     ],
     output: Output,
     vividness: Vividness = None,
@@ -181,7 +187,7 @@ def colorize(
         typer.Option(
             metavar=f"{config.MIN_WORKING_SIZE} to {config.MAX_WORKING_SIZE}",
             parser=read_number(int),
-            help="Shorter side in pixels, a multiple of 8, at which a U-Net sees a picture.",
+            help="Shrink the picture for a U-Net until its shorter side has this many pixels, a multiple of 8.",
             show_default="32 and 64, averaged",
         ),
     ] = None,
@@ -192,11 +198,11 @@ def colorize(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Spread the work with Ray: `local` for the cores of this machine, or HOST:PORT of a cluster.",
+            help="Spread the work with Ray: `local` uses all cores of this machine, and HOST:PORT names a cluster.",
         ),
     ] = None,
 ) -> Result:
-    """Colorize pictures and folders of pictures as PNG files."""
+    """Colorize pictures or folders of pictures, and write PNG files."""
     entry, settings = _find_model(name, files), {"vividness": vividness, "strength": strength, "size": size}
     colorizer = Colorizer(None, entry)
     colorizer.check_settings(**settings)
@@ -225,7 +231,7 @@ def colorize(
 
 
 def report(name: Annotated[str, MODEL], output: Output) -> Result:
-    """Draw a model's loss curve, reconstructions and training."""
+    """Draw a model's loss curve and images, and animate its training."""
     from colorizer.app import figures
 
     entry = _find_model(name)

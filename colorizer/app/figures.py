@@ -1,4 +1,4 @@
-"""Matplotlib figures from arrays and dicts; no pyplot, whose state is shared between threads."""
+"""Draws Matplotlib figures from arrays and dicts, without pyplot, whose state is shared between threads."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -128,7 +128,7 @@ def save_training_animation(
     snapshots: np.ndarray,
     rows: Sequence[np.ndarray],
 ) -> None:
-    """Write a training as an animated picture: eight images as the network colours them, above the loss up to then.
+    """Write a training as an animated picture: eight images as the network colorized them, above the loss so far.
 
     Args:
         path: a WebP or GIF file.
@@ -148,7 +148,7 @@ def save_training_animation(
     done, losses = np.array(history["batch_epochs"]), np.array(history["batch_loss"])
     axes.plot(done, losses, alpha=0)  # This sets the limits of the axes.
     (line,) = axes.plot([], [], color=ACCENT, lw=1)
-    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # Snapshots are spaced so too.
+    axes.set(xlabel="epochs", ylabel="mean squared error", xscale="log", yscale="log")  # Snapshots are too.
     axes.xaxis.set_major_formatter("{x:g}")
     _tidy(axes)
     writer = PillowWriter(fps=3)
@@ -167,9 +167,9 @@ def _tile(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def check_figure_path(path: Path) -> None:
-    """Raise `ConfigError` if a figure cannot be written there: Matplotlib lacks the format, or there is no such folder.
+    """Raise `ConfigError` if a figure cannot be written to `path`, for example if Matplotlib lacks the format.
 
-    A folder that is missing is made.
+    A missing folder is created.
     """
     with _explain_write_errors(path):
         known = Figure().canvas.get_supported_filetypes()

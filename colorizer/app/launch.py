@@ -16,7 +16,7 @@ _INSTALLED_SETTINGS = _PACKAGE / "streamlit" / "config.toml"  # In a checkout St
 
 
 def start_app(arguments: Sequence[str] = ()) -> int:
-    """Run the app's server until it ends, and return its exit code; any folder can be the current one.
+    """Run the app's server until it ends, and return its exit code; it works from any current folder.
 
     Args:
         arguments: further options of `streamlit run`, such as `--server.port=8502`.

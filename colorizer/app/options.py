@@ -1,4 +1,4 @@
-"""Options of the command line: those that commands share, and one for each setting of a model and its training."""
+"""Defines the options that commands share, and an option for each setting of a model and its training."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Result = tuple[dict[str, Any], str]
 """A JSON object, and the text of the same content. An entry `failed` that is not empty makes the exit code 1."""
 
 DEFAULT_PRESET = "dense"
-_PANEL = f"Settings: each replaces the preset's value; the defaults below are those of {DEFAULT_PRESET}"
+_PANEL = f"Settings: each one replaces that of the preset; the defaults below are those of the preset {DEFAULT_PRESET}"
 
 
 def read_path(text: str) -> Path:
@@ -28,7 +28,7 @@ def read_path(text: str) -> Path:
 
 
 def read_number(kind: type[int | float]) -> Callable[[Any], int | float]:
-    """Return a function that reads a number of that kind, and repeats in its error what it received."""
+    """Return a function that reads a number of that kind; its error names the text that is not a number."""
 
     def read(text: Any) -> int | float:
         try:
@@ -53,17 +53,22 @@ def _model_names(incomplete: str) -> list[str]:
     return [entry.name for entry in library.list_models() if entry.name.startswith(incomplete)]
 
 
-MODEL = typer.Argument(metavar="NAME", help="Name or folder of a model.", autocompletion=_model_names)
-Preset = Annotated[Literal[tuple(PRESETS)], typer.Option(help="Preset that gives every setting which you do not set.")]
+MODEL = typer.Argument(metavar="NAME", help="Give the name or the folder of a model.", autocompletion=_model_names)
+Preset = Annotated[
+    Literal[tuple(PRESETS)], typer.Option(help="Take all settings that you do not give from this preset.")
+]
 Output = Annotated[
-    Path, typer.Option(metavar="DIR", parser=read_path, help="Folder for the results; it is created if it is missing.")
+    Path,
+    typer.Option(
+        metavar="DIR", parser=read_path, help="Write the results into this folder; it is created if it is missing."
+    ),
 ]
 Vividness = Annotated[
     float | None,
     typer.Option(
         metavar="0 to 1",
         parser=read_number(float),
-        help="Boldness of the colours of a model with chroma bins, from the safe mean to the likeliest colour.",
+        help="Set how bold the colours of a model with chroma bins are, from the safe mean to the likeliest colour.",
         show_default=str(config.DEFAULT_VIVIDNESS),
     ),
 ]
@@ -72,13 +77,13 @@ Strength = Annotated[
     typer.Option(
         metavar=f"0 to {config.MAX_STRENGTH:g}",
         parser=read_number(float),
-        help="Factor on the chroma; 0 makes the picture gray.",
+        help="Multiply the predicted chroma by this factor; 0 makes the picture gray.",
     ),
 ]
 
 
 def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
-    """Return the option of a setting, with the type, range, choices and sentence of its declaration.
+    """Return the option of a setting, with the type, range, choices and description of its declaration.
 
     Settings check their own ranges and choices, so the app and the command line refuse a value with the same sentence.
     """
@@ -122,7 +127,7 @@ def add_command(app: typer.Typer, function: Callable[..., Result]) -> None:
     settings = _SETTINGS if own.pop("settings", None) else []
 
     def run(context: typer.Context, **options: Any) -> Result:
-        del options["json"]  # It is read before the words are parsed, so that it also holds for wrong usage.
+        del options["json"]  # `cli.main` reads it before parsing, so that it also applies to wrong usage.
         values = {setting.name: options.pop(setting.name) for setting in settings}
         given = {key: values[key] for key in values if context.get_parameter_source(key).name == "COMMANDLINE"}
         return function(**options, **({"settings": given} if settings else {}))

@@ -1,4 +1,4 @@
-"""Plain-text tables of what was measured."""
+"""Lays out metrics as plain-text tables."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ from colorizer.pixels.metrics import METRICS
 
 
 def one_model(name: str, measured: dict[str, Any]) -> str:
-    """Return tables of a model beside the gray copy, by metric and by class.
+    """Return tables that compare a model with the gray copy, in each metric and in the error of each class.
 
     Args:
         name: name of the model.
-        measured: what `evaluation.measure` returns.
+        measured: the result of `evaluation.measure`.
     """
     both = measured["model"], measured["gray_copy"]
     rows = [
@@ -29,10 +29,10 @@ def one_model(name: str, measured: dict[str, Any]) -> str:
 def all_models(
     measured: dict[str, dict[str, Any]], metrics: dict[str, dict[str, float]], parameters: dict[str, int]
 ) -> str:
-    """Return tables of models and baselines with a row each, by metric and by class.
+    """Return a table of all metrics and a table of the errors by class; each model and baseline has a row.
 
     Args:
-        measured: for each model, what `evaluation.measure` returns.
+        measured: for each model, the result of `evaluation.measure`.
         metrics: for each model and baseline, its metrics.
         parameters: for each model, its number of parameters.
     """
@@ -51,15 +51,15 @@ def all_models(
 
 
 def photos(measured: dict[str, dict[str, Any]], folder: Path) -> str:
-    """Return a table of models on the photos in a folder, with a row each.
+    """Return a table of the models' errors on the photos in a folder; each model has a row.
 
     Args:
-        measured: for each model, what `evaluation.measure_photos` returns.
-        folder: where the photos are.
+        measured: for each model, the result of `evaluation.measure_photos`.
+        folder: the folder that holds the photos.
     """
     rows = []
     for name, found in measured.items():
-        # The gray copy of gray photos has no error, so there is no ratio.
+        # The gray copy of gray photos has an error of 0, so the ratio is not defined.
         ratio = f"{found['ratio']:.3f}" if found["gray_copy"] else "-"
         better = f"{found['better']} of {found['photos']}"
         rows.append([name, f"{found['delta_e']:.2f}", f"{found['gray_copy']:.2f}", ratio, better])
@@ -68,7 +68,7 @@ def photos(measured: dict[str, dict[str, Any]], folder: Path) -> str:
 
 
 def sweep(rows: list[dict[str, Any]]) -> str:
-    """Return a table of a sweep's trials, which `Sweep.table` gives as rows."""
+    """Return a table of the trials of a sweep; `rows` is the result of `Sweep.table`."""
     styles = {"val_loss": ".5f", "closed_form": ".5f", "seconds": ".0f", "learning_rate": "g"}
     header = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
     cells = [["-" if row[name] is None else format(row[name], styles.get(name, "")) for name in header] for row in rows]

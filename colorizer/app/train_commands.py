@@ -1,4 +1,4 @@
-"""The commands that train: one model, or the trials of a sweep. Progress goes to stderr, and Ctrl-C keeps the model."""
+"""Defines the commands `train` and `sweep`. Progress goes to stderr, and Ctrl-C keeps the model."""
 
 import contextlib
 import math
@@ -25,18 +25,23 @@ def train(
     settings: dict[str, Any],
     preset: Preset = DEFAULT_PRESET,
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the new model.", show_default="preset, date and time")
+        str, typer.Option(metavar="NAME", help="Give the new model this name.", show_default="preset, date and time")
     ] = "",
     folder: Annotated[
         Path | None,
-        typer.Option("--library", metavar="DIR", parser=read_path, help="Save into this folder, not your own library."),
+        typer.Option(
+            "--library",
+            metavar="DIR",
+            parser=read_path,
+            help="Save the model into this folder instead of your library.",
+        ),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a model of that name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite an existing model of the same name.")] = False,
 ) -> Result:
     """Train a model and put it into the library.
 
-    A setting that is given replaces the preset's; the defaults below are those of dense. Ctrl-C ends the training early
-    and keeps what is learned.
+    A setting that you give replaces that of the preset; the defaults below are those of the preset dense. Ctrl-C ends
+    the training early and saves what the model has learned.
     """
     configurations = config.apply_settings(PRESETS[preset].model, PRESETS[preset].train, settings)
     name = config.validate_name(name or config.default_name(preset))
@@ -89,38 +94,41 @@ def sweep(
     preset: Preset = DEFAULT_PRESET,
     name: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Name of the sweep and its model.", show_default="preset and what is tried"),
+        typer.Option(
+            metavar="NAME", help="Give the sweep and its model this name.", show_default="preset and what is tried"
+        ),
     ] = "",
     latent_dims: Annotated[
         Any,
         typer.Option(
             metavar="[N,N,...]",
             parser=lambda text: text if text == "all" else read_whole_numbers(text),
-            help="Try these bottlenecks instead of searching; without numbers, those of 2 to 512 that suit the preset.",
+            help="Train each of these bottleneck widths instead of searching; without numbers, those from 2 to 512 "
+            "that suit the preset are trained.",
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(metavar="N", parser=read_number(int), help="Number of trials of a search, at least 1.")
+        int, typer.Option(metavar="N", parser=read_number(int), help="Search with this many trials, at least 1.")
     ] = 20,
     time_budget: Annotated[
         float,
         typer.Option(
             metavar="MINUTES",
             parser=read_number(float),
-            help="Give up the trials under way after this time; the best is then trained once more.",
+            help="Stop the unfinished trials after this time; the best is then trained once more.",
             show_default="no limit",
         ),
     ] = math.inf,
     address: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="`local` for the cores of this machine, or HOST:PORT of a Ray cluster."),
+        typer.Option(metavar="ADDRESS", help="Use the cores of this machine (`local`), or a Ray cluster (HOST:PORT)."),
     ] = "local",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep that was ended or killed.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a sweep that was stopped or killed.")] = False,
 ) -> Result:
-    """Search settings, or try bottlenecks, and train the best.
+    """Try many settings or bottleneck widths, and train the best.
 
-    Ray Tune runs the trials; the best goes into the library and becomes a preset of the Train page. No trial varies a
-    setting that is given; the defaults below are those of dense.
+    Ray runs the trials. The best goes into the library and becomes a preset of the Train page. A setting that you give
+    has the same value in all trials; the defaults below are those of the preset dense.
     """
     for option, number in (("--trials", trials), ("--time-budget", time_budget)):
         if not number > 0:  # The comparison also refuses nan.
@@ -153,7 +161,7 @@ def sweep(
 
         done = search.run_sweep(plan, trials, time_budget, address, resume, show)
     if not done.finished:
-        raise TrainingError(f"No trial of {name} came to its end. Go on with --resume, or give it more time.")
+        raise TrainingError(f"No trial of {name} was finished. Go on with --resume, or give it more time.")
     best = done.configure(done.finished[0].settings)
     entry = next((entry for entry in library.list_models() if entry.name == name and not entry.damage), None)
     saved = entry and (entry.model_config, entry.train_config)

@@ -1,4 +1,4 @@
-"""CIFAR-10: where it comes from, its download, and the memory-mapped cache that it is prepared in once."""
+"""Finds and downloads CIFAR-10, and prepares it once as arrays that are then memory-mapped."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Data sets by name: their splits, the built-in samples, and synthetic images drawn from the shipped statistics."""
+"""Opens data sets by name: their splits, the built-in samples, and synthetic images from the shipped statistics."""
 
 import functools
 from dataclasses import dataclass

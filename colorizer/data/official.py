@@ -184,7 +184,7 @@ class _LimitedReader:
 
 
 class _Inert:
-    """Takes the place of the classes that a NumPy array is pickled with: it keeps its arguments and runs nothing."""
+    """Replaces the classes in a pickled NumPy array; it keeps its arguments and runs no code."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments

@@ -1,4 +1,4 @@
-"""Images from elsewhere: CIFAR-100, an .npz file, or a folder of pictures. All of them are untrusted."""
+"""Reads images from other sources: CIFAR-100, an .npz file, or a folder of pictures. All of them are untrusted."""
 
 import hashlib
 import logging

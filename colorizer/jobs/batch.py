@@ -23,9 +23,9 @@ class PictureFile:
     """A file of a plan, before or after it was colorized."""
 
     source: Path
-    target: Path  # The PNG file that it becomes.
-    error: str | None = None  # The sentence that says why it failed.
-    skipped: bool = False  # Whether the target existed before and is kept.
+    target: Path  # The result is written to this PNG file.
+    error: str | None = None  # This sentence says why it failed.
+    skipped: bool = False  # It is true if the target existed before and is kept.
 
 
 def plan_files(paths: Iterable[str | Path], output: Path, overwrite: bool = False) -> list[PictureFile]:
@@ -123,7 +123,7 @@ def _find(path: Path, output: Path) -> Iterable[PictureFile]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what all names of a file or folder share, its device and inode; None where nothing exists."""
+    """Return the device and inode of a path, which all names of one file share, or None if nothing is there."""
     try:
         status = path.stat()
     except OSError:

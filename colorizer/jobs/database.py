@@ -1,4 +1,4 @@
-"""The SQLite database of training runs: the one home of their state, and the one place where disk errors get words."""
+"""Keeps the state of all training runs in an SQLite database, and explains the errors of the disk in plain words."""
 
 import atexit
 import contextlib

@@ -1,4 +1,4 @@
-"""Training runs: what a run is, the transitions between its states, and how a page reads it.
+"""Defines what a training run is, the transitions between its states, and how a page reads it.
 
 The state of a run, its events and its visitor's wishes are rows of the database. Its snapshots, its checkpoint, its log
 and the visitor's picture are files in its folder. The worker that trains holds the lock `turn.lock`: it lets one run
@@ -38,7 +38,7 @@ ENDED_STATES = ("done", "stopped", "failed", "interrupted")
 CHECKPOINT = "checkpoint.npz"
 LOG = "worker.log"
 _AT_WORK = "state IN ('running', 'paused')"
-# Another server may have found the worker gone before this one could say why.
+# Another server may have marked a run as interrupted before this server could say why its worker died.
 _NOT_ENDED = f"state = 'queued' OR worker = ? AND ({_AT_WORK} OR state = 'interrupted' AND message = '')"
 _NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
 # At the end of a run this file is deleted, so that there is room to write how it ended although the disk is full.
@@ -53,18 +53,18 @@ class RunView:
 
     run_id: str
     spec: TrainingSpec
-    created: str  # When the visitor asked for it: ISO 8601, UTC.
-    state: str  # One of ACTIVE_STATES or ENDED_STATES.
-    stage: str = ""  # While it runs: `starting`, `training`, `stopping`, `saving` or `measuring`.
-    message: str = ""  # Why it ended as it did.
-    position: int = 0  # Its place among the runs that wait, from 1.
+    created: str  # The time when the visitor started it, as ISO 8601 in UTC.
+    state: str  # It is one of ACTIVE_STATES or ENDED_STATES.
+    stage: str = ""  # A run at work is `starting`, `training`, `stopping`, `saving` or `measuring`.
+    message: str = ""  # This says why it ended as it did.
+    position: int = 0  # A queued run has this place in the queue, from 1.
     learning_rate_factor: float = 1.0  # The schedule is multiplied by this.
-    step: int = 0  # The number of batches done.
-    steps: int = 0  # The number of batches in the whole run.
-    # Pairs of epochs and loss, at most config.MAX_CURVE_POINTS, each the mean of neighbouring batches.
+    step: int = 0  # This many batches are done.
+    steps: int = 0  # The whole run has this many batches.
+    # It holds at most config.MAX_CURVE_POINTS pairs of epochs and loss, each the mean of neighbouring batches.
     curve: list[tuple[float, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)  # The values of the `loop.Epoch` events.
-    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # Pairs of epochs and file.
+    epochs: list[dict[str, float]] = field(default_factory=list)  # It holds the values of the `loop.Epoch` events.
+    snapshots: list[tuple[float, Path]] = field(default_factory=list)  # It holds pairs of epochs and file.
 
     @property
     def active(self) -> bool:
@@ -73,7 +73,7 @@ class RunView:
 
     @property
     def resumable(self) -> bool:
-        """Whether it can go on, from its last checkpoint or from the start; not after its model was saved."""
+        """Whether the run can be resumed, from a checkpoint or the start; it cannot after its model was saved."""
         return self.state in ("interrupted", "failed") and self.model() is None
 
     @property
@@ -209,14 +209,14 @@ def end(run_id: str, state: str, message: str, worker: int = 0) -> bool:
 
 
 def note_interrupted(db: sqlite3.Connection) -> None:
-    """Note that the worker of any run at work is gone; nobody else may have the turn."""
-    # The model is in the library before it is measured.
+    """Mark every run that is being trained as interrupted; call this only if no other worker holds the lock."""
+    # A run that was being measured counts as done, because its model is saved already.
     state = "CASE stage WHEN 'measuring' THEN 'done' ELSE 'interrupted' END"
     db.execute(f"UPDATE runs SET state = {state}, stage = '', message = '' WHERE {_AT_WORK}")
 
 
 def hash_key(key: str) -> str:
-    """Return the SHA-256 of a visitor's key: the disk need not know the key itself."""
+    """Return the SHA-256 of a visitor's key, so that the key itself is not stored."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -231,7 +231,8 @@ def take_turn(patience: float = 0.0) -> filelock.BaseFileLock | None:
 
 def turn_is_taken() -> bool:
     """Return whether a worker is training at this moment; no worker can on a disk that cannot be written."""
-    with _looking, contextlib.suppress(OSError):  # Two threads that look at once would take each other for a worker.
+    # Only one thread looks at a time, because two would take each other for a worker.
+    with _looking, contextlib.suppress(OSError):
         if lock := take_turn():
             lock.release()
         return lock is None
@@ -315,7 +316,7 @@ class RunReader:
 
 
 def _add_event(known: dict[str, list[tuple[float, Any]]], kind: str, epochs: float, content: Any) -> None:
-    """Add an event and forget what was known of the time after it: a resumed run does that part again."""
+    """Add an event and drop the events after its time, because a resumed run repeats that part."""
     for events in known.values() if kind == "batch" else (known[kind],):
         while events and events[-1][0] >= epochs:
             events.pop()

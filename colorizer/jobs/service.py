@@ -18,11 +18,11 @@ from colorizer.models import library
 from colorizer.storage import delete_folder
 
 _log = logging.getLogger(__name__)
-# Seconds from the start of a run to that of the next spare worker, which would slow the run's first steps.
+# The next spare worker starts this many seconds after a run, because its start would slow the run's first steps.
 _SPARE_DELAY = 3.0
-_LOOK_DELAY = 0.2  # Seconds between looks at the run that a worker trains.
-_OTHER_SERVER_DELAY = 1.0  # Seconds between looks whether another server's run has ended.
-_DISK_DELAY = 30.0  # Seconds to wait after the disk refused to take a run's end, before the run is tried again.
+_LOOK_DELAY = 0.2  # The server checks the run that is being trained at this interval in seconds.
+_OTHER_SERVER_DELAY = 1.0  # It checks this often, in seconds, whether another server's run ended.
+_DISK_DELAY = 30.0  # If the end of a run cannot be written, the run is tried again after this many seconds.
 _PROGRESS = "SELECT stage, stop_wanted, worker FROM runs WHERE id = ?"
 _FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 
@@ -30,7 +30,7 @@ _FORCED = f"It did not stop within {worker.PATIENCE:.0f} seconds and was ended."
 class TrainingService:
     """Queues, starts, controls and watches training runs; one object serves all visitors of a server.
 
-    Anybody may watch a run; only who has the key that started it controls it, on any server of this folder.
+    Anybody may watch a run. Only a visitor who has its key can control it, on any server that uses this folder.
     """
 
     def __init__(self, command: tuple[str, ...] = worker.COMMAND) -> None:
@@ -43,7 +43,7 @@ class TrainingService:
         self._attended: str | None = None
         self._reader = RunReader()
         self._closing = threading.Event()
-        self.trouble = ""  # Why the last list of runs is empty, if the database could not be read.
+        self.trouble = ""  # This says why the database could not be read, and is empty if it could.
 
     def prepare(self) -> None:
         """Keep one worker ready that has TensorFlow imported already."""
@@ -197,7 +197,7 @@ class TrainingService:
                 with self._lock:
                     waiting = database.query("SELECT id FROM runs WHERE state = 'queued' ORDER BY place LIMIT 1")
                     if not waiting:
-                        self._thread = None  # The next run that waits brings another.
+                        self._thread = None  # The next queued run starts a new thread.
                         return
                 run_id = waiting[0]["id"]
                 if not runs.turn_is_taken():
@@ -238,14 +238,14 @@ class TrainingService:
         runs.end(run_id, state, message, process.process.pid)
 
     def _attend(self, run_id: str, process: WorkerProcess) -> bool:
-        """Wait for a worker's end; return whether it had to be terminated because it did not heed a stop."""
+        """Wait for a worker's end; return whether it had to be terminated because it did not stop when asked."""
         begun, asked, forced, spared = time.monotonic(), None, False, False
         while not process.ended(_LOOK_DELAY):
             now = time.monotonic()
-            if now - begun > _SPARE_DELAY and not spared:  # A spare that dies must not be replaced again and again.
+            if now - begun > _SPARE_DELAY and not spared:  # One spare is started; if it dies, it is not replaced again.
                 self.prepare()
                 spared = True
-            with contextlib.suppress(TrainingError):  # The worker meets the same trouble, and says what it is.
+            with contextlib.suppress(TrainingError):  # The worker gets the same error and reports it.
                 found = database.query(_PROGRESS, run_id)
                 if not found:  # It was discarded on another server.
                     process.process.kill()

@@ -1,4 +1,4 @@
-"""A sweep: what is tried, the trials that are done, and the files that keep both.
+"""Describes a sweep: what it tries, its finished trials, and the files that keep both.
 
 A sweep is a folder in COLORIZER_HOME/sweeps: `sweep.json` says what is tried, `trials.jsonl` has a line for each trial.
 """
@@ -61,7 +61,7 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried, and the trials so far."""
+    """A sweep says what is tried, and holds the trials so far."""
 
     name: str  # It names the folder, the best model and the preset made from it.
     preset: str  # The name of the preset that the sweep starts from.
@@ -272,7 +272,7 @@ def read_sweep(name: str) -> Sweep:
 
 
 def _read_trials(sweep: Sweep) -> list[Trial]:
-    """Return the trials of a sweep from trials.jsonl, without lines that are no trial of this sweep."""
+    """Return the trials of a sweep from trials.jsonl, without lines that do not describe a trial of this sweep."""
     path, trials = sweep.folder / "trials.jsonl", []
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""The worker process, both ends: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
+"""Starts and runs the worker process: `python -m colorizer.jobs.worker` imports TensorFlow, trains one run and ends.
 
 It reads the id of the run and its own number from stdin. When stdin ends, its server is gone, and it ends at once.
 Everything else goes through the database and the run's folder.
@@ -28,21 +28,21 @@ from colorizer.errors import ColorizerError, TrainingError
 from colorizer.jobs import database, runs
 
 COMMAND = (sys.executable, "-m", "colorizer.jobs.worker")
-PATIENCE = 5.0  # Seconds from asking a worker to stop to terminating it, and from there to killing it.
-_DISK_REFUSED = 74  # The exit code of a worker that could not write how its run ended.
+PATIENCE = 5.0  # A worker that does not stop is terminated after this many seconds, and killed after as many more.
+_DISK_REFUSED = 74  # A worker has this exit code if it could not write how its run ended.
 _UPDATES_PER_SECOND = 10
-_LOOKS_PER_SECOND = 50  # The worker looks at the wishes at most this often.
-_LOCK_PATIENCE = 2.0  # Seconds; somebody who only looks whether the turn is taken holds its lock for a moment.
+_LOOKS_PER_SECOND = 50  # The worker reads at most this often what its visitor asks for.
+_LOCK_PATIENCE = 2.0  # The worker waits this many seconds, since a process that tests the lock also holds it briefly.
 _PATH = re.compile(r"""(?<![\w:/.])(?:/|[A-Za-z]:\\)[^\s'",;()]{2,}""")
 
 
 class WorkerProcess:
-    """The server's end of a worker."""
+    """A worker process, as the server starts and controls it."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         logs = config.home() / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        with (logs / runs.LOG).open("a") as log:  # Once it has a run, it writes to the log in that run's folder.
+        with (logs / runs.LOG).open("a") as log:  # With a run, the worker logs into the run's folder.
             self.process = subprocess.Popen(
                 command,
                 cwd=Path(__file__).resolve().parents[2],
@@ -51,7 +51,7 @@ class WorkerProcess:
                 stderr=log,
                 encoding="utf-8",
                 env=os.environ | {"COLORIZER_HOME": str(config.home()), "TF_CPP_MIN_LOG_LEVEL": "3"},
-                # Ctrl-C in the server's terminal must not reach it; Windows ignores the first, others lack the second.
+                # Ctrl-C in the server's terminal must not reach the worker. Each system needs one of these two options.
                 process_group=0,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -79,7 +79,7 @@ class WorkerProcess:
             self.ended(PATIENCE)
 
     def explain_end(self) -> str:
-        """Say in plain words how the process ended without a word of its own."""
+        """Say in plain words how the process ended, for a worker that could not report it itself."""
         code = self.process.returncode
         if code == -getattr(signal, "SIGKILL", 9):  # Windows has no such signal.
             return (
@@ -93,12 +93,12 @@ class WorkerProcess:
 
 
 class RunWriter:
-    """A run in the hands of its worker, which holds the turn: it writes what happens, and looks at the wishes."""
+    """A run as its worker sees it, which writes the run's events and reads what the visitor asks for."""
 
     def __init__(self, run_id: str, worker: int) -> None:
-        """Begin a run that waits; `begun` stays false where another run is at work or this one waits no more."""
+        """Begin a queued run; `begun` stays false if another run is being trained or this one is no longer queued."""
         self.run_id, self.worker, self.begun = run_id, worker, False
-        self._state, self.stage = "running", "starting"  # The database has the same.
+        self._state, self.stage = "running", "starting"  # The database holds the same values.
         self._losses: list[float] = []  # The losses of the batches since the last update.
         self._last_update = self._last_look = 0.0
         self.turn = runs.take_turn(_LOCK_PATIENCE)  # The system releases it when this process ends.
@@ -110,7 +110,7 @@ class RunWriter:
                 self.begun = db.execute(begin, [worker, run_id]).rowcount > 0
 
     def spec(self) -> TrainingSpec:
-        """Return what to train."""
+        """Return the specification of the run."""
         return runs.parse_spec(database.query("SELECT spec FROM runs WHERE id = ?", self.run_id)[0]["spec"])
 
     def set_stage(self, stage: str) -> None:
@@ -177,8 +177,8 @@ class RunWriter:
 
 def main(train: Callable[..., Any] | None = None) -> None:
     """Run as a worker process; `train`, called in the same way, takes the place of `job.run_training`."""
-    if hasattr(os, "nice"):  # Windows does not have it.
-        os.nice(10)  # The pages stay quick.
+    if hasattr(os, "nice"):  # Windows does not have this function.
+        os.nice(10)  # A lower priority keeps the pages quick.
     wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -190,14 +190,14 @@ def main(train: Callable[..., Any] | None = None) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     if train is None:
-        import colorizer.training.loop  # noqa: F401, this slow import is done before there is work.
+        import colorizer.training.loop  # noqa: F401, this import is slow, so it is done while the worker waits.
         from colorizer.training.job import run_training as train
 
     try:
         run_id, worker = wanted.get().split()
         run = RunWriter(run_id, int(worker))
         if run.begun:
-            with contextlib.suppress(OSError):  # It may have no room for a log.
+            with contextlib.suppress(OSError):  # The disk may have no room for a log.
                 log = os.open(runs.run_folder(run_id) / runs.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(log, 2)
                 os.dup2(log, 1)

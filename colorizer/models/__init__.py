@@ -1,1 +1,1 @@
-"""Saved models, and what they make of a picture."""
+"""This package loads saved models and colorizes pictures with them."""

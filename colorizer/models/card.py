@@ -9,7 +9,7 @@ from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ModelError
 from colorizer.pixels.metrics import METRICS
 
-_Number = Annotated[float, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]  # Larger integers are no exact floats.
+_Number = Annotated[float, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]  # Floats cannot hold larger integers.
 _Psnr = _Number | Annotated[float, Field(ge=math.inf)]  # Only a perfect prediction has an infinite psnr.
 
 

@@ -1,4 +1,4 @@
-"""Colorizer: a saved model that colorizes batches of small images and whole photos."""
+"""Defines `Colorizer`, a saved model that colorizes batches of small images and whole photos."""
 
 import math
 import numbers
@@ -200,7 +200,7 @@ class Colorizer:
             return apply_chroma(image, np.float32(strength) * chroma, luminance)
 
     def reconstruct(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
-        """Return what the network itself makes of a photo shrunk to 32 x 32 pixels, uint8 (32, 32, 3).
+        """Return the network's own prediction for a photo shrunk to 32 x 32 pixels, uint8 (32, 32, 3).
 
         Args:
             image, vividness: as in `colorize`.

@@ -1,4 +1,4 @@
-"""Predictions of a model on a data set, kept on disk, and its table of metrics beside the gray copy."""
+"""Predicts the images of a data set, keeps the result on disk, and compares a model's metrics with the gray copy's."""
 
 import contextlib
 import threading
@@ -26,7 +26,7 @@ _write_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model made of a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
+    """The predictions of a model for a split: images, uint8 (N, 32, 32, 3), and the `mse` of each, float64 (N,).
 
     For a model with chroma bins, both have one more axis in front, for the `VIVIDNESS_LEVELS`.
     """
@@ -153,7 +153,7 @@ def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str
         if set(stored) == set(METRICS):
             return stored
     computed = gray_copy_metrics(images)
-    with contextlib.suppress(OSError):  # A full or read-only disk costs time at the next start, nothing else.
+    with contextlib.suppress(OSError):  # On a full or read-only disk, this is computed again at the next start.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, computed)
     return computed
@@ -206,7 +206,7 @@ def store_predictions(colorizer: Colorizer, dataset: str, split: str, images: Sp
             return stored
         predictions = predict_split(colorizer, images)
         folder = _folder(colorizer.entry, dataset, split)
-        # A full or read-only disk costs time at the next start, nothing else.
+        # On a full or read-only disk, this is computed again at the next start.
         with contextlib.suppress(OSError), replace_folder(folder) as staging:
             np.save(staging / "images.npy", predictions.images)
             np.save(staging / "mse.npy", predictions.mse)

@@ -1,4 +1,4 @@
-"""Saved models on disk: list, read, save in one step, verify, delete.
+"""Lists, reads, verifies, saves and deletes the models on disk.
 
 A model is a folder with `model.keras`, `card.json`, `history.json`, `snapshots.npz` and `predictions.npz`.
 Listing and reading need no TensorFlow; only `load_keras_model` imports it.
@@ -32,7 +32,7 @@ _MAX_MODEL_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model folder as it was found."""
+    """A model folder that was found, whole or damaged."""
 
     name: str  # The folder's name, with escapes for what cannot be printed.
     path: Path
@@ -54,7 +54,7 @@ class ModelEntry:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of model.keras, as the card has it."""
+        """The SHA-256 of model.keras that the card states."""
         return self.card["sha256"]
 
     @property
@@ -161,12 +161,12 @@ def is_model(folder: Path) -> bool:
 
 
 def may_delete(folder: Path) -> bool:
-    """Return whether deleting a folder of the library loses nothing that this app did not make."""
+    """Return whether a folder of the library holds only what this app made, so that deleting it is safe."""
     return is_model(folder) or folder.is_symlink() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _what_to_do(entry: ModelEntry) -> str:
-    """Return the advice for a damaged model; nothing is ever to be deleted that this app did not make."""
+    """Return the advice for a damaged model; it never says to delete what this app did not make."""
     if entry.shipped:
         return "Restore the folder assets/models."
     if not may_delete(entry.path):
@@ -305,7 +305,7 @@ def _delete_predictions(name: str) -> None:
     folders = predictions_folder().glob("*") if predictions_folder().is_dir() else ()
     for folder in folders:
         if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}-.+", folder.name):
-            with contextlib.suppress(OSError):  # They cost room on the disk, nothing else.
+            with contextlib.suppress(OSError):  # Files that remain only take space on the disk.
                 delete_folder(folder)
 
 

@@ -1,4 +1,4 @@
-"""The best linear autoencoder, in closed form, from the mean and covariance of CIFAR-10 alone."""
+"""Computes the best linear autoencoder in closed form, from only the mean and covariance of CIFAR-10."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""Arrays and bytes: colour spaces, pictures, the guided filter and metrics. No network in sight."""
+"""This package works on arrays and bytes, without any network: colour spaces, pictures, guided filter, metrics."""

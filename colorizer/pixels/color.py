@@ -1,4 +1,4 @@
-"""Colour spaces: luminance and chroma (ITU-R BT.601), sRGB, CIE Lab, and staying inside the gamut."""
+"""Converts between sRGB, luminance and chroma (ITU-R BT.601), and CIE Lab, and keeps colours inside the gamut."""
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def merge_luminance(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     Returns:
         float32 array of shape (..., 3) in [0, 1].
     """
-    # Plane by plane is quicker than along a last axis of three. R, G and B differ from the luminance by these planes.
+    # Working plane by plane is faster than along the last axis. R, G and B differ from the luminance by these planes.
     luminance, cb, cr = luminance[..., 0], chroma[..., 0], chroma[..., 1]
     differences = [blue * cb + red * cr for blue, red in YCBCR_TO_RGB[1:].T]
     highest, lowest = (limit.reduce(differences) for limit in (np.maximum, np.minimum))

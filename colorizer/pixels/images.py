@@ -1,4 +1,4 @@
-"""Pictures: untrusted bytes to an image and back, resizing, and tiles enlarged for the screen."""
+"""Decodes untrusted picture files, encodes PNG files, resizes images, and enlarges small images for the screen."""
 
 import contextlib
 import io
@@ -22,9 +22,10 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _ORIENTATION_TAG = 0x112
 _START_OF_SCAN = b"\xff\xda"
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-_TILE_PIXELS = 2**18  # A large picture is converted in tiles of this size, which bounds the memory.
-_SHRUNK_PIXELS = 2**22  # A large plane is shrunk in tiles of this size; each costs a call of Pillow.
-# This maps each EXIF orientation to the view of an upright array whose rows and columns are those of the file.
+_TILE_PIXELS = 2**18  # A large picture is converted in tiles of this many pixels to bound the memory.
+_SHRUNK_PIXELS = 2**22  # A large plane is shrunk in tiles of about this many pixels; smaller ones would be slower.
+# This maps each EXIF orientation to a function. Given an upright array, the function returns a view of it in which
+# rows and columns are ordered as in the file.
 _AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -34,7 +35,7 @@ _AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: np.rot90(upright, -1),
 }
-# People also try these files. Each is recognised by bytes that stand near its beginning, in lower case.
+# People also upload these kinds of files. Each kind is recognised by bytes near the beginning, made lower case.
 _OTHER_FILES = (
     (b"<svg", "an SVG drawing"),
     (b"%pdf", "a PDF document"),
@@ -49,9 +50,9 @@ _OTHER_FILES = (
 def decode_image(data: bytes) -> np.ndarray:
     """Decode a picture of any allowed format, recognised by its content.
 
-    The first frame or page is taken, EXIF orientation applied, 16-bit gray scaled to 8 bits, and colours converted
-    to sRGB by the embedded ICC profile; a broken profile is ignored. Pillow may warn of small damage, as it does
-    anywhere; warning filters are left to the caller's program, since changing them is not safe between threads.
+    Only the first frame or page is decoded. The EXIF orientation is applied, 16-bit gray is scaled to 8 bits, and
+    colours are converted to sRGB by the embedded ICC profile. A broken profile is ignored. Pillow may warn of small
+    damage. Its warnings are not silenced here, because changing the filter of warnings is not safe between threads.
 
     Args:
         data: the bytes of a file.
@@ -60,13 +61,13 @@ def decode_image(data: bytes) -> np.ndarray:
         image, uint8 of shape (H, W, 3), or (H, W, 4) with alpha if the picture has transparency.
 
     Raises:
-        ImageError: the bytes are no such picture, are damaged, or exceed `MAX_UPLOAD_BYTES` or `MAX_PIXELS`, or
-            other large pictures kept this one waiting for too long (see `pixels_in_work`).
+        ImageError: the bytes are not a picture of an allowed format, are damaged, or exceed `MAX_UPLOAD_BYTES` or
+            `MAX_PIXELS`; or the picture waited too long for other large pictures (see `pixels_in_work`).
     """
     with _open(data) as picture, pixels_in_work(picture.width * picture.height):
         orientation = _orientation(picture)
         picture.load()
-        _check_size(picture)  # HEIC pictures can turn out larger than they said.
+        _check_size(picture)  # A HEIC picture can be larger than its header says.
         channels, convert = _converter(picture)
         image = np.empty((*_upright_size(picture, orientation), channels), np.uint8)
         stored = _AS_STORED.get(orientation, lambda upright: upright)(image)
@@ -91,7 +92,7 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows and the columns of tiles that cover a picture, each of at most `pixels`, by default 2**18."""
+    """Yield the rows and columns of tiles that cover a picture; each has at most `pixels` pixels, by default 2**18."""
     pixels = pixels or _TILE_PIXELS
     rows, columns = max(1, pixels // width), min(width, pixels)
     for top in range(0, height, rows):
@@ -101,7 +102,7 @@ def tiles(height: int, width: int, pixels: int | None = None) -> Iterator[tuple[
 
 @contextlib.contextmanager
 def _open(data: bytes) -> Iterator[Image.Image]:
-    """Open a picture and check its header; every error inside the block becomes an `ImageError` with a sentence."""
+    """Open a picture and check its header; any error inside the block is raised as an `ImageError`."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise ImageError(f"A picture must be given as the bytes of its file, received a {type(data).__name__}.")
     data = bytes(data)
@@ -110,7 +111,7 @@ def _open(data: bytes) -> Iterator[Image.Image]:
     if len(data) > MAX_UPLOAD_BYTES:
         raise ImageError(
             f"The file has {len(data) / 2**20:.1f} MB; the limit is {MAX_UPLOAD_BYTES / 2**20:.0f} MB. "
-            "Save it smaller and try again."
+            "Save it at a smaller size and try again."
         )
     try:
         with _identify(data) as picture:
@@ -123,7 +124,8 @@ def _open(data: bytes) -> Iterator[Image.Image]:
             yield picture
     except ImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # Some formats check while they are read.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        # Pillow itself checks the number of pixels in some formats.
         raise ImageError(_too_large("too many pixels")) from None
     except Image.UnidentifiedImageError:
         head = data[:1024].lower()
@@ -131,7 +133,7 @@ def _open(data: bytes) -> Iterator[Image.Image]:
         if not kind and head.isascii() and b"\0" not in head:
             kind = ", but a text file"
         raise ImageError(f"The file is not a picture this app can read{kind}. Use {FORMAT_NAMES}.") from None
-    except Exception as error:  # Decoders raise many kinds on damaged input: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # Decoders raise many kinds of errors on damaged input.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"The picture is damaged and cannot be read ({reason}). Save it again and retry.") from error
 
@@ -139,9 +141,9 @@ def _open(data: bytes) -> Iterator[Image.Image]:
 def _identify(data: bytes) -> Image.Image:
     """Open a picture as `Image.open` does, without its warning or error for sizes above Pillow's own limit.
 
-    That limit and the filter of warnings belong to the whole process, so they are left alone.
+    That limit and the filter of warnings belong to the whole process, so they are not changed here.
     """
-    if data[4:8] != b"ftyp":  # HEIC files and videos begin like this.
+    if data[4:8] != b"ftyp":  # HEIC files and videos have these bytes here.
         Image.init()
         for name in FORMATS:
             read, accepts = Image.OPEN[name]
@@ -149,7 +151,7 @@ def _identify(data: bytes) -> Image.Image:
                 with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
                     return read(io.BytesIO(data), "")
     elif data[8:12] in _HEIC_BRANDS:
-        import pillow_heif  # This decoder of 20 MB is loaded only for those who need it.
+        import pillow_heif  # This decoder takes 20 MB, so it is loaded only when it is needed.
 
         # The class is used directly, since registering it would change Pillow for the whole process.
         with contextlib.suppress(SyntaxError):
@@ -159,12 +161,13 @@ def _identify(data: bytes) -> Image.Image:
 
 def _orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, from 1 (upright) to 8, of a picture that is open and not yet loaded."""
-    if picture.format == "TIFF":  # Pillow turns this format itself.
+    if picture.format == "TIFF":  # Pillow itself applies the orientation of this format.
         return 1
     if not picture.info.get("exif"):
-        # This finds the orientation in XMP. The method of PNG pictures would decode them to look for a late EXIF chunk.
+        # This method also reads the orientation from XMP data. The method of Pillow's class for PNG pictures is not
+        # used, because it decodes the whole picture to look for EXIF data at the end.
         return Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
-    # Pillow would read every tag and warn of each damaged one.
+    # The tag is read here, because Pillow would read all tags and warn of each damaged one.
     exif = picture.info["exif"].removeprefix(b"Exif\0\0")
     with contextlib.suppress(struct.error):
         order = "<" if exif[:2] == b"II" else ">"
@@ -195,15 +198,15 @@ def _crop(picture: Image.Image, rows: slice, columns: slice) -> Image.Image:
 
 
 def _converter(picture: Image.Image) -> tuple[int, Callable[[Image.Image], Image.Image]]:
-    """Return the number of channels, 3 or 4 with alpha, and what converts a tile of a picture of any mode to sRGB."""
+    """Return the number of channels (4 with alpha, else 3) and a function that converts a tile of any mode to sRGB."""
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     prepare: Callable[[Image.Image], Image.Image] = lambda tile: tile  # noqa: E731
     source = picture.mode
-    if source.startswith("I") or source == "F":  # 16-bit gray comes in one of Pillow's integer modes.
+    if source.startswith("I") or source == "F":  # Pillow opens 16-bit gray in one of its integer modes.
         source, prepare = "L", _scale_to_8_bits(picture)
     if profile := picture.info.get("icc_profile"):
         source = source if source in ("L", "CMYK") and mode == "RGB" else mode
-        with contextlib.suppress(ImageCms.PyCMSError):  # A wrong profile is found out here, on one pixel.
+        with contextlib.suppress(ImageCms.PyCMSError):  # Converting one pixel shows whether the profile is valid.
             transform = ImageCms.buildTransform(io.BytesIO(profile), _SRGB, source, mode)
             ImageCms.applyTransform(Image.new(source, (1, 1)), transform)
             return len(mode), lambda tile: ImageCms.applyTransform(prepare(tile).convert(source), transform)
@@ -211,7 +214,7 @@ def _converter(picture: Image.Image) -> tuple[int, Callable[[Image.Image], Image
 
 
 def _scale_to_8_bits(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what converts a tile of a picture with 16-bit, 32-bit or float values to 8 bits."""
+    """Return a function that converts a tile of a picture with 16-bit, 32-bit or float values to 8 bits."""
     full_scale = 65535
     if not picture.mode.startswith("I;16"):  # The other modes do not say which value is white.
         shape = picture.height, picture.width
@@ -295,10 +298,10 @@ def tile_rows(rows: list[list[np.ndarray]], scale: int, gap: int = 6) -> np.ndar
     """Lay images in rows and columns, `gap` pixels apart, each enlarged `scale` times without smoothing.
 
     Args:
-        rows: for each row its images, uint8 (H, W, 3), all of one size.
+        rows: the images of each row, uint8 (H, W, 3), all of the same size.
 
     Returns:
-        uint8 array (total height, total width, 4), transparent between the images.
+        uint8 array (total height, total width, 4), in which the gaps are transparent.
     """
 
     def enlarge(image: np.ndarray) -> np.ndarray:
@@ -316,7 +319,7 @@ PHOTOS = {
     "rocket": "A rocket on its launch pad",
     "retina": "The retina of an eye",
 }
-"""Photos that scikit-image ships: the name of the function that loads each one, and what it shows."""
+"""This maps the name of each photo that scikit-image ships to a caption; `skimage.data` loads it by that name."""
 
 
 def load_photo(name: str) -> np.ndarray:

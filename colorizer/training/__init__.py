@@ -1,1 +1,1 @@
-"""How a network is built, trained, saved and measured. The room that imports TensorFlow."""
+"""This package builds, trains, saves and measures networks. It is the package that may import TensorFlow."""

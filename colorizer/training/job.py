@@ -1,4 +1,4 @@
-"""Runs one training from its specification to the library: checks, trains, saves and measures."""
+"""Runs one training: checks its settings, trains the model, saves it in the library and measures it."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ _FIXED_BYTES = 4 * 2**20  # The snapshots and predictions of a model take less t
 
 
 def training_command(spec: TrainingSpec) -> str:
-    """Return the command line that trains `spec` again: its preset, and every setting in which it differs from that."""
+    """Return the command line that repeats a training: its preset, and every setting that differs from the preset."""
     preset = get_preset(spec.preset or "dense")
     words = ["python", "-m", "colorizer", "train", "--preset", preset.name]
     usual = preset.model.to_dict() | preset.train.to_dict()
@@ -51,8 +51,8 @@ def training_command(spec: TrainingSpec) -> str:
 def checkpoint_path(spec: TrainingSpec) -> Path:
     """Return where the command line keeps the checkpoint of a training.
 
-    The file has the name of the model. A name that was made up contains the time, and the same command makes up another
-    one, so the file of such a training is named after its settings instead: the same command finds it again.
+    The file is named after the model. A default name contains the time, so it would differ when the same command is
+    given again. The file of such a training is named after a hash of its settings instead, and is found again.
     """
     stem = spec.name
     if re.fullmatch(rf"{re.escape(str(spec.preset))}-\d{{8}}-\d{{6}}", spec.name):
@@ -76,16 +76,16 @@ def run_training(
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
-    Whatever can be checked is checked before the work: the name, the disk's room, the data set. The card's metrics are
-    those on `samples`; on `validation` and `test` of CIFAR-10 where it is prepared; and on `own_validation`, the
+    The name, the free space on the disk and the data set are checked before the training starts. The card holds the
+    metrics on `samples`; on `validation` and `test` of CIFAR-10, if it is prepared; and on `own_validation`, the
     validation images of any other data set that the model was trained on. The card's `best_epoch` is the epoch whose
-    weights are saved, and `best_val_loss` is their validation loss.
+    weights are saved, and `best_val_loss` is the validation loss with these weights.
 
     Args:
-        spec: what to train.
-        on_event: as in `loop.train`, like `should_stop`, `learning_rate_factor`, `picture` and `on_warning`.
-        on_stage: told `training`, `saving` and `measuring`; the model is in the library before it is measured.
-        folder: as in `library.save_model`, like `replace`.
+        spec: the name and the settings of the model.
+        on_event, should_stop, learning_rate_factor, picture, on_warning: as in `loop.train`.
+        on_stage: called with `training`, `saving` and `measuring`; the model is saved before it is measured.
+        folder, replace: as in `library.save_model`.
         checkpoint: as in `loop.train`; it is deleted when the model is saved.
         run_id: the run of the app that this training belongs to. The card keeps it under `run`.
 
@@ -101,7 +101,7 @@ def run_training(
     with _claim_places(spec, folder or library.user_folder(), checkpoint):
         library.check_name_is_free(spec.name, folder, replace)
         dataset = datasets.load_dataset(spec.train.dataset)
-        from colorizer.training import loop  # This imports TensorFlow, so all that needs none was checked before.
+        from colorizer.training import loop  # This imports TensorFlow, which is slow, so all checks come first.
 
         start = library.load_keras_model(source) if source is not None else None
         on_stage("training")
@@ -124,12 +124,12 @@ def run_training(
 
 @contextlib.contextmanager
 def _claim_places(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> Iterator[None]:
-    """Hold a lock on the name of the model and on the checkpoint, in folders that can be written and have room."""
+    """Lock the model's name and its checkpoint, and check that their folders can be written and have enough space."""
     weights = 4 * shapes.count(spec.model)[0]
     locks, size = [folder / f".{spec.name}.lock"], weights + _FIXED_BYTES
     if checkpoint is not None:
-        # A checkpoint has the weights, the best epoch's weights and two numbers of Adam for each; the last checkpoint
-        # is deleted when the next one is complete.
+        # A checkpoint holds the weights, the best epoch's weights, and two numbers of Adam for each weight. The last
+        # checkpoint is deleted only when the next one is complete, so there is room for two.
         locks.append(checkpoint.with_suffix(".lock"))
         size += 2 * 4 * weights + _FIXED_BYTES
     with contextlib.ExitStack() as stack:
@@ -162,7 +162,7 @@ def _unlink_lock(path: Path) -> None:
 
 
 def _make_card(spec: TrainingSpec, result: Any, colorizer: Colorizer) -> dict[str, Any]:
-    """Return the card of a model, the result of `loop.train`, with its metrics on the samples."""
+    """Return the card of a model from `result`, which `loop.train` returned, with its metrics on the samples."""
     return {
         "name": spec.name,
         "preset": spec.preset,
@@ -185,7 +185,7 @@ def _make_card(spec: TrainingSpec, result: Any, colorizer: Colorizer) -> dict[st
 
 
 def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.ndarray]]:
-    """Return the snapshots of a training, and what its model makes of the samples and the built-in photos."""
+    """Return the snapshots of a training, and the model's predictions for the samples and the built-in photos."""
     predictions = evaluation.predict_split(colorizer, datasets.load_samples())
     chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
     return {
@@ -199,7 +199,7 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the source tree, with a plus sign if it has changes; None outside a checkout."""
+    """Return the commit of the source tree, with a plus sign if it has changes, or None outside a checkout."""
     try:
         root = Path(__file__).resolve().parent
         options = {"cwd": root, "capture_output": True, "text": True, "timeout": 5, "check": True}

@@ -52,7 +52,7 @@ Event = Batch | Epoch | Snapshot
 
 @dataclass
 class TrainResult:
-    """What `train` returns.
+    """The result of `train`.
 
     Attributes:
         model: the network with the weights of the epoch that has the lowest `val_loss`.

@@ -1,4 +1,4 @@
-"""One small builder for each architecture, and the weights that a network can start from.
+"""Builds the network of each architecture, and sets the weights that it starts from.
 
 Every model maps luminance, float32 (N, H, W, 1) in [0, 1], to an image: sRGB (N, H, W, 3), or luminance (N, H, W, 1)
 for the target `gray`. A `unet` takes any size divisible by 8, the others take 32 x 32 pixels only. All layers are

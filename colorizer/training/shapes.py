@@ -1,11 +1,11 @@
-"""Knows the networks' layers without TensorFlow: their widths, parameters and operations, and which encoders fit."""
+"""Counts the parameters and operations of networks without TensorFlow, and checks whether two encoders are alike."""
 
 from collections.abc import Iterator
 
 from colorizer.config import ModelConfig
 from colorizer.errors import ConfigError
 
-NUM_BLOCKS = (1, 1, 2)  # A convolutional encoder has so many residual blocks at 1/2, 1/4 and 1/8 of the input's size.
+NUM_BLOCKS = (1, 1, 2)  # A convolutional encoder has this many residual blocks at 1/2, 1/4, 1/8 of the input's size.
 _CONV_WIDTHS = (48, 96, 160)
 _ENCODER_SETTINGS = (
     "architecture",
@@ -17,12 +17,12 @@ _ENCODER_SETTINGS = (
     "input_components",
 )
 
-# A layer is the numbers of its inputs, outputs and biases, and of the places that its kernel is applied at.
+# A layer is described by four counts: inputs, outputs, biases, and places at which its kernel is applied.
 Layer = tuple[int, int, int, int]
 
 
 def level_widths(config: ModelConfig) -> tuple[int, int, int]:
-    """Return the channels of a `conv` or `unet` at 1/2, 1/4 and 1/8 of the input's size."""
+    """Return the numbers of channels of a `conv` or `unet` at 1/2, 1/4 and 1/8 of the input's size."""
     dim = config.latent_dim
     return (dim // 4, dim // 2, dim) if config.architecture == "unet" else _CONV_WIDTHS
 
@@ -33,7 +33,7 @@ def num_channels(config: ModelConfig) -> int:
 
 
 def count(config: ModelConfig) -> tuple[int, int]:
-    """Return a model's parameters, and the operations of one 32 x 32 image through it, without building it."""
+    """Return how many parameters a model has and how many operations a 32 x 32 image takes, without building it."""
     layers = [*(_dense(config) if config.architecture == "dense" else _convolutions(config))]
     if config.target == "chroma":
         layers.append((3, 3, 0, 1024))  # This layer turns luminance and chroma into RGB.
@@ -42,13 +42,13 @@ def count(config: ModelConfig) -> tuple[int, int]:
 
 
 def check_encoders(config: ModelConfig, source: ModelConfig, name: str) -> None:
-    """Raise `ConfigError` if a model of `config` has another encoder than the model called `name`, of `source`."""
+    """Raise `ConfigError` if `config` and `source`, the settings of the model `name`, have different encoders."""
     for setting in _ENCODER_SETTINGS:
         wanted, received = getattr(source, setting), getattr(config, setting)
         if wanted != received:
             raise ConfigError(
-                f"The encoder of {name} does not fit: its {setting} is {wanted}, the new model's is {received}. "
-                "Set it alike, or start from another model."
+                f"The encoder of {name} does not fit: its {setting} is {wanted}, that of the new model is {received}. "
+                "Set both to the same value, or start from another model."
             )
 
 

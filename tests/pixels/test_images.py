@@ -445,7 +445,7 @@ def test_other_buffers_are_decoded_and_what_is_no_bytes_is_refused():
 
 
 def test_files_above_the_limit_are_refused():
-    with pytest.raises(ImageError, match=r"The file has 20\.0 MB; the limit is 20 MB\. Save it smaller"):
+    with pytest.raises(ImageError, match=r"The file has 20\.0 MB; the limit is 20 MB\. Save it at a smaller size"):
         images.decode_image(bytes(config.MAX_UPLOAD_BYTES + 1))
 
 

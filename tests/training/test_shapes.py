@@ -36,14 +36,14 @@ def test_operations_of_a_dense_network_are_two_for_each_weight():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"latent_dim": 8}, "its latent_dim is 8, the new model's is 4"),
-        ({"encoder_widths": (8, 4)}, r"its encoder_widths is \(8, 4\), the new model's is \(8,\)"),
-        ({"activation": "gelu"}, "its activation is gelu, the new model's is relu"),
-        ({"input_components": 8}, "its input_components is 8, the new model's is 0"),
+        ({"latent_dim": 8}, "its latent_dim is 8, that of the new model is 4"),
+        ({"encoder_widths": (8, 4)}, r"its encoder_widths is \(8, 4\), that of the new model is \(8,\)"),
+        ({"activation": "gelu"}, "its activation is gelu, that of the new model is relu"),
+        ({"input_components": 8}, "its input_components is 8, that of the new model is 0"),
     ],
 )
 def test_other_settings_of_the_encoder_are_told(change, told):
     config = ModelConfig(latent_dim=4, encoder_widths=(8,))
     check_encoders(config, config.replace(decoder_widths=(3,), target="chroma"), "other")
-    with pytest.raises(ConfigError, match=f"The encoder of other does not fit: {told}. Set it alike"):
+    with pytest.raises(ConfigError, match=f"The encoder of other does not fit: {told}. Set both to the same"):
         check_encoders(config, config.replace(**change), "other")

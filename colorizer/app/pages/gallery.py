@@ -1,4 +1,4 @@
-"""Gallery: test images as original, grayscale and reconstruction, each with its error."""
+"""Gallery: shows test images as original, grayscale and reconstruction, each with its error."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Your photo: a picture in, its colours back, at its own resolution."""
+"""Your photo: the visitor chooses a picture and gets it back in colour, at its own resolution."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ _OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
 
 
 def _choose_pictures() -> list[tuple[str, bytes | str]]:
-    """Show the sources; return each picture's title, and its content or name."""
+    """Show the ways to choose a picture; return each picture's title, and its content or name."""
     sources = (_OWN, _CAMERA, _SAMPLE)
     source = st.segmented_control("Picture", sources, default=_OWN, required=True, key="source", bind="query-params")
     if source == _SAMPLE:
@@ -70,7 +70,7 @@ def _show_result(
     settings: state.PhotoSettings,
     raw: bool,
 ) -> None:
-    """Show what one model makes of a picture, its download, and with `raw` what its network made."""
+    """Show a picture as a model colorizes it, with its download; with `raw`, show the network's small image too."""
     result = state.colorize(entry, picture, settings)
     show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
     with st.container(horizontal=True, vertical_alignment="center"):

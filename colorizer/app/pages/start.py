@@ -1,4 +1,4 @@
-"""Start: what the app does, shown on a large photo, on the visitor's own, and on a network that learns."""
+"""Start: shows what the app does on a large photo, on the visitor's own, and on a network that learns."""
 
 import streamlit as st
 

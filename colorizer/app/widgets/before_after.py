@@ -1,4 +1,4 @@
-"""A picture before and after it was colorized, with a line to move across it.
+"""Shows a picture before and after it was colorized, with a line that can be moved across it.
 
 The line is a range input, so that the keyboard and screen readers can move it too.
 """

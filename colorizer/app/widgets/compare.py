@@ -1,4 +1,4 @@
-"""The gallery's second view: every model beside the others, in a table, in curves, and on the same images."""
+"""Shows the gallery's second view, which compares all models in a table, in curves, and on the same images."""
 
 import numpy as np
 import pandas as pd

@@ -13,7 +13,7 @@ from colorizer.training import shapes
 _PASSES = 3  # A step passes each layer forward once and backward twice: to its weights, and to the layer below.
 # A training reaches these shares of the speed of a small matrix product, as measured on two to four cores.
 _SHARE_OF_PRODUCT = {"dense": 0.35, "conv": 0.7, "unet": 0.8}
-_FIXED_COST = 2e6  # To gather, mirror and shift an image takes as long as this many operations.
+_FIXED_COST = 2e6  # Augmenting an image takes as long as this many operations.
 
 
 def _work(model: ModelConfig) -> float:
@@ -21,7 +21,7 @@ def _work(model: ModelConfig) -> float:
 
 
 def seconds(model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> tuple[float, str]:
-    """Estimate the time of a training, and say from what.
+    """Estimate how long a training takes, and say what the estimate is based on.
 
     Args:
         model: architecture of the model.
@@ -42,7 +42,7 @@ def seconds(model: ModelConfig, train: TrainConfig, earlier: list[RunView]) -> t
 
 @st.cache_resource(show_spinner=False)
 def _product_speed() -> float:
-    """Return the operations a second of matrix products on all cores, measured once a server on one of them."""
+    """Return how many operations a second all cores do in matrix products; one core is measured, once a server."""
     factor = np.ones((64, 64), np.float32)  # So small a product stays on one core and does not wait for a busy one.
     best = float("inf")
     for _ in range(300):

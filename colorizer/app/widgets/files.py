@@ -1,4 +1,4 @@
-"""Several pictures at once: a row each, and one zip of the results."""
+"""Colorizes several pictures at once, with a row for each and one zip file of the results."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""A training run while it goes on: progress, controls, reconstructions, loss curve, and the model that it saved."""
+"""Shows a training run: progress, controls, reconstructions, loss curve, and the model that it saved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +90,7 @@ def describe_dataset(name: str) -> str:
 
 
 def show_run(earlier: list[RunView] | None = None) -> None:
-    """Show the run that the URL names, live while it goes on; say so where there is no such run.
+    """Show the run that the URL names, live while it goes on, or say that there is no such run.
 
     Args:
         earlier: The runs whose curves can be laid beside this one's; by default all others.
@@ -109,7 +109,7 @@ def show_run(earlier: list[RunView] | None = None) -> None:
 
 
 def _follow(run_id: str, others: dict[str, Curve], was_active: bool) -> None:
-    """Show a run as it is now; where it has ended, was resumed or is gone, run the whole page again."""
+    """Show a run as it is now; if it has ended, was resumed or was deleted, run the whole page again."""
     try:
         run = training_service().view(run_id)
     except ColorizerError:  # Its owner has deleted it.

@@ -1,4 +1,4 @@
-"""Loss curves: of a run as it learns, of several runs, and of saved models.
+"""Draws the loss curves of a run as it learns, of several runs, and of saved models.
 
 The charts are plain Vega-Lite dicts, because building one through Altair takes longer than the rest of a page.
 """

@@ -1,4 +1,4 @@
-"""Small images, enlarged on the server so that their pixels stay sharp, each with a text for screen readers."""
+"""Shows small images, enlarged on the server so that their pixels stay sharp, each with a text for screen readers."""
 
 import base64
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The table of all runs on the Train page: compare their curves, download what they made, delete your own."""
+"""Shows a table of all runs, in which visitors compare curves, download results and delete their own runs."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the pages share: cached models, data and predictions, and the warm-up in the background."""
+"""Holds what the pages share: cached models, data and predictions, and the warm-up in the background."""
 
 import contextlib
 import ctypes
@@ -28,8 +28,8 @@ from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
 _PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
 MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These are the numbers of malloc.h.
-_KEPT_BYTES = 8 * 2**20  # With less, the arrays of a photo would be taken from the system again and again.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These numbers are defined in malloc.h.
+_KEPT_BYTES = 8 * 2**20  # With a lower threshold, the memory for a photo's arrays would be requested again each time.
 _importing = threading.Lock()
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
@@ -189,7 +189,7 @@ def open_test_images() -> tuple[str, datasets.Split]:
 def predictions(
     entry: library.ModelEntry, dataset: str, split: datasets.Split, vividness: float
 ) -> evaluation.Predictions:
-    """Return what a model makes of the test images: from disk, or computed once for all levels of vividness."""
+    """Return a model's predictions for the test images, from disk or computed once, at all levels of vividness."""
     stored = evaluation.stored_predictions(entry, dataset, "test")
     if stored is not None:
         return stored.at(vividness)
@@ -222,7 +222,7 @@ def _decoded_pictures() -> PictureCache:
 def open_picture(picture: bytes | str) -> np.ndarray:
     """Decode a picture, uint8 (H, W, 3 or 4); the array is shared and must not be changed.
 
-    Few are kept, since one can take 200 MB. Whoever works on the array does so in `_working_on`.
+    Only a few are kept, since one can take 200 MB. Code that works on the array must use `_working_on`.
     """
     decode = images.load_photo if isinstance(picture, str) else images.decode_image
     key = picture if isinstance(picture, str) else hashlib.sha256(picture).digest()
@@ -291,7 +291,7 @@ def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Ph
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: float) -> np.ndarray:
-    """Return what the network itself makes of a picture, uint8 (32, 32, 3)."""
+    """Return the network's own prediction for a picture, uint8 (32, 32, 3)."""
     import_keras()
     with _working_on(picture) as image:
         return load_colorizer(entry).reconstruct(image, vividness if entry.vivid else None)

@@ -1,4 +1,4 @@
-"""The sweeps on the Train page: a chart of the trials of one, and their table."""
+"""Shows the sweeps on the Train page: a chart of the trials of one, and their table."""
 
 from collections.abc import Collection
 from typing import Any

@@ -1,4 +1,4 @@
-"""Text from outside on a page. It is escaped here and nowhere else, and the server's paths are taken out of it."""
+"""Escapes text from outside before a page shows it, and takes the server's paths out of it."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _MARKUP = re.compile(r"[\\`*\[\]<|~$&]|(?<![^\W_])_|_(?![^\W_])")
 _MARKER = re.compile(r"^(?:(?=[-+#>=])|(\d{1,9})(?=[.)]))")  # At the start of a line these make a heading or a list.
 # Streamlit turns these into icons, emoji, colours and links, even where a backslash stands before them.
 _SHORTCUT = re.compile(r"([:@](?=\S)|www(?=\.))", re.IGNORECASE)
-_WORD_JOINER = "\u2060"  # It has no width, and what stands around it is no longer recognised.
+_WORD_JOINER = "\u2060"  # This character has no width, and Streamlit no longer recognises a shortcut that it splits.
 _PATH = re.compile(r"""(?:(?<![\w:/.\\])/+|\b[A-Za-z]:[\\/]+)(?:[^\s\\/'"]+[\\/]+)*([^\s\\/'"]+)""")
 
 
