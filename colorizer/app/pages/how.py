@@ -13,7 +13,7 @@ from colorizer.pixels.metrics import image_mse
 _PUBLISHED_LOSS = 0.0139  # The original notebook printed this validation loss.
 _STEPS = {
     "notebook-gray": "This is what the notebook's code did: it fitted grayscale to itself, through 512 numbers.",
-    "notebook": "The same network is trained to predict colour, which must also pass through 32 numbers.",
+    "notebook": "The same network is trained to predict colour, through a bottleneck of 32 numbers.",
     "linear": "This is the best linear map through 32 numbers, computed in closed form without any training.",
     "dense": "It starts from that linear map and learns with a linear bottleneck, a schedule and mirrored images.",
     "dense-chroma": "The luminance passes through, and only the chroma goes through the 32 numbers.",
