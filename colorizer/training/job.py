@@ -129,7 +129,7 @@ def _claim_places(spec: TrainingSpec, folder: Path, checkpoint: Path | None) -> 
     locks, size = [folder / f".{spec.name}.lock"], weights + _FIXED_BYTES
     if checkpoint is not None:
         # A checkpoint holds the weights, the best epoch's weights, and two numbers of Adam for each weight. The last
-        # checkpoint is deleted only when the next one is complete, so there is room for two.
+        # checkpoint is deleted only when the next one is complete, so there must be room for two.
         locks.append(checkpoint.with_suffix(".lock"))
         size += 2 * 4 * weights + _FIXED_BYTES
     with contextlib.ExitStack() as stack:
