@@ -14,8 +14,6 @@ from tests.app.conftest import ROOT
 from tests.app.test_text import INLINE
 
 PAGES = ("start", "gallery", "photo", "train", "how")
-# Every text passes through one function, which tests/app/test_text.py checks with all of them.
-ONE_QUICKLY = [INLINE[0], *(pytest.param(text, marks=pytest.mark.slow) for text in INLINE[1:])]
 SHOWING = ("title", "header", "markdown", "caption", "error", "warning", "info", "toast", "metric")
 
 
@@ -34,8 +32,14 @@ def damage(folder, name, **card):
     (folder / name / "card.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", ONE_QUICKLY)
-@pytest.mark.parametrize("page", ["start", "train"])
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("start", INLINE[0]),
+        *(("train", text) for text in INLINE[:1]),
+        *(pytest.param("train", text, marks=pytest.mark.slow) for text in INLINE[1:]),
+    ],
+)
 def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page, text):
     app = open_page(page, run=text)
     assert app.warning and not app.exception
@@ -43,7 +47,7 @@ def test_a_hostile_run_in_the_address_is_shown_letter_by_letter(open_page, page,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ONE_QUICKLY)
+@pytest.mark.parametrize("text", INLINE[:3])
 def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
     app = open_page("start")
     app.file_uploader(key="start-upload").upload(f"{text}.png", (datasets.ASSETS / "icon.png").read_bytes()).run()
@@ -53,14 +57,15 @@ def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", INLINE)
-def test_a_hostile_model_folder_and_card_are_shown_letter_by_letter(open_page, home, text):
-    damage(home / "models", "broken", model={text: 1})
-    damage(home / "models", text.replace("/", "-"), sha256=5)
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_model_folders_and_cards_are_shown_letter_by_letter(open_page, home, page):
+    for number, text in enumerate(INLINE):
+        damage(home / "models", f"broken-{number}", model={text: 1})
+        damage(home / "models", text.replace("/", "-"), sha256=5)
     damage(home / "models", os.fsdecode(b"not-utf-8-\xff"), sha256=5)
-    for page in PAGES:
-        app = open_page(page)
-        assert not app.exception
+    app = open_page(page)
+    assert not app.exception
+    for text in INLINE:
         for hostile in (text, text.replace("/", "-")):
             assert not any(hostile in shown for shown in shown_texts(app))
 

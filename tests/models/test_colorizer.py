@@ -232,11 +232,11 @@ def test_every_shape_works_at_every_size(vivid, shape, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [entry.name for entry in library.list_models() if entry.shipped])
-@pytest.mark.parametrize("shape", [(100, 3000), (20, 3000), (1, 5000), (5000, 1)])
-def test_every_shipped_model_colorizes_panoramas(name, shape):
-    model, image = load(name), _random(*shape)
-    for size in (None, *WORKING_SIZES) if model.any_size else (None,):
-        result = model.colorize(image, size=size)
+def test_every_shipped_model_colorizes_panoramas(name):
+    model = load(name)
+    for shape, size in (((100, 3000), 96), ((20, 3000), 48), ((1, 5000), None), ((5000, 1), 32)):
+        image = _random(*shape)
+        result = model.colorize(image, size=size if model.any_size else None)
         assert np.abs(to_luminance(result)[..., 0] - image / 255).max() < 1 / 255
 
 
