@@ -18,9 +18,6 @@ ENTRANCES = {"__init__", "__main__"}
 TENSORFLOW_EXCEPTIONS = {
     "models/network.py",
     "models/library.py",
-    "jobs/archives.py",
-    "app/commands.py",
-    "app/widgets/state.py",
 }
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 

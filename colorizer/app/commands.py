@@ -1,7 +1,6 @@
 """Defines the commands that train nothing. Each returns its result as a JSON object and as the printed text."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,22 +18,8 @@ from colorizer.errors import ConfigError, ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
+from colorizer.models.network import import_tensorflow_quietly
 from colorizer.pixels.color import gray_copy, to_uint8
-
-
-def import_tensorflow_quietly() -> None:
-    """Import TensorFlow, and hide the messages on missing GPUs that its C++ code writes straight to the terminal."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        import tensorflow
-
-        tensorflow.config.list_logical_devices()
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
 
 
 def data(

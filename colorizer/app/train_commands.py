@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
-from colorizer.app.commands import import_tensorflow_quietly
 from colorizer.app.options import DEFAULT_PRESET, Preset, Result, read_number, read_path, read_whole_numbers
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import library
+from colorizer.models.network import import_tensorflow_quietly
 from colorizer.presets import PRESETS
 from colorizer.training import job
 

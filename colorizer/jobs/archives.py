@@ -23,6 +23,7 @@ from colorizer.errors import ClusterError, ColorizerError
 from colorizer.jobs.batch import PictureFile, colorize_file
 from colorizer.models.colorizer import load
 from colorizer.models.library import ModelEntry
+from colorizer.models.network import limit_tensorflow
 from colorizer.storage import delete_folder
 
 _CHUNK = 8  # Each call has this many files, because a call costs the driver as much as a small picture costs a worker.
@@ -133,15 +134,6 @@ def count_room(ray: Any) -> int:
 def cannot_start(reason: str) -> ClusterError:
     """Return the error that says why a worker cannot start."""
     return ClusterError(f"A worker cannot start ({reason}). Install the project and its packages on every node.")
-
-
-def limit_tensorflow() -> None:
-    """Limit TensorFlow to one core, in a process that has not used it yet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 @contextlib.contextmanager

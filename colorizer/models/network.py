@@ -1,6 +1,10 @@
-"""Runs the network of a saved model; predicting needs TensorFlow only here and in `library.load_keras_model`."""
+"""Runs the network of a saved model. Outside of `training`, only this file and `library` import TensorFlow."""
 
 import functools
+import gc
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +13,55 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+_importing = threading.Lock()
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow, and hide the messages on missing GPUs that its C++ code writes straight to the terminal."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow
+
+        tensorflow.config.list_logical_devices()
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+def limit_tensorflow() -> None:
+    """Limit TensorFlow to one core, in a process that has not used it yet."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def import_keras() -> None:
+    """Import Keras and TensorFlow before a network is loaded, one thread at a time.
+
+    Two threads that import at once can each find half of a module.
+    """
+    with _importing:
+        _import_keras()
+
+
+@functools.cache
+def _import_keras() -> None:
+    """Import Keras, and keep it from slowing down every page.
+
+    After each run of a script, Streamlit collects garbage, which takes 0.4 s with TensorFlow's objects in the heap. It
+    also clears the session of Keras, and with it the state of a model that another visitor's thread is just loading.
+    """
+    import keras
+
+    keras.backend.clear_session = lambda free_memory=True: None
+    gc.collect()
+    gc.freeze()
 
 
 class Network:

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from colorizer.app.widgets import state
 from colorizer.data import datasets
-from colorizer.models import library
+from colorizer.models import library, network
 from tests.app.conftest import alt_texts, texts
 
 PAGES = ("start", "gallery", "photo", "train", "how")
@@ -45,7 +44,7 @@ assert "tensorflow" not in sys.modules and "keras" not in sys.modules
 
 @pytest.mark.slow
 def test_a_page_neither_clears_keras_nor_walks_through_its_objects_after_each_run(open_page):
-    state.import_keras()
+    network.import_keras()
     import keras
 
     before = keras.layers.Activation("relu").name

@@ -100,8 +100,9 @@ def _seconds_to_pictures(chromium: Browser, script: str, path: str, environment:
 def _reruns(runs: int) -> list[Measurement]:
     """Milliseconds of the gallery's reruns, in process."""
     from colorizer.app.widgets import state
+    from colorizer.models import network
 
-    state.import_keras()  # as in any server that is a few seconds old
+    network.import_keras()  # as in any server that is a few seconds old
     state.warm_up = lambda: None
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
     app.run()

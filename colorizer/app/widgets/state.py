@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import functools
-import gc
 import hashlib
 import platform
 import threading
@@ -21,6 +20,7 @@ from colorizer.errors import DataError, ModelError
 from colorizer.jobs.service import training_service
 from colorizer.models import evaluation, library, linear
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.network import import_keras
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
 from colorizer.pixels.color import to_luminance
@@ -30,7 +30,6 @@ _PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels
 MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These numbers are defined in malloc.h.
 _KEPT_BYTES = 8 * 2**20  # With a lower threshold, the memory for a photo's arrays would be requested again each time.
-_importing = threading.Lock()
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
 load_samples = st.cache_resource(show_spinner=False)(datasets.load_samples)
@@ -59,29 +58,6 @@ def give_memory_back() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-
-
-def import_keras() -> None:
-    """Import Keras and TensorFlow before a network is loaded, one thread at a time.
-
-    Two threads that import at once can each find half of a module.
-    """
-    with _importing:
-        _import_keras()
-
-
-@functools.cache
-def _import_keras() -> None:
-    """Import Keras, and keep it from slowing down every page.
-
-    After each run of a script, Streamlit collects garbage, which takes 0.4 s with TensorFlow's objects in the heap. It
-    also clears the session of Keras, and with it the state of a model that another visitor's thread is just loading.
-    """
-    import keras
-
-    keras.backend.clear_session = lambda free_memory=True: None
-    gc.collect()
-    gc.freeze()
 
 
 def usable_models() -> list[library.ModelEntry]:
