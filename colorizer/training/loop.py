@@ -13,7 +13,9 @@ from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
 from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
 from colorizer.errors import TrainingError
 from colorizer.pixels.color import to_luminance, to_uint8
+from colorizer.training import backbone
 from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
+from colorizer.training.photo_step import PhotoTrainer
 from colorizer.training.step import Trainer
 
 _MAX_CURVE_POINTS = 1000
@@ -137,6 +139,8 @@ def train(
     keras.utils.set_random_seed(train_config.seed)
     model = build_model(model_config, train_config.precision)
     set_known_weights(model, model_config)
+    if train_config.backbone:
+        backbone.set_weights(model, backbone.read_weights(Path(train_config.backbone).expanduser()))
     if source is not None:
         copy_weights(model, source)
     if train_config.freeze_encoder:
@@ -147,12 +151,14 @@ def train(
     watched = to_luminance(watched if picture is None else np.concatenate([watched, picture[None]]))
 
     def take_snapshot(epochs: float) -> None:
-        images = to_uint8(np.nan_to_num(model(watched, training=False)))
+        images = to_uint8(np.nan_to_num(predict_small(model, watched)))
         images = np.broadcast_to(images, (*images.shape[:3], 3))
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
         on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
 
-    trainer = Trainer(model, model_config, train_config, dataset)
+    trainer = (PhotoTrainer if model_config.architecture == "backbone" else Trainer)(
+        model, model_config, train_config, dataset
+    )
     curve: list[float] = []
     if checkpoint is not None and (restored := trainer.restore(checkpoint)):
         progress, snapshots = restored
@@ -197,7 +203,7 @@ def train(
         for key, value in asdict(finished).items():
             result.history[key].append(value)
         if result.best == len(result.history["val_loss"]) - 1:
-            trainer.best = model.get_weights()
+            trainer.best = trainer.kept_weights()
         on_event(finished)
         if question.stopped:
             break
@@ -226,6 +232,15 @@ def train(
     result.stopped = question.stopped
     result.seconds = earlier_seconds + question.clock() - started
     return result
+
+
+def predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
+    """Return the images that a network predicts for luminance (N, 32, 32, 1); a `backbone` sees them enlarged twice."""
+    if model.name != "backbone":
+        return model(luminance, training=False)
+    enlarged = keras.ops.image.resize(luminance, (64, 64), "bicubic")
+    inputs = [enlarged, np.zeros((*enlarged.shape[:3], 3), np.float32)][: len(model.inputs)]
+    return keras.ops.average_pool(model(inputs if len(inputs) > 1 else enlarged, training=False), 2)
 
 
 def _explain_lost_checkpoint(path: Path, error: OSError) -> str:

@@ -17,7 +17,8 @@ from colorizer.data.datasets import load_statistics
 from colorizer.errors import ConfigError
 from colorizer.models import linear
 from colorizer.pixels.color import LUMINANCE_WEIGHTS, YCBCR_TO_RGB, chroma_bins
-from colorizer.training.shapes import NUM_BLOCKS, level_widths, num_channels
+from colorizer.training import backbone
+from colorizer.training.shapes import NUM_BLOCKS, decoder_widths, level_widths, num_channels
 
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # The mean and about the standard deviation of CIFAR-10's luminance.
 
@@ -30,7 +31,7 @@ def build_model(config: ModelConfig, precision: str = "float32") -> Model:
         precision: `bfloat16` computes the hidden layers of a `unet` in it; weights and outputs stay float32.
     """
     before = keras.config.dtype_policy()
-    reduced = precision == "bfloat16" and config.architecture == "unet"
+    reduced = precision == "bfloat16" and config.architecture in ("unet", "backbone")
     keras.config.set_dtype_policy("mixed_bfloat16" if reduced else "float32")
     try:
         return MODELS[config.architecture](config)
@@ -130,6 +131,54 @@ def build_unet(config: ModelConfig) -> Model:
     return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
 
 
+def build_backbone(config: ModelConfig) -> Model:
+    """Build a U-Net whose encoder is EfficientNet-Lite0; it takes any size divisible by 32 and uses chroma bins.
+
+    The decoder starts from the backbone's features at 1/32 of the input's size and from their average over the image.
+    It goes up to 1/4 of the size and joins the backbone's features at each level; there it predicts logits. Hints, if
+    there are any, join at every level as averages over its cells, through kernels that start at zero.
+    """
+    luminance = Input((None, None, 1), name="luminance")
+    hints = Input((None, None, 3), name="hints") if config.hints else None
+    decoder_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # A depthwise convolution learns more slowly in bfloat16.
+    _, *skips, features = backbone.encode(luminance)
+    keras.config.set_dtype_policy(decoder_policy)
+    deepest, *widths = decoder_widths(config)
+    context = layers.Dense(deepest, name="context")(layers.GlobalAveragePooling2D(keepdims=True)(features))
+    features = layers.Add()([layers.Conv2D(deepest, 1, name="bottleneck")(features), context])
+    features = _normalize(config, _add_hints(features, hints, 32))
+    for width, skip, scale in zip(widths, reversed(skips), (16, 8, 4), strict=True):
+        features = layers.Concatenate()([layers.UpSampling2D(2)(features), skip])
+        features = layers.Conv2D(width, 3, padding="same", use_bias=False)(features)
+        features = _normalize(config, _add_hints(features, hints, scale))
+    features = layers.Conv2D(widths[-1], 3, padding="same", use_bias=False)(features)
+    logits = layers.Conv2D(config.chroma_bins, 1, name="logits", dtype="float32")(_normalize(config, features))
+    centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
+    chroma = centres(layers.Softmax(dtype="float32")(logits))
+    chroma = layers.UpSampling2D(4, interpolation="bilinear", name="chroma", dtype="float32")(chroma)
+    inputs = luminance if hints is None else [luminance, hints]
+    return Model(inputs, _pass_luminance_through(luminance, chroma), name="backbone")
+
+
+def _normalize(config: ModelConfig, features):
+    return _activate(config, layers.BatchNormalization(momentum=0.98)(features))
+
+
+def _add_hints(features, hints, scale: int):
+    """Add a 3x3 convolution, which starts at zero, of the hints averaged over cells of `scale` x `scale` pixels.
+
+    The average is small where one pixel of a cell is hinted, so it is enlarged by `scale`, and chroma, which is mostly
+    small, by another factor of 8.
+    """
+    if hints is None:
+        return features
+    cells = layers.Rescaling([8 * scale, 8 * scale, scale])(layers.AveragePooling2D(scale)(hints))
+    name = f"hints_{scale}"
+    change = layers.Conv2D(features.shape[-1], 3, padding="same", use_bias=False, kernel_initializer="zeros", name=name)
+    return layers.Add()([features, change(cells)])
+
+
 def _encode(config: ModelConfig, luminance):
     """Return features at 1/2, 1/4 and 1/8 of the input's size."""
     first, *widths = level_widths(config)
@@ -157,13 +206,20 @@ def _activate(config: ModelConfig, features):
     return layers.Activation(config.activation)(features)
 
 
-MODELS: dict[str, Callable[[ModelConfig], Model]] = {"dense": build_dense, "conv": build_conv, "unet": build_unet}
+MODELS: dict[str, Callable[[ModelConfig], Model]] = {
+    "dense": build_dense,
+    "conv": build_conv,
+    "unet": build_unet,
+    "backbone": build_backbone,
+}
 
 
 def set_known_weights(model: Model, config: ModelConfig) -> None:
     """Set the weights that follow from statistics of images: principal components, the closed form, chroma bins."""
     if not config.linear_path and not config.input_components and not config.chroma_bins:
         return
+    if config.architecture == "backbone":
+        return  # Its bins are chosen from the photos that it learns from.
     statistics = load_statistics()
     if config.chroma_bins:
         centres, _ = chroma_bins(statistics.shares, config.chroma_bins)

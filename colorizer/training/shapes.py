@@ -27,6 +27,12 @@ def level_widths(config: ModelConfig) -> tuple[int, int, int]:
     return (dim // 4, dim // 2, dim) if config.architecture == "unet" else _CONV_WIDTHS
 
 
+def decoder_widths(config: ModelConfig) -> tuple[int, int, int, int]:
+    """Return the numbers of channels of a `backbone`'s decoder at 1/32, 1/16, 1/8 and 1/4 of the input's size."""
+    dim = config.latent_dim
+    return dim, dim * 3 // 4, dim // 2, dim * 3 // 8
+
+
 def num_channels(config: ModelConfig) -> int:
     """Return how many channels the network predicts."""
     return {"rgb": 3, "chroma": 2, "gray": 1}[config.target]

@@ -68,17 +68,15 @@ class Trainer:
             self._photos = tf.constant(photos)
             self._num_larger = max(1, self._batch_size // 16)
         self._rate_factor = tf.Variable(1.0)
-        self._optimizer = self._build_optimizer()
+        self._optimizer = self._build_optimizer(train_config.learning_rate, self.steps_per_epoch * train_config.epochs)
         self._optimizer.build(model.trainable_variables)
         self._variables += self._optimizer.variables
         self._compiled_step = compiled(self._step)
 
-    def _build_optimizer(self) -> keras.optimizers.Optimizer:
-        config, schedule = self._config, lambda step: self._config.learning_rate
+    def _build_optimizer(self, peak: float, steps: int) -> keras.optimizers.Optimizer:
+        config, schedule = self._config, lambda step: peak
         if config.schedule == "cosine":
-            steps = self.steps_per_epoch * config.epochs
             warmup = max(1, min(steps // 20, 200))
-            peak = config.learning_rate
             schedule = keras.optimizers.schedules.CosineDecay(
                 peak / 20, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
             )
@@ -208,6 +206,10 @@ class Trainer:
         rgb = tf.cast(images, tf.float32) / 255
         luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
         return luminance, luminance if self._target == "gray" else rgb
+
+    def kept_weights(self) -> list[np.ndarray]:
+        """Return the weights that `validation_loss` measures, and that are kept of the best epoch."""
+        return self._model.get_weights()
 
     def validation_loss(self, on_part: Callable[[], Any]) -> float:
         """Return the mean squared error of the unclipped output; `on_part` is called after every thousand images."""

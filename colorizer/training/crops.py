@@ -1,0 +1,164 @@
+"""Makes training batches from photos with `tf.data`: random crops, aged like old photos, and hints.
+
+Every batch has one size, and batches of different sizes have about the same number of pixels.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from colorizer.data.photos import Photos
+from colorizer.pixels.color import LUMINANCE_WEIGHTS, RGB_TO_CHROMA
+
+REFERENCE_SIZE = 128  # `batch_size` counts crops of this size; a batch of larger crops has fewer.
+_SIZES, _SIZE_SHARES = (96, 128, 160, 192, 224), (0.15, 0.35, 0.25, 0.15, 0.1)
+_SMALL_IMAGE_SIZE = 64  # CIFAR-10 images are enlarged to this size.
+_SMALL_IMAGE_SHARE = 0.1  # This share of the batches has CIFAR-10 images.
+_DAMAGE_SHARE = 0.15  # Each kind of damage is done to this share of the crops.
+_HINTED_SHARE = 0.2  # This share of the crops comes with hints.
+_MAX_HINTS = 32
+
+_PLAN = (
+    tf.TensorSpec((), tf.int32),
+    tf.TensorSpec((), tf.bool),
+    tf.TensorSpec((None,), tf.int64),
+    tf.TensorSpec((None, 5), tf.float32),
+    tf.TensorSpec((2,), tf.int32),
+)
+
+Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""Luminance float32 (N, S, S, 1), the true chroma (N, S, S, 2), and hints (N, S, S, 3): Cb, Cr and a mask."""
+
+
+class CropReader:
+    """Cuts crops from photos.
+
+    Args:
+        photos: where to cut crops from.
+        indexes: int (N,), the photos to use.
+        small_images: uint8 (M, 32, 32, 3), of which some batches consist; may be empty.
+        batch_size: number of crops of 128 x 128 pixels in a batch; other sizes have as many pixels.
+    """
+
+    def __init__(self, photos: Photos, indexes: np.ndarray, small_images: np.ndarray, batch_size: int) -> None:
+        self._indexes, self._batch_size = indexes, batch_size
+        self._pixels, self._offsets = tf.constant(photos.pixels), tf.constant(photos.offsets)
+        self._sides, self._small = tf.constant(photos.sizes), tf.constant(small_images)
+        # AutoGraph is off because it warns with Python 3.13 and nothing here needs it.
+        self._compiled_make = tf.function(self._make, _PLAN, autograph=False)
+
+    def draw_batches(self, steps: int, seed: tuple[int, int]) -> Iterator[Batch]:
+        """Return an iterator over `steps` batches, which depend on the photos and the seed alone."""
+        plan = tf.data.Dataset.from_generator(lambda: self._plan(steps, seed), output_signature=_PLAN)
+        return iter(plan.map(self._compiled_make, num_parallel_calls=2, deterministic=True).prefetch(4))
+
+    def _plan(self, steps: int, seed: tuple[int, int]) -> Iterator[tuple]:
+        """Draw the size of each batch, its photos, and five random numbers for each crop; see `_cut`."""
+        generator = np.random.default_rng(seed)
+        queue = np.zeros(0, np.int64)
+        for _ in range(steps):
+            use_small = len(self._small) > 0 and generator.random() < _SMALL_IMAGE_SHARE
+            size = _SMALL_IMAGE_SIZE if use_small else generator.choice(_SIZES, p=_SIZE_SHARES)
+            count = max(1, round(self._batch_size * (REFERENCE_SIZE / size) ** 2))
+            if use_small:
+                chosen = generator.integers(0, len(self._small), count)
+            else:
+                while len(queue) < count:
+                    queue = np.concatenate([queue, generator.permutation(self._indexes)])
+                chosen, queue = queue[:count], queue[count:]
+            draws = generator.random((count, 5), np.float32)
+            yield np.int32(size), use_small, chosen, draws, generator.integers(0, 2**31 - 1, 2, np.int32)
+
+    def _make(self, size: tf.Tensor, use_small: tf.Tensor, chosen: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor) -> Batch:
+        def cut() -> tf.Tensor:
+            signature = tf.TensorSpec((None, None, 3), tf.float32)
+            return tf.map_fn(lambda one: self._cut(*one, size), (chosen, draws), fn_output_signature=signature)
+
+        def enlarge() -> tf.Tensor:
+            images = tf.image.resize(tf.gather(self._small, chosen), (size, size), "bicubic")
+            return tf.clip_by_value(images, 0, 255)
+
+        images = tf.cond(use_small, enlarge, cut) / 255
+        images = tf.where(draws[:, 4, None, None, None] < 0.5, images, images[:, :, ::-1])
+        luminance = tf.linalg.matmul(images, LUMINANCE_WEIGHTS[:, None])
+        chroma = tf.linalg.matmul(images, RGB_TO_CHROMA)
+        return _age(luminance, seed), chroma, _draw_hints(chroma, seed)
+
+    def _cut(self, photo: tf.Tensor, draws: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Return a random crop of a photo, resized to `size` in both directions.
+
+        Its side is at least half of the photo's, which is a quarter of the area. Large crops are drawn more often than
+        small ones, and the crop can be up to 1.5 times as high as wide, or as wide as high.
+        """
+        height, width = self._sides[photo, 0], self._sides[photo, 1]
+        pixels = self._pixels[self._offsets[photo] : self._offsets[photo + 1]]
+        image = tf.reshape(pixels, (height, width, 3))
+        side = tf.cast(tf.minimum(height, width), tf.float32) * tf.minimum(1.0, 0.5 + 0.65 * draws[0])
+        stretch = tf.exp(0.4 * (draws[3] - 0.5))
+        rows = tf.cast(tf.minimum(side * stretch, tf.cast(height, tf.float32)), tf.int32)
+        columns = tf.cast(tf.minimum(side / stretch, tf.cast(width, tf.float32)), tf.int32)
+        top = tf.cast(draws[1] * tf.cast(height - rows, tf.float32) + 0.5, tf.int32)
+        left = tf.cast(draws[2] * tf.cast(width - columns, tf.float32) + 0.5, tf.int32)
+        crop = image[top : top + rows, left : left + columns]
+        return tf.cond(
+            tf.minimum(rows, columns) > size + size // 4,
+            lambda: tf.image.resize(crop, (size, size), antialias=True),
+            lambda: tf.image.resize(crop, (size, size)),
+        )
+
+
+def _age(luminance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Change gamma, contrast and brightness; blur some crops, add noise to some, and compress some as JPEG."""
+    count = tf.shape(luminance)[0]
+    draw = tf.random.stateless_uniform((8, count, 1, 1, 1), seed)
+    luminance = tf.clip_by_value(luminance, 0.0, 1.0) ** (2.0 ** (0.8 * draw[0] - 0.4))
+    mean = tf.reduce_mean(luminance, axis=(1, 2), keepdims=True)
+    luminance = mean + (0.7 + 0.55 * draw[1]) * (luminance - mean) + 0.12 * (draw[2] - 0.5)
+    kernel = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32)[:, :, None, None] / 16
+    padded = tf.pad(luminance, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")
+    luminance = tf.where(draw[3] < _DAMAGE_SHARE, tf.nn.conv2d(padded, kernel, 1, "VALID"), luminance)
+    noise = tf.random.stateless_normal(tf.shape(luminance), seed + 1)
+    luminance += tf.where(draw[4] < _DAMAGE_SHARE, 0.07 * draw[5], 0.0) * noise
+    luminance = tf.clip_by_value(luminance, 0.0, 1.0)
+
+    def compress(one):
+        plane, chosen, quality = one
+
+        def through_jpeg():
+            quantized = tf.image.convert_image_dtype(plane, tf.uint8, saturate=True)
+            damaged = tf.image.adjust_jpeg_quality(quantized, tf.cast(20 + 60 * quality, tf.int32))
+            return tf.image.convert_image_dtype(damaged, tf.float32)
+
+        return tf.ensure_shape(tf.cond(chosen < _DAMAGE_SHARE, through_jpeg, lambda: plane), (None, None, 1))
+
+    signature = tf.TensorSpec((None, None, 1), tf.float32)
+    return tf.map_fn(compress, (luminance, draw[6, :, 0, 0, 0], draw[7, :, 0, 0, 0]), fn_output_signature=signature)
+
+
+def _draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Reveal the mean chroma of some patches (Zhang et al. 2017, section 3.2), float32 (N, S, S, 3).
+
+    Their number is geometric with p = 1/8, their sides are 1 to 9 pixels for an image of 256, their places are normally
+    distributed around the centre. In 1 of 100 of the crops with hints, all chroma is revealed.
+    """
+    count, size = tf.shape(chroma)[0], tf.shape(chroma)[1]
+    scale = tf.cast(size, tf.float32)
+    draw = tf.random.stateless_uniform((4, count, _MAX_HINTS), seed + 2)
+    hinted = tf.cast(draw[0, :, :1] < _HINTED_SHARE, tf.float32)
+    number = tf.floor(tf.math.log(draw[1, :, :1]) / np.log(7 / 8)) + 1
+    exists = hinted * tf.cast(tf.range(_MAX_HINTS, dtype=tf.float32) < number, tf.float32)
+    sides = tf.maximum(1.0, tf.round((0.5 + 9 * draw[2]) * scale / 256))
+    centres = 0.5 + 0.25 * tf.random.stateless_normal((2, count, _MAX_HINTS), seed + 3)
+    starts = tf.clip_by_value(tf.round(centres * scale - sides / 2), 0.0, scale - sides)
+    places = tf.range(scale)
+    rows, columns = tf.unstack(
+        tf.cast((places >= starts[..., None]) & (places < (starts + sides)[..., None]), tf.float32)
+    )  # Each is (N, hints, S).
+    along_columns = tf.einsum("nkh,nhwc->nkwc", rows, chroma)
+    means = tf.einsum("nkwc,nkw->nkc", along_columns, columns) / (sides**2)[..., None]
+    values = tf.concat([means, tf.ones_like(means[..., :1])], axis=-1) * exists[..., None]
+    hints = tf.einsum("nkh,nkwc->nhwc", rows, columns[..., None] * values[:, :, None])
+    hints /= tf.maximum(hints[..., 2:], 1.0)  # Where patches overlap, their mean is revealed.
+    everything = (hinted[:, :, None, None] * draw[3, :, :1, None, None]) > 0.99
+    return tf.where(everything, tf.concat([chroma, tf.ones_like(chroma[..., :1])], axis=-1), hints)
