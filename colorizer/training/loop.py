@@ -239,7 +239,7 @@ def predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
     if model.name != "backbone":
         return model(luminance, training=False)
     enlarged = keras.ops.image.resize(luminance, (64, 64), "bicubic")
-    inputs = [enlarged, np.zeros((*enlarged.shape[:3], 3), np.float32)][: len(model.inputs)]
+    inputs = [enlarged, keras.ops.zeros((*enlarged.shape[:3], 3))][: len(model.inputs)]
     return keras.ops.average_pool(model(inputs if len(inputs) > 1 else enlarged, training=False), 2)
 
 
