@@ -136,11 +136,23 @@ def _note_request(page, request, server):
         page.errors.append(f"request to {request.url}")
 
 
+# A component's element stands before its code has drawn anything in its shadow root, and a picture without a source
+# counts as complete. On a busy machine all this comes long after the script has run.
+DRAWN = """() => {
+    const components = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")]
+    const roots = components.map(component => component.shadowRoot)
+    const loading = document.querySelector("[data-testid=stSkeleton]")  // the code of an element
+    if (loading || !roots.every(root => root?.querySelector("img"))) return false
+    const images = [document, ...roots].flatMap(root => [...root.querySelectorAll("img")])
+    return images.every(image => image.src && image.complete)
+}"""
+
+
 def settle(page):
-    """Wait until the script has run and its pictures have loaded."""
+    """Wait until the script has run, and its pictures have loaded, those of its components too."""
     page.wait_for_selector("[data-testid=stMain] h1")  # the first run has begun
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     page.wait_for_function(  # the app's own style is painted last, and late on a busy machine
         "[...document.querySelectorAll('style')].some(style => style.textContent.includes('data-tag'))"
     )
-    page.wait_for_function("[...document.images].every(image => image.complete)")
+    page.wait_for_function(DRAWN)

@@ -4,6 +4,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from tests.browser.conftest import settle
+
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=30_000)  # The machine may be busy with a training.
 
@@ -59,6 +61,7 @@ def test_one_visitor_trains_while_another_watches_and_browses(open_page, server,
     expect(reconstructions(watcher)).to_have_count(12)
 
     owner.reload()  # The run goes on, and the page has its controls again.
+    settle(owner)
     owner.get_by_role("button", name="Pause").click()
     expect(owner.locator(".st-key-run").get_by_text("Paused")).to_be_visible()
     watcher.goto(link)

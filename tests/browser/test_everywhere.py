@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from colorizer.models import library
+from tests.browser.conftest import settle
 
 pytestmark = pytest.mark.slow
 PATHS = (
@@ -70,10 +71,12 @@ def test_the_keyboard_alone_leads_through_the_app(open_page):
     page.keyboard.press("ArrowRight")
     expect(slider).to_have_attribute("aria-valuetext", "51% before, 49% after")
     page.reload()
+    settle(page)
     tab_to(page, page.get_by_role("link", name="Gallery", exact=True))
     page.keyboard.press("Enter")
     picture = page.get_by_role("button", name="#0 cat")
     expect(picture).to_be_visible()
+    settle(page)
     tab_to(page, picture)
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_text("#0, cat")).to_be_visible()

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from colorizer.config import ASSETS
 from colorizer.models import library
 from tests.app.test_text import HOSTILE
+from tests.browser.conftest import settle
 
 pytestmark = pytest.mark.slow
 MARKUP = "a, img, code, em, del, h1, h2, li, table, pre, .katex"
@@ -41,6 +42,7 @@ def test_a_hostile_file_name_is_shown_letter_by_letter(open_page, server, tmp_pa
         assert plain(f"{text}.png") in plain(caption.inner_text())
         assert caption.locator(MARKUP).count() == 0
         page.reload()
+        settle(page)
 
 
 def test_a_hostile_model_folder_is_shown_letter_by_letter(open_page, server_home):
