@@ -44,7 +44,7 @@ class PhotoTrainer(Trainer):
         self._reader = CropReader(self._photos, self._train, dataset.train.images, train_config.batch_size)
         self.steps_per_epoch = max(1, len(self._train) // train_config.batch_size)
         self._read, self._paint = split_at_logits(model)
-        shares = _measure_shares(self._photos, self._train)
+        shares = _measure_shares(self._photos, self._train[::4])
         self._centres, self._shares = chroma_bins(shares, model_config.chroma_bins)
         model.get_layer("bin_centres").set_weights([self._centres[None, None]])
         weights = 1 / ((1 - _RARITY) * self._shares + _RARITY / len(self._shares))
