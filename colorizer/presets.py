@@ -79,14 +79,14 @@ _ALL = (
             architecture="backbone", latent_dim=256, target="chroma", activation="silu", chroma_bins=128, hints=True
         ),
         TrainConfig(
-            epochs=40,
+            epochs=34,
             batch_size=32,
             learning_rate=2e-3,
             schedule="cosine",
             weight_decay=0.02,
             flips=True,
             precision="bfloat16",
-            frozen_epochs=16,
+            frozen_epochs=12,
             fine_tuning_rate=2e-4,
         ),
     ),
