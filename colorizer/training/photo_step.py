@@ -39,6 +39,7 @@ class PhotoTrainer(Trainer):
         if not train_config.photos:
             raise ConfigError("A backbone learns from photos. Name a folder or a zip with --photos.")
         self._model, self._config, self._hints = model, train_config, model_config.hints
+        self._target = model_config.target
         self._photos = open_photos(Path(train_config.photos).expanduser())
         self._train, self._held_out = split_photos(self._photos.names)
         self._reader = CropReader(self._photos, self._train, dataset.train.images, train_config.batch_size)
