@@ -37,11 +37,10 @@ LEARNING_RATE_FACTORS = (0.01, 10.0)  # The range of the factor that a visitor s
 MAX_CURVE_POINTS = 400  # A loss curve is drawn with at most this many points.
 MAX_CHROMA_BINS = 256
 MAX_STRENGTH = 1.5
-WORKING_SIZES = (32, 48, 64, 96, 128)  # The page offers these of the multiples of 8 in the range below.
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256
+MAX_HINTS = 200
 
 VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-DEFAULT_VIVIDNESS = 0.4
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -247,6 +246,31 @@ class ModelConfig(Settings):
                     "are not limited to [0, 1]. Use linear with them."
                 )
         return self
+
+
+@dataclass(frozen=True)
+class Scale:
+    """This says how the models of an architecture see a photo, and how bold its colours are by default.
+
+    Attributes:
+        multiple: the sides at which the network sees a photo are multiples of this number; 0 if they are always 32.
+        default_sizes: by default, results with these shorter sides are averaged; they were chosen on validation.
+        offered_sizes: the page offers these shorter sides.
+        vividness: the default vividness of a model with chroma bins, one of `VIVIDNESS_LEVELS`.
+    """
+
+    multiple: int
+    default_sizes: tuple[int, ...]
+    offered_sizes: tuple[int, ...] = ()
+    vividness: float = 0.4
+
+
+SCALES = {
+    "dense": Scale(0, (32,)),
+    "conv": Scale(0, (32,)),
+    "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
+    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), 0.6),
+}
 
 
 class TrainConfig(Settings):

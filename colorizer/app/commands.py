@@ -222,7 +222,7 @@ def report(name: Annotated[str, MODEL], output: Output) -> Result:
     entry = _find_model(name)
     samples = datasets.load_samples()
     stored = evaluation.stored_predictions(entry, "samples", "test")
-    predictions = (stored or evaluation.predict_split(load(entry.path), samples)).at()
+    predictions = (stored or evaluation.predict_split(load(entry.path), samples)).at(entry.scale.vividness)
     history = library.load_history(entry)
     title = f"Learning curve of {entry.name}"
     drawn = {"loss_curve_plot": figures.loss_curve(history, title, entry.gray_copy_loss)}

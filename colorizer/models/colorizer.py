@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 
 from colorizer.config import (
-    DEFAULT_VIVIDNESS,
     MAX_PIXELS,
     MAX_STRENGTH,
     MAX_WORKING_SIZE,
     MIN_WORKING_SIZE,
+    SCALES,
     VIVIDNESS_LEVELS,
     nearest_level,
 )
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
+from colorizer.models.hints import Hint, check_hints, draw_hints
 from colorizer.models.network import Network
 from colorizer.pixels.budget import pixels_in_work
-from colorizer.pixels.color import split_luminance, to_luminance, to_uint8
+from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
 from colorizer.pixels.guided import apply_chroma
 from colorizer.pixels.images import resize_planes
 
 _BATCH = 500
 _MODEL_SIZE = 32
-_DEFAULT_SIZES = (32, 64)  # By default a U-Net's chroma is the mean of both, which was best on photos held out.
+_BACKBONE_SIZE = 64  # A backbone sees CIFAR-10 images enlarged to this size, as it did when it learned from them.
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # A panorama longer than this is squeezed, to bound time and memory.
 _ROUNDING = 1e-4  # The luminance of white can exceed 1 by a rounding error.
 
@@ -44,6 +45,8 @@ class Colorizer:
         entry: the library entry, or None.
         vivid: whether the model chooses among chroma bins, so that `vividness` matters.
         any_size: whether the model is convolutional, so that `size` may be set.
+        hints: whether the model takes hints.
+        scale: how the model sees a photo, and its default vividness.
         levels: `VIVIDNESS_LEVELS`, at which predictions are kept, or None if the model is not vivid.
     """
 
@@ -52,7 +55,9 @@ class Colorizer:
         self._network = Network(model) if model is not None else None
         self._loading = threading.Lock()
         self.vivid = self._network.vivid if self._network else entry.vivid
-        self.any_size = self._network.any_size if self._network else entry.any_size
+        self.hints = self._network.hints if self._network else entry.model_config.hints
+        self.scale = entry.scale if entry else SCALES[model.name]
+        self.any_size = self.scale.multiple > 0
         self.levels = VIVIDNESS_LEVELS if self.vivid else None
 
     def _load(self) -> Network:
@@ -78,17 +83,20 @@ class Colorizer:
         if vividness is not None and not self.vivid:
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
         levels = vividness if isinstance(vividness, tuple | list) else [vividness]
-        levels = [DEFAULT_VIVIDNESS] if vividness is None else levels
+        levels = [self.scale.vividness] if vividness is None else levels
         for level in levels or [vividness]:
             if not _is_number(level, 0, 1):
                 raise ConfigError(f"vividness must be a number from 0 to 1, received {level!r}.")
         if size is None:
-            return levels, _DEFAULT_SIZES if self.any_size else (_MODEL_SIZE,)
+            return levels, self.scale.default_sizes
         if not self.any_size:
             raise ConfigError(f"{name} sees every photo at 32 x 32 pixels. Leave size out, or choose a U-Net.")
-        allowed = range(MIN_WORKING_SIZE, MAX_WORKING_SIZE + 1, 8)
+        step = self.scale.multiple
+        allowed = range(MIN_WORKING_SIZE, MAX_WORKING_SIZE + 1, step)
         if isinstance(size, bool) or not isinstance(size, int) or size not in allowed:
-            raise ConfigError(f"size must be a multiple of 8 from {allowed[0]} to {allowed[-1]}, received {size!r}.")
+            raise ConfigError(
+                f"size must be a multiple of {step} from {allowed[0]} to {allowed[-1]}, received {size!r}."
+            )
         return levels, (size,)
 
     def predict(
@@ -97,9 +105,11 @@ class Colorizer:
         """Colorize a batch.
 
         Args:
-            luminance: float of shape (N, 32, 32, 1) in [0, 1]; a U-Net takes sides of any multiple of 8.
+            luminance: float of shape (N, 32, 32, 1) in [0, 1]; a U-Net takes sides of any multiple of 8, with a
+                backbone of 32.
             vividness: v in [0, 1] for a model with chroma bins, which are averaged at the temperature 10^-v (the
-                annealed mean of Zhang et al. 2016, section 2.3): 0 is the safe mean, 1 the boldest; by default 0.4.
+                annealed mean of Zhang et al. 2016, section 2.3): 0 is the safe mean, 1 the boldest; by default
+                that of the model's `scale`.
                 For several values, the network runs once.
             strength: factor on the chroma, from 0 (gray) to `MAX_STRENGTH`; the output keeps its own luminance.
 
@@ -118,47 +128,81 @@ class Colorizer:
             output = gray + np.float32(strength) * (output - gray)
         return output if isinstance(vividness, tuple | list) else output[0]
 
-    def _predict(self, luminance: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    def _predict(
+        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
+    ) -> np.ndarray:
         """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
         network = self._load()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
+        enlarged = self.scale.multiple == _MODEL_SIZE == min(luminance.shape[1:3], default=0)
+        run = self._run_enlarged if enlarged else network
         for start in range(0, len(luminance), _BATCH):
-            output[:, start : start + _BATCH] = network(luminance[start : start + _BATCH], levels)
+            part = slice(start, start + _BATCH)
+            output[:, part] = run(luminance[part], levels, None if hints is None else hints[part])
         return output
 
+    def _run_enlarged(
+        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Run the network on images of twice the size, and halve the chroma; the luminance stays as it was."""
+        factor = _BACKBONE_SIZE // _MODEL_SIZE
+        num, height, width, _ = luminance.shape
+        large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
+        if hints is not None:
+            hints = hints.repeat(factor, axis=1).repeat(factor, axis=2)
+        output = np.stack(self._network(np.clip(large, 0, 1), levels, hints))
+        chroma = split_luminance(output)[1].reshape(len(levels), num, height, factor, width, factor, 2)
+        return luminance + chroma.mean(axis=(3, 5)) @ YCBCR_TO_RGB[1:]
+
     def predict_chroma(
-        self, luminance: np.ndarray, vividness: float | Sequence[float] | None = None, size: int | None = None
+        self,
+        luminance: np.ndarray,
+        vividness: float | Sequence[float] | None = None,
+        size: int | None = None,
+        hints: Sequence[Hint] | None = None,
     ) -> np.ndarray:
         """Predict the chroma of a photo at the model's working size.
 
         Args:
             luminance: float of shape (H, W, 1) in [0, 1].
             vividness: as in `predict`.
-            size: the shorter side in pixels at which a convolutional model sees the photo, a multiple of 8 from
-                `MIN_WORKING_SIZE` to `MAX_WORKING_SIZE`; by default the results at 32 and at 64 are averaged.
+            size: the shorter side in pixels at which a convolutional model sees the photo, a multiple of the `multiple`
+                of the model's `scale` from `MIN_WORKING_SIZE` to `MAX_WORKING_SIZE`; by default the results at the
+                `default_sizes` of that scale are averaged.
+            hints: pixels of the photo whose colour is given, see `models.hints`.
 
         Returns:
-            float32 of shape (32, 32, 2). For a convolutional model, the sides are multiples of 8 and the shorter one is
-            `size` or 64. With several values of vividness, the array has one such map for each.
+            float32 of shape (32, 32, 2). For a convolutional model, the shorter side is `size`, or the largest of the
+            default ones. With several values of vividness, the array has one such map for each.
 
         Raises:
             ValueError: `luminance` is not such an array.
-            ConfigError: `size` or `vividness` is out of range, or the model does not have it.
+            ConfigError: `size`, `vividness` or a hint is out of range, or the model does not take it.
         """
         levels, sizes = self.check_settings(vividness, size=size)
         shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
         if len(shape) != 3 or shape[2] != 1 or 0 in shape:
             raise ValueError(f"expected luminance of shape (H, W, 1), received {_describe(luminance)}")
         _check_values(luminance)
-        chroma = self._predict_chroma(luminance, levels, sizes)
+        chroma = self._predict_chroma(luminance, levels, sizes, self._check_hints(hints, *shape[:2]))
         return chroma if isinstance(vividness, tuple | list) else chroma[0]
 
-    def _predict_chroma(self, luminance: np.ndarray, levels: Sequence[float], sizes: Sequence[int]) -> np.ndarray:
+    def _check_hints(self, hints: Sequence[Hint] | None, height: int, width: int) -> list[Hint]:
+        if hints and not self.hints:
+            name = self.entry.name if self.entry else "This model"
+            raise ConfigError(f"{name} takes no hints. Choose a model that does, such as colorist.")
+        return check_hints(hints, height, width)
+
+    def _predict_chroma(
+        self, luminance: np.ndarray, levels: Sequence[float], sizes: Sequence[int], hints: Sequence[Hint] = ()
+    ) -> np.ndarray:
         """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2)."""
-        maps = []
+        maps, shape = [], luminance.shape[:2]
         for size in sizes:
-            small = np.clip(resize_planes(luminance, *self._working_shape(size, *luminance.shape[:2])), 0, 1)
-            maps.append(split_luminance(np.clip(self._predict(small[None], levels)[:, 0], 0, 1))[1])
+            working_shape = self._working_shape(size, *shape)
+            small = np.clip(resize_planes(luminance, *working_shape), 0, 1)
+            planes = draw_hints(hints, shape, working_shape)[None] if hints else None
+            maps.append(split_luminance(np.clip(self._predict(small[None], levels, planes)[:, 0], 0, 1))[1])
         height, width = maps[-1].shape[1:3]
         return np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
 
@@ -169,6 +213,7 @@ class Colorizer:
         strength: float = 1.0,
         size: int | None = None,
         chroma: np.ndarray | None = None,
+        hints: Sequence[Hint] | None = None,
     ) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 
@@ -177,7 +222,8 @@ class Colorizer:
             vividness, strength: as in `predict`.
             size: as in `predict_chroma`.
             chroma: what `predict_chroma` gave for this photo, at one vividness or at `levels`, of which the nearest
-                is taken. The network is then neither run nor loaded.
+                is taken. The network is then neither run nor loaded, and hints change nothing.
+            hints: as in `predict_chroma`, pixels of `image`.
 
         Returns:
             uint8 of shape (H, W, 3), or (H, W, 4) with the alpha of `image`. Its luminance is that of `image` to
@@ -190,13 +236,14 @@ class Colorizer:
         """
         levels, sizes = self.check_settings(vividness, strength, size)
         image = check_image(image)
+        hints = self._check_hints(hints, *image.shape[:2])
         if chroma is not None:
             chroma = check_chroma(chroma)
             chroma = chroma[nearest_level(levels[0])] if chroma.ndim == 4 else chroma
         with pixels_in_work(image.shape[0] * image.shape[1]):
             luminance = to_luminance(image[..., :3])
             if chroma is None:
-                chroma = self._predict_chroma(luminance, levels, sizes)[0]
+                chroma = self._predict_chroma(luminance, levels, sizes, hints)[0]
             return apply_chroma(image, np.float32(strength) * chroma, luminance)
 
     def reconstruct(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
@@ -211,18 +258,20 @@ class Colorizer:
         return to_uint8(self.predict(np.clip(luminance, 0, 1)[None], vividness)[0])
 
     def _working_shape(self, size: int, height: int, width: int) -> tuple[int, int]:
-        """Return the sides, each a multiple of 8, at which the network sees a photo; the shorter one is `size`."""
-        if not self.any_size:
+        """Return the sides at which the network sees a photo, multiples of its `multiple`; the shorter one is `size`."""
+        step = self.scale.multiple
+        if not step:
             return _MODEL_SIZE, _MODEL_SIZE
-        longest, scale = _MAX_WORKING_PIXELS // size // 8 * 8, size / min(height, width)
-        return tuple(min(max(round(side * scale / 8), 1) * 8, longest) for side in (height, width))
+        longest, scale = _MAX_WORKING_PIXELS // size // step * step, size / min(height, width)
+        return tuple(min(max(round(side * scale / step), 1) * step, longest) for side in (height, width))
 
     def _check_luminance(self, luminance: np.ndarray) -> np.ndarray:
         """Return a batch as float32, or raise `ValueError`."""
-        expected = "(N, H, W, 1) with H and W multiples of 8" if self.any_size else "(N, 32, 32, 1)"
+        step = self.scale.multiple
+        expected = f"(N, H, W, 1) with H and W multiples of {step}" if step else "(N, 32, 32, 1)"
         shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
         fits = len(shape) == 4 and shape[3] == 1
-        if not fits or not all(side > 0 and side % 8 == 0 if self.any_size else side == 32 for side in shape[1:3]):
+        if not fits or not all(side > 0 and side % step == 0 if step else side == 32 for side in shape[1:3]):
             raise ValueError(f"expected luminance of shape {expected}, received {_describe(luminance)}")
         _check_values(luminance)
         return luminance.astype(np.float32, copy=False)

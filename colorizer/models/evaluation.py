@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from colorizer.config import DEFAULT_VIVIDNESS, MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
+from colorizer.config import MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
 from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import DataError, ModelError
 from colorizer.models import library, linear
@@ -34,7 +34,7 @@ class Predictions:
     images: np.ndarray
     mse: np.ndarray
 
-    def at(self, vividness: float = DEFAULT_VIVIDNESS) -> "Predictions":
+    def at(self, vividness: float) -> "Predictions":
         """Return the predictions at the level nearest to `vividness`; without levels, return all."""
         if self.mse.ndim == 1:
             return self

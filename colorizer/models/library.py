@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colorizer import config
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import SCALES, ModelConfig, Scale, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.models.card import check_card
 from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
@@ -65,7 +65,12 @@ class ModelEntry:
     @property
     def any_size(self) -> bool:
         """Whether the model takes images of more than one size, so that the working size matters."""
-        return self.model_config.architecture == "unet"
+        return self.scale.multiple > 0
+
+    @property
+    def scale(self) -> Scale:
+        """How the model sees a photo, and its default vividness."""
+        return SCALES[self.model_config.architecture]
 
     def metric(self, split: str, name: str = "mse") -> float | None:
         """Return a metric of the model on a split of its card (see `job.run_training`); None if it was not measured."""
@@ -191,10 +196,12 @@ def load_keras_model(entry: ModelEntry) -> "keras.Model":
         import keras
 
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        if not isinstance(model, keras.Model) or model.input_shape[-1] != 1 or model.output_shape[-1] not in (1, 3):
+        channels = [planes.shape[-1] for planes in model.inputs] if isinstance(model, keras.Model) else []
+        if channels not in ([1], [1, 3]) or model.output_shape[-1] not in (1, 3):
             raise ModelError(f"model.keras of {entry.name} does not turn luminance into an image. {_what_to_do(entry)}")
         vivid = any(layer.name == "logits" for layer in model.layers)
-        if (vivid, model.input_shape[1] is None) != (entry.vivid, entry.any_size):
+        found = vivid, model.inputs[0].shape[1] is None, len(channels) == 2
+        if found != (entry.vivid, entry.any_size, entry.model_config.hints):
             raise ModelError(f"model.keras of {entry.name} is not what its card describes. {_what_to_do(entry)}")
     except ModelError:
         raise

@@ -70,68 +70,78 @@ class Network:
     A convolutional network runs on the images and on their mirror images, and the two predictions are averaged.
 
     Attributes:
-        any_size: whether the network is convolutional and takes images whose sides are any multiple of 8.
         vivid: whether the network chooses among chroma bins.
+        hints: whether the network takes hints.
     """
 
     def __init__(self, model: "keras.Model") -> None:
         import tensorflow as tf
 
-        self.any_size = model.input_shape[1] is None
+        any_size = model.inputs[0].shape[1] is None
         self.vivid = any(layer.name == "logits" for layer in model.layers)
+        self.hints = len(model.inputs) == 2
         self._constant = tf.constant
-        if self.any_size:
+        if any_size:
             model = _with_dynamic_sizes(model)
         read, paint = split_at_logits(model) if self.vivid else (model, None)
 
-        def predict(luminance: "tf.Tensor") -> "tf.Tensor":
-            answer = read(luminance, training=False)
-            if not self.any_size:
-                return answer
-            return (answer + read(luminance[:, :, ::-1], training=False)[:, :, ::-1]) / 2
+        def predict(*planes: "tf.Tensor") -> "tf.Tensor":
+            def run(planes: list["tf.Tensor"]) -> "tf.Tensor":
+                return read(planes if self.hints else planes[0], training=False)
 
-        images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+            if not any_size:
+                return run(planes)
+            return (run(planes) + run([plane[:, :, ::-1] for plane in planes])[:, :, ::-1]) / 2
+
+        specs = [tf.TensorSpec(planes.shape, tf.float32) for planes in model.inputs]
+        images = specs[0]
         # AutoGraph warns with Python 3.13, and nothing here needs it.
         compiled = functools.partial(tf.function, autograph=False)
-        self._read, self._paint = compiled(predict).get_concrete_function(images), None
+        self._read, self._paint = compiled(predict).get_concrete_function(*specs), None
         if self.vivid:
             logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
             soften = compiled(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
             self._paint = soften.get_concrete_function(images, logits, tf.TensorSpec((), tf.float32))
 
-    def __call__(self, luminance: np.ndarray, levels: Sequence[float]) -> list[np.ndarray]:
+    def __call__(
+        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """Return one batch of images, float32 (N, H, W, C), for each level of vividness; the network runs once.
 
         Args:
             luminance: float32 of shape (N, H, W, 1) in [0, 1].
             levels: values of vividness; a network without chroma bins gives the same for each.
+            hints: float32 of shape (N, H, W, 3), Cb, Cr and a mask that is 1 where they are given; None for no hints.
         """
         batch = self._constant(luminance)
-        answer = self._read(batch)
+        planes = [batch]
+        if self.hints:
+            planes.append(self._constant(np.zeros((*luminance.shape[:3], 3), np.float32) if hints is None else hints))
+        answer = self._read(*planes)
         if self._paint is None:
             return [answer.numpy()] * len(levels)
         return [self._paint(batch, answer, self._constant(10.0**-level)).numpy() for level in levels]
 
 
 def _with_dynamic_sizes(model: "keras.Model") -> "keras.Model":
-    """Return a copy of a model whose layers that double the size accept sizes known only at run time."""
+    """Return a copy of a model whose layers that enlarge planes accept sizes known only at run time."""
     import keras
     import tensorflow as tf
 
-    class Double(keras.layers.Layer):
-        def __init__(self, method: str, name: str) -> None:
+    class Enlarge(keras.layers.Layer):
+        def __init__(self, factor: int, method: str, name: str) -> None:
             super().__init__(name=name, dtype=dtypes[name])
-            self.method = method
+            self.factor, self.method = factor, method
 
         def call(self, planes):
-            return tf.image.resize(planes, 2 * tf.shape(planes)[1:3], self.method)
+            return tf.image.resize(planes, self.factor * tf.shape(planes)[1:3], self.method)
 
         def compute_output_spec(self, planes):
             return keras.KerasTensor((planes.shape[0], None, None, planes.shape[-1]), planes.dtype)
 
     def copy(layer):
         if isinstance(layer, keras.layers.UpSampling2D):
-            return Double(layer.interpolation, layer.name)
+            return Enlarge(layer.size[0], layer.interpolation, layer.name)
         return layer.__class__.from_config(layer.get_config())
 
     dtypes = {layer.name: layer.dtype_policy for layer in model.layers}
@@ -144,7 +154,7 @@ def split_at_logits(model: "keras.Model") -> "tuple[keras.Model, Callable]":
     """Cut a model with chroma bins in two parts, which share its weights.
 
     Returns:
-        a model from luminance (N, H, W, 1) to logits (N, H / 2, W / 2, bins), and
+        a model from luminance (N, H, W, 1), and hints if it takes some, to logits (N, H / s, W / s, bins), and
         a function from luminance and logits to the image.
     """
     import keras
@@ -154,4 +164,4 @@ def split_at_logits(model: "keras.Model") -> "tuple[keras.Model, Callable]":
     def paint(luminance, logits):
         return to_rgb(keras.ops.concatenate([luminance, enlarge(centres(keras.ops.softmax(logits)))], axis=-1))
 
-    return keras.Model(model.input, model.get_layer("logits").output), paint
+    return keras.Model(model.inputs if len(model.inputs) > 1 else model.input, model.get_layer("logits").output), paint

@@ -8,7 +8,7 @@ import streamlit as st
 from colorizer.app.widgets import files, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.text import show_error
-from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES, WORKING_SIZES
+from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES
 from colorizer.errors import ColorizerError
 from colorizer.models import library
 from colorizer.pixels.color import gray_copy, to_uint8
@@ -51,11 +51,14 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
         "Strength", 0.0, MAX_STRENGTH, 1.0, 0.1, "%.1f", key="strength", help=about, bind="query-params"
     )
     size = "auto"
-    if any(entry.any_size for entry in chosen):
-        sizes = ["auto", *map(str, WORKING_SIZES)]
+    scales = [entry.scale for entry in chosen if entry.any_size]
+    if scales:
+        common = [size for size in scales[0].offered_sizes if all(size in scale.offered_sizes for scale in scales)]
+        sizes = ["auto", *map(str, common)]
+        usual = " and ".join(map(str, scales[0].default_sizes))
         about = (
             "A U-Net sees the photo at this many pixels on its shorter side: few suit broad colours, many suit small "
-            "things. Auto averages the results of 32 and 64."
+            f"things. With auto, {'the results are averaged of' if len(scales[0].default_sizes) > 1 else 'it is'} {usual}."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
     return chosen, state.PhotoSettings(vividness, strength, None if size == "auto" else int(size))

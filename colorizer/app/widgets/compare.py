@@ -118,7 +118,8 @@ def _show_images(entries: list[library.ModelEntry]) -> None:
     for entry in entries:
         stored = evaluation.stored_predictions(entry, "samples", "test")
         if stored is not None:
-            tiles.append((entry.name, stored.at().images[index], stored.at().mse[index]))
+            usual = stored.at(entry.scale.vividness)
+            tiles.append((entry.name, usual.images[index], usual.mse[index]))
     with st.grid(min_column_width=130, gap="small"):
         for name, image, mse in tiles:
             caption = name if mse is None else f"{name}, mse {mse:.4f}"

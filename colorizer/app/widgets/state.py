@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer.app.widgets.text import describe, escape
-from colorizer.config import DEFAULT_VIVIDNESS, MAX_PIXELS, VIVIDNESS_LEVELS
+from colorizer.config import MAX_PIXELS, VIVIDNESS_LEVELS
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
 from colorizer.jobs.service import training_service
@@ -115,13 +115,13 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
 def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 240) -> float:
     """Show the slider of a model with chroma bins, which the URL keeps; for any other model return the default."""
     if not entry.vivid:
-        return DEFAULT_VIVIDNESS
+        return entry.scale.vividness
     low, *_, high = VIVIDNESS_LEVELS
     return st.slider(
         "Vividness",
         low,
         high,
-        DEFAULT_VIVIDNESS,
+        entry.scale.vividness,
         VIVIDNESS_LEVELS[1],
         "%.1f",
         key="vividness",
@@ -184,7 +184,7 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
 class PhotoSettings(NamedTuple):
     """What a visitor sets for a photo; a model without one of these settings ignores it."""
 
-    vividness: float = DEFAULT_VIVIDNESS
+    vividness: float | None = None
     strength: float = 1.0
     working_size: int | None = None
 
