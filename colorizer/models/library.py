@@ -19,6 +19,7 @@ from colorizer import config
 from colorizer.config import SCALES, ModelConfig, Scale, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.models.card import check_card
+from colorizer.models.compact import store_as_float16
 from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ def save_model(
 
     Args:
         name: see `config.validate_name`.
-        model: a Keras model that is not compiled, so that no optimizer is saved.
+        model: a Keras model that is not compiled, so that no optimizer is saved. The weights of a `backbone` are stored
+            as float16.
         card: JSON object with `model`, `train` and `metrics`, to which `sha256` and `bytes` are added.
         history: JSON object.
         arrays: the arrays of each .npz file, by its name.
@@ -264,6 +266,8 @@ def save_model(
         with replace_folder(target) as staging:
             file = staging / "model.keras"
             model.save(file)
+            if ModelConfig.from_dict(card["model"]).architecture == "backbone":
+                store_as_float16(file)
             write_json(staging / "card.json", card | {"sha256": _sha256(file), "bytes": file.stat().st_size})
             write_json(staging / "history.json", history, indent=None)
             for file_name, content in arrays.items():
