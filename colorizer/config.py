@@ -165,8 +165,8 @@ class ModelConfig(Settings):
 
     architecture: Literal["dense", "conv", "unet", "backbone"] = Field(
         "dense",
-        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, unet is a U-Net "
-        "with skip connections, and backbone is a U-Net whose encoder was trained on ImageNet.",
+        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, unet is a "
+        "U-Net with skip connections, and backbone is a U-Net whose encoder was trained on ImageNet.",
     )
     latent_dim: int = Field(
         32,
@@ -214,9 +214,7 @@ class ModelConfig(Settings):
         le=MAX_CHROMA_BINS,
         description="Let a unet or backbone choose among this many chroma bins; 0 predicts the chroma values directly.",
     )
-    hints: bool = Field(
-        False, description="Let a model with chroma bins take hints: pixels whose colour is given."
-    )
+    hints: bool = Field(False, description="Let a model with chroma bins take hints: pixels whose colour is given.")
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
