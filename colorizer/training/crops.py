@@ -70,7 +70,9 @@ class CropReader:
             draws = generator.random((count, 5), np.float32)
             yield np.int32(size), use_small, chosen, draws, generator.integers(0, 2**31 - 1, 2, np.int32)
 
-    def _make(self, size: tf.Tensor, use_small: tf.Tensor, chosen: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor) -> Batch:
+    def _make(
+        self, size: tf.Tensor, use_small: tf.Tensor, chosen: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor
+    ) -> Batch:
         def cut() -> tf.Tensor:
             signature = tf.TensorSpec((None, None, 3), tf.float32)
             return tf.map_fn(lambda one: self._cut(*one, size), (chosen, draws), fn_output_signature=signature)

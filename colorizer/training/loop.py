@@ -9,11 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
+from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
 from colorizer.errors import TrainingError
 from colorizer.pixels.color import to_luminance, to_uint8
-from colorizer.training import backbone
+from colorizer.training import backbone, efficientnet
 from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
 from colorizer.training.photo_step import PhotoTrainer
 from colorizer.training.step import Trainer
@@ -140,7 +140,7 @@ def train(
     model = build_model(model_config, train_config.precision)
     set_known_weights(model, model_config)
     if train_config.backbone:
-        backbone.set_weights(model, backbone.read_weights(Path(train_config.backbone).expanduser()))
+        backbone.set_weights(model, efficientnet.read_weights(expand_path(train_config.backbone)))
     if source is not None:
         copy_weights(model, source)
     if train_config.freeze_encoder:

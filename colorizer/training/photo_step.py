@@ -130,7 +130,7 @@ class PhotoTrainer(Trainer):
 def _measure_shares(photos: Photos, indexes: np.ndarray) -> np.ndarray:
     """Return how frequent each chroma is in photos, shrunk to half of the size at which logits are predicted."""
     crops = (_central_crop(photos[index]) for index in indexes)
-    small = [crop[: REFERENCE_SIZE].reshape(32, 4, 32, 4, 3).mean(axis=(1, 3)).astype(np.uint8) for crop in crops]
+    small = [crop[:REFERENCE_SIZE].reshape(32, 4, 32, 4, 3).mean(axis=(1, 3)).astype(np.uint8) for crop in crops]
     return chroma_shares(np.repeat(np.repeat(np.stack(small), 2, axis=1), 2, axis=2))
 
 
