@@ -163,8 +163,16 @@ class _Zip:
 
 
 def split_photos(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indexes of the photos for training and for validation; a hash of the name picks 1 in 40."""
+    """Return the indexes of the photos for training and for validation; a hash of the name picks 1 in 40.
+
+    Raises:
+        DataError: one of the two would have no photos.
+    """
     held_out = np.array([hashlib.sha256(name.encode(errors="replace")).digest()[0] * 40 < 256 for name in names])
+    if held_out.all() or not held_out.any():
+        raise DataError(
+            f"About 1 in 40 photos is for validation, and of {len(names)} it is {held_out.sum()}. Give more photos."
+        )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

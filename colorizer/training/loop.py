@@ -16,7 +16,7 @@ from colorizer.pixels.color import to_luminance, to_uint8
 from colorizer.training import backbone, efficientnet
 from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
 from colorizer.training.photo_step import PhotoTrainer
-from colorizer.training.step import Trainer
+from colorizer.training.step import ImageTrainer
 
 _MAX_CURVE_POINTS = 1000
 
@@ -156,7 +156,7 @@ def train(
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
         on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
 
-    trainer = (PhotoTrainer if model_config.architecture == "backbone" else Trainer)(
+    trainer = (PhotoTrainer if model_config.architecture == "backbone" else ImageTrainer)(
         model, model_config, train_config, dataset
     )
     curve: list[float] = []
@@ -188,9 +188,9 @@ def train(
     for epoch in range(len(result.history["epoch"]), train_config.epochs):
         epoch_started = question.clock()
         losses = []
-        for rows in trainer.shuffled_rows(epoch):
+        for batch in trainer.draw_batches(epoch):
             step = len(curve) + 1
-            curve.append(float(trainer.step(rows, step, learning_rate_factor())))
+            curve.append(float(trainer.step(batch, step, learning_rate_factor())))
             losses.append(check(curve[-1], "loss"))
             on_event(Batch(step, steps, step / steps_per_epoch, curve[-1]))
             if question.ask():
