@@ -114,7 +114,8 @@ def build_unet(config: ModelConfig) -> Model:
     softmax.
     """
     luminance = Input((None, None, 1), name="luminance")
-    *skips, features = _encode(config, luminance)
+    hints = _hints_input(config)
+    *skips, features = _encode(config, luminance, hints)
     features = layers.Identity(name="bottleneck")(features)
     for skip in reversed(skips):
         features = layers.UpSampling2D(2)(layers.Conv2D(skip.shape[-1], 1)(_activate(config, features)))
@@ -128,7 +129,16 @@ def build_unet(config: ModelConfig) -> Model:
     else:
         chroma = layers.Conv2D(2, 3, padding="same", **options)(features)
     chroma = layers.UpSampling2D(2, interpolation="bilinear", name="chroma", dtype="float32")(chroma)
-    return Model(luminance, _pass_luminance_through(luminance, chroma), name="unet")
+    return Model(_inputs(luminance, hints), _pass_luminance_through(luminance, chroma), name="unet")
+
+
+def _hints_input(config: ModelConfig):
+    """Return the planes of hints, Cb, Cr and a mask, or None for a model that takes no hints."""
+    return Input((None, None, 3), name="hints") if config.hints else None
+
+
+def _inputs(luminance, hints):
+    return luminance if hints is None else [luminance, hints]
 
 
 def build_backbone(config: ModelConfig) -> Model:
@@ -139,7 +149,7 @@ def build_backbone(config: ModelConfig) -> Model:
     there are any, join at every level as averages over its cells, through kernels that start at zero.
     """
     luminance = Input((None, None, 1), name="luminance")
-    hints = Input((None, None, 3), name="hints") if config.hints else None
+    hints = _hints_input(config)
     decoder_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")  # A depthwise convolution learns more slowly in bfloat16.
     _, *skips, features = backbone.encode(luminance)
@@ -157,8 +167,7 @@ def build_backbone(config: ModelConfig) -> Model:
     centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
     chroma = centres(layers.Softmax(dtype="float32")(logits))
     chroma = layers.UpSampling2D(4, interpolation="bilinear", name="chroma", dtype="float32")(chroma)
-    inputs = luminance if hints is None else [luminance, hints]
-    return Model(inputs, _pass_luminance_through(luminance, chroma), name="backbone")
+    return Model(_inputs(luminance, hints), _pass_luminance_through(luminance, chroma), name="backbone")
 
 
 def _normalize(config: ModelConfig, features):
@@ -179,11 +188,16 @@ def _add_hints(features, hints, scale: int):
     return layers.Add()([features, change(cells)])
 
 
-def _encode(config: ModelConfig, luminance):
-    """Return features at 1/2, 1/4 and 1/8 of the input's size."""
+def _encode(config: ModelConfig, luminance, hints=None):
+    """Return features at 1/2, 1/4 and 1/8 of the input's size; the kernel for hints starts at zero."""
     first, *widths = level_widths(config)
     centred = layers.Rescaling(1 / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE)(luminance)
-    levels = [_residual_block(config, layers.Conv2D(first, 4, strides=2, padding="same")(centred))]
+    features = layers.Conv2D(first, 4, strides=2, padding="same")(centred)
+    if hints is not None:
+        scaled = layers.Rescaling([8, 8, 1])(hints)  # Chroma is mostly small beside the mask.
+        options = {"use_bias": False, "kernel_initializer": "zeros", "name": "hints_1"}
+        features = layers.Add()([features, layers.Conv2D(first, 4, strides=2, padding="same", **options)(scaled)])
+    levels = [_residual_block(config, features)]
     for width, num_blocks in zip(widths, NUM_BLOCKS[1:], strict=True):
         features = layers.Conv2D(width, 2, strides=2)(_activate(config, levels[-1]))
         for _ in range(num_blocks):
@@ -262,14 +276,18 @@ def set_known_weights(model: Model, config: ModelConfig) -> None:
 def copy_weights(model: Model, source: Model) -> None:
     """Copy the weights of `source` into `model`, layer by layer, where their shapes agree.
 
-    Layers with weights are matched by their order, since the layers of a saved model can have other names. The
-    encoders must agree entirely. After the bottleneck, a layer of another shape keeps its own weights.
+    Layers with weights are matched by their order, since the layers of a saved model can have other names. Layers for
+    hints are left out where only one of both models has them. The encoders must agree entirely. After the bottleneck, a layer of another shape keeps its own weights.
 
     Raises:
         ConfigError: the encoders differ.
     """
     encoder = find_encoder(model)
-    own, others = ([layer for layer in network.layers if layer.weights] for network in (model, source))
+    both = len(model.inputs) == len(source.inputs)
+    own, others = (
+        [layer for layer in network.layers if layer.weights and (both or not layer.name.startswith("hints_"))]
+        for network in (model, source)
+    )
     for layer, other in itertools.zip_longest(own, others[: len(own)]):
         wanted, received = ([tuple(w.shape) for w in one.weights] if one else "none" for one in (layer, other))
         if wanted == received:
