@@ -214,9 +214,7 @@ class ModelConfig(Settings):
         le=MAX_CHROMA_BINS,
         description="Let a unet or backbone choose among this many chroma bins; 0 predicts the chroma values directly.",
     )
-    hints: bool = Field(
-        False, description="Let a model with chroma bins take hints: pixels whose colour is given."
-    )
+    hints: bool = Field(False, description="Let a model with chroma bins take hints: pixels whose colour is given.")
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -337,6 +335,10 @@ class TrainConfig(Settings):
             validate_name(self.init_from)
         if self.freeze_encoder and not self.init_from:
             raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
+        if self.frozen_epochs > self.epochs:
+            raise ConfigError(
+                f"frozen_epochs is {self.frozen_epochs}, more than the {self.epochs} epochs. Lower it, or raise epochs."
+            )
         return self
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from colorizer import config
-from colorizer.errors import DataError, ImageError
+from colorizer.errors import ConfigError, DataError, ImageError
 from colorizer.pixels.images import SUFFIXES, decode_image, lay_on_white
 from colorizer.storage import replace_folder
 
@@ -20,6 +20,7 @@ MAX_ENTRIES = 100_000  # A zip may list this many files.
 MAX_PHOTO_BYTES = 20 * 2**20  # A larger file in a zip is left out, and so is one that unpacks to more.
 SHORT_SIDE, MAX_ASPECT = 192, 2  # Photos are kept at most this large, and cut to at most this aspect ratio.
 _GRAY_SPREAD = 8  # A picture is gray if its channels differ by at most this much, which allows for the noise of JPEG.
+NO_PHOTOS = "A backbone learns from photos. Name a folder or a zip with --photos."
 _MAX_NAMED = 3  # A message names at most this many files that were left out.
 
 _logger = logging.getLogger(__name__)
@@ -160,6 +161,25 @@ class _Zip:
             raise ImageError(f"it unpacks to {entry.file_size / 1e6:.0f} MB")
         with self._archive.open(entry) as file:
             return file.read(MAX_PHOTO_BYTES)
+
+
+def open_for_training(path: str) -> tuple[Photos, np.ndarray, np.ndarray]:
+    """Open the photos that a `backbone` learns from; see `open_photos` and `split_photos`.
+
+    Args:
+        path: the setting `photos` of a training.
+
+    Returns:
+        the photos, and the indexes of those for training and of those for validation.
+
+    Raises:
+        ConfigError: no photos are named.
+        DataError: they cannot be used, or are too few.
+    """
+    if not path:
+        raise ConfigError(NO_PHOTOS)
+    photos = open_photos(config.expand_path(path))
+    return photos, *split_photos(photos.names)
 
 
 def split_photos(names: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer.config import ModelConfig, TrainConfig, expand_path
+from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset
-from colorizer.data.photos import Photos, open_photos, split_photos
-from colorizer.errors import ConfigError
+from colorizer.data.photos import Photos, open_for_training
 from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_CELLS, CHROMA_STEP, chroma_bins, chroma_shares
 from colorizer.training.crops import REFERENCE_SIZE, Batch, CropReader
@@ -33,10 +32,7 @@ class PhotoTrainer(Trainer):
     def __init__(
         self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
     ) -> None:
-        if not train_config.photos:
-            raise ConfigError("A backbone learns from photos. Name a folder or a zip with --photos.")
-        photos = open_photos(expand_path(train_config.photos))
-        train, held_out = split_photos(photos.names)
+        photos, train, held_out = open_for_training(train_config.photos)
         validation = np.stack([_central_crop(photos[index]) for index in held_out])
         super().__init__(model, model_config, train_config, validation, _VALIDATION_BATCH)
         small_images = dataset.train.images[: train_config.train_images or None]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import Dataset, load_statistics
 from colorizer.data.pictures import load_pictures
 from colorizer.errors import ConfigError, TrainingError
@@ -213,7 +213,7 @@ class ImageTrainer(Trainer):
         if train_config.photos:
             if model_config.architecture != "unet" or model_config.chroma_bins:
                 raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
-            photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
+            photos, _ = load_pictures(expand_path(train_config.photos), _PHOTO_SIZE)
             self._photos = tf.constant(photos)
             self._num_larger = max(1, self._batch_size // 16)
         steps = self.steps_per_epoch * train_config.epochs

@@ -171,7 +171,7 @@ def _read_pickle(file: io.BytesIO, storages: dict[str, _Storage]) -> Any:
             case "GLOBAL":
                 if argument not in (_DICTIONARY, _TENSOR, *_TYPES):
                     name = argument.replace(" ", ".")
-                    raise ValueError(f"it asks for {ascii(name)[1:61]}, and only tensors are allowed")
+                    raise ValueError(f"it asks for {ascii(name)[1:-1][:60]}, and only tensors are allowed")
                 stack.append(_Name(argument))
             case "REDUCE":
                 arguments, name = stack.pop(), stack.pop()
