@@ -8,8 +8,6 @@ import tensorflow as tf
 from colorizer.training import backbone
 from tests.training.torch_files import draw_weights
 
-pytestmark = pytest.mark.slow  # Building the network takes seconds.
-
 
 @pytest.fixture(scope="module")
 def weights():
