@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from colorizer import config
-from colorizer.errors import ConfigError, DataError, ImageError
+from colorizer.errors import DataError, ImageError
 from colorizer.pixels.images import SUFFIXES, decode_image, lay_on_white
 from colorizer.storage import replace_folder
 
@@ -20,7 +20,6 @@ MAX_ENTRIES = 100_000  # A zip may list this many files.
 MAX_PHOTO_BYTES = 20 * 2**20  # A larger file in a zip is left out, and so is one that unpacks to more.
 SHORT_SIDE, MAX_ASPECT = 192, 2  # Photos are kept at most this large, and cut to at most this aspect ratio.
 _GRAY_SPREAD = 8  # A picture is gray if its channels differ by at most this much, which allows for the noise of JPEG.
-NO_PHOTOS = "A backbone learns from photos. Name a folder or a zip with --photos."
 _MAX_NAMED = 3  # A message names at most this many files that were left out.
 
 _logger = logging.getLogger(__name__)
@@ -163,36 +162,9 @@ class _Zip:
             return file.read(MAX_PHOTO_BYTES)
 
 
-def open_for_training(path: str) -> tuple[Photos, np.ndarray, np.ndarray]:
-    """Open the photos that a `backbone` learns from; see `open_photos` and `split_photos`.
-
-    Args:
-        path: the setting `photos` of a training.
-
-    Returns:
-        the photos, and the indexes of those for training and of those for validation.
-
-    Raises:
-        ConfigError: no photos are named.
-        DataError: they cannot be used, or are too few.
-    """
-    if not path:
-        raise ConfigError(NO_PHOTOS)
-    photos = open_photos(config.expand_path(path))
-    return photos, *split_photos(photos.names)
-
-
 def split_photos(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indexes of the photos for training and for validation; a hash of the name picks 1 in 40.
-
-    Raises:
-        DataError: one of the two would have no photos.
-    """
+    """Return the indexes of the photos for training and for validation; a hash of the name picks 1 in 40."""
     held_out = np.array([hashlib.sha256(name.encode(errors="replace")).digest()[0] * 40 < 256 for name in names])
-    if held_out.all() or not held_out.any():
-        raise DataError(
-            f"About 1 in 40 photos is for validation, and of {len(names)} it is {held_out.sum()}. Give more photos."
-        )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

@@ -22,8 +22,7 @@ import numpy as np
 from colorizer import config
 from colorizer.config import TrainingSpec
 from colorizer.data import datasets
-from colorizer.data.photos import NO_PHOTOS, open_for_training
-from colorizer.errors import ConfigError, TrainingError
+from colorizer.errors import TrainingError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
 from colorizer.models.network import import_tensorflow_quietly
@@ -31,7 +30,7 @@ from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, load_photo
 from colorizer.presets import get_preset
 from colorizer.training import shapes
-from colorizer.training.efficientnet import describe_weights
+from colorizer.training.inputs import check_backbone, open_training_photos
 
 _log = logging.getLogger(__name__)
 _FIXED_BYTES = 4 * 2**20  # The snapshots and predictions of a model take less than this.
@@ -80,10 +79,10 @@ def run_training(
     """Train a model, save it, then measure it.
 
     The name, the free space on the disk, the data set, the photos and the backbone's weights are checked before
-    TensorFlow is imported. The card holds the
-    metrics on `samples`; on `validation` and `test` of CIFAR-10, if it is prepared; and on `own_validation`, the
-    validation images of any other data set that the model was trained on. The card's `best_epoch` is the epoch whose
-    weights are saved, and `best_val_loss` is the validation loss with these weights.
+    TensorFlow is imported. The card holds the metrics on `samples`; on `validation` and `test` of CIFAR-10, if it is
+    prepared; and on `own_validation`, the validation images of any other data set that the model was trained on. The
+    card's `best_epoch` is the epoch whose weights are saved, and `best_val_loss` is the validation loss with these
+    weights. The card of a `backbone` says where its ImageNet weights come from.
 
     Args:
         spec: the name and the settings of the model.
@@ -97,17 +96,17 @@ def run_training(
         ModelError: the name is taken, or the model cannot be saved.
         TrainingError: another process trains a model of this name, the disk has no room or cannot be written, or a
             loss is not finite.
-        ConfigError, DataError: the settings or the data set cannot be used.
+        ConfigError, DataError: the settings, the data set, the photos or the backbone's weights cannot be used.
     """
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
     if source is not None:
         shapes.check_encoders(spec.model, source.model_config, source.name)
-    origin = _check_backbone(spec, source)
+    origin = check_backbone(spec.model, spec.train, None if source is None else source.card)
     with _claim_places(spec, folder or library.user_folder(), checkpoint):
         library.check_name_is_free(spec.name, folder, replace)
         dataset = datasets.load_dataset(spec.train.dataset)
         if spec.model.architecture == "backbone":
-            open_for_training(spec.train.photos)  # The first time, this decodes them.
+            open_training_photos(spec.train)  # The first time, this decodes them into a cache.
         import_tensorflow_quietly()  # This is slow, so all checks come first.
         from colorizer.training import loop
 
@@ -128,24 +127,6 @@ def run_training(
         to_measure |= {split: (datasets.load_dataset("cifar10"), split) for split in ("validation", "test")}
     measured = {key: evaluation.measure(colorizer, *split) for key, split in to_measure.items()}
     return library.update_card(entry, metrics=entry.card["metrics"] | measured) if measured else entry
-
-
-def _check_backbone(spec: TrainingSpec, source: library.ModelEntry | None) -> dict[str, str]:
-    """Check what only a `backbone` may have and must have; return what the card says about its ImageNet weights.
-
-    Weights that come with the model to start from have the origin that its card tells.
-    """
-    if spec.model.architecture != "backbone":
-        if spec.train.backbone:
-            raise ConfigError(
-                f"backbone needs the architecture backbone, received {spec.model.architecture}. Leave --backbone out, "
-                "or take the preset colorist."
-            )
-        return {}
-    if not spec.train.photos:
-        raise ConfigError(NO_PHOTOS)
-    described = describe_weights(config.expand_path(spec.train.backbone)) if spec.train.backbone else {}
-    return source.card["backbone"] if source is not None else described
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset
-from colorizer.data.photos import Photos, open_for_training
+from colorizer.data.photos import Photos
 from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_CELLS, CHROMA_STEP, chroma_bins, chroma_shares
 from colorizer.training.crops import REFERENCE_SIZE, Batch, CropReader
+from colorizer.training.inputs import open_training_photos
 from colorizer.training.step import Trainer, compile_graph, soft_targets
 
 _CELL = 4  # Logits lie at a quarter of the input's size.
@@ -32,7 +33,7 @@ class PhotoTrainer(Trainer):
     def __init__(
         self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
     ) -> None:
-        photos, train, held_out = open_for_training(train_config.photos)
+        photos, train, held_out = open_training_photos(train_config)
         validation = np.stack([_central_crop(photos[index]) for index in held_out])
         super().__init__(model, model_config, train_config, validation, _VALIDATION_BATCH)
         small_images = dataset.train.images[: train_config.train_images or None]
