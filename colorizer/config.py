@@ -165,8 +165,8 @@ class ModelConfig(Settings):
 
     architecture: Literal["dense", "conv", "unet", "backbone"] = Field(
         "dense",
-        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, unet is a U-Net "
-        "with skip connections, and backbone is a U-Net whose encoder was trained on ImageNet.",
+        description="Choose the network: dense is fully connected, conv is a convolutional autoencoder, unet is a "
+        "U-Net with skip connections, and backbone is a U-Net whose encoder was trained on ImageNet.",
     )
     latent_dim: int = Field(
         32,

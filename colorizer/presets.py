@@ -74,7 +74,7 @@ _ALL = (
     ),
     Preset(
         "colorist",
-        "This U-Net has a backbone that was trained on ImageNet, learns from photos, and chooses among 128 chroma bins.",
+        "This U-Net for photos has a backbone that was trained on ImageNet, and chooses among 128 chroma bins.",
         ModelConfig(
             architecture="backbone", latent_dim=256, target="chroma", activation="silu", chroma_bins=128, hints=True
         ),

@@ -128,9 +128,7 @@ class Colorizer:
             output = gray + np.float32(strength) * (output - gray)
         return output if isinstance(vividness, tuple | list) else output[0]
 
-    def _predict(
-        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
-    ) -> np.ndarray:
+    def _predict(self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None) -> np.ndarray:
         """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
         network = self._load()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
@@ -258,7 +256,7 @@ class Colorizer:
         return to_uint8(self.predict(np.clip(luminance, 0, 1)[None], vividness)[0])
 
     def _working_shape(self, size: int, height: int, width: int) -> tuple[int, int]:
-        """Return the sides at which the network sees a photo, multiples of its `multiple`; the shorter one is `size`."""
+        """Return the sides at which the network sees a photo; the shorter one is `size`, rounded to a multiple."""
         step = self.scale.multiple
         if not step:
             return _MODEL_SIZE, _MODEL_SIZE

@@ -33,7 +33,8 @@ def check_hints(hints: Sequence[Hint] | None, height: int, width: int) -> list[H
         for key, side in (("x", width), ("y", height)):
             value = hint[key]
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < side:
-                raise ConfigError(f"A hint's {key} must be a whole number from 0 to {side - 1}, received {value!r:.80}.")
+                wanted = f"a whole number from 0 to {side - 1}"
+                raise ConfigError(f"A hint's {key} must be {wanted}, received {value!r:.80}.")
         if not isinstance(hint["color"], str) or not _COLOR.fullmatch(hint["color"]):
             raise ConfigError(f"A hint's color must be like #a0522d, received {hint['color']!r:.80}.")
     return list(hints)

@@ -277,7 +277,8 @@ def copy_weights(model: Model, source: Model) -> None:
     """Copy the weights of `source` into `model`, layer by layer, where their shapes agree.
 
     Layers with weights are matched by their order, since the layers of a saved model can have other names. Layers for
-    hints are left out where only one of both models has them. The encoders must agree entirely. After the bottleneck, a layer of another shape keeps its own weights.
+    hints are left out where only one of both models has them. The encoders must agree entirely. After the bottleneck, a
+    layer of another shape keeps its own weights.
 
     Raises:
         ConfigError: the encoders differ.

@@ -11,7 +11,7 @@ import skimage.data
 from PIL import Image
 
 from colorizer.app.widgets import files, state
-from colorizer.config import MAX_FILES, WORKING_SIZES
+from colorizer.config import MAX_FILES, SCALES
 from colorizer.models import library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
@@ -145,7 +145,7 @@ def test_vividness_is_offered_to_the_models_that_have_it_and_working_size_to_une
         "unet": {"strength", "size"},
         "unet-vivid": {"strength", "size", "vividness"},
     }
-    assert app.select_slider(key="size").options == ["auto", *map(str, WORKING_SIZES)]
+    assert app.select_slider(key="size").options == ["auto", *map(str, SCALES["unet"].offered_sizes)]
     assert app.select_slider(key="size").value == "auto"
 
 

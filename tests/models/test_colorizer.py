@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import colorizer
-from colorizer.config import WORKING_SIZES, ModelConfig
+from colorizer.config import SCALES, ModelConfig
 from colorizer.errors import ConfigError, ModelError
 from colorizer.models import library
 from colorizer.models.colorizer import Colorizer, load
@@ -145,7 +145,7 @@ def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
-        *(((1, 5000), size) for size in (None, *WORKING_SIZES)),
+        *(((1, 5000), size) for size in (None, *SCALES["unet"].offered_sizes)),
         ((5000, 1), None),
         ((5000, 1), 96),
         ((20, 3000), 48),

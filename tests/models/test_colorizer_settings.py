@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from colorizer.config import WORKING_SIZES
+from colorizer.config import SCALES
 from colorizer.data import datasets
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
@@ -34,7 +34,7 @@ def test_other_arrays_are_refused(linear, image, match):
         linear.colorize(image)
 
 
-@pytest.mark.parametrize("size", [*WORKING_SIZES, 256])
+@pytest.mark.parametrize("size", [*SCALES["unet"].offered_sizes, 256])
 def test_the_working_size_is_the_shorter_side_that_the_network_sees(vivid, size):
     luminance = to_luminance(random_image(90, 200, 3))
     chroma = vivid.predict_chroma(luminance, size=size)

@@ -55,10 +55,11 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
     if scales:
         common = [size for size in scales[0].offered_sizes if all(size in scale.offered_sizes for scale in scales)]
         sizes = ["auto", *map(str, common)]
-        usual = " and ".join(map(str, scales[0].default_sizes))
+        usual = scales[0].default_sizes
+        auto = f"is {usual[0]}" if len(usual) == 1 else f"averages the results of {' and '.join(map(str, usual))}"
         about = (
             "A U-Net sees the photo at this many pixels on its shorter side: few suit broad colours, many suit small "
-            f"things. With auto, {'the results are averaged of' if len(scales[0].default_sizes) > 1 else 'it is'} {usual}."
+            f"things. Auto {auto}."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
     return chosen, state.PhotoSettings(vividness, strength, None if size == "auto" else int(size))
