@@ -90,7 +90,7 @@ class CropReader:
             images = tf.where(draws[:, 4, None, None, None] < 0.5, images, images[:, :, ::-1])
         luminance = tf.linalg.matmul(images, LUMINANCE_WEIGHTS[:, None])
         chroma = tf.linalg.matmul(images, RGB_TO_CHROMA)
-        return _age(luminance, seed), chroma, _draw_hints(chroma, seed)
+        return _age(luminance, seed), chroma, draw_hints(chroma, seed)
 
     def _cut(self, photo: tf.Tensor, draws: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Return a random crop of a photo, resized to `size` in both directions.
@@ -153,11 +153,19 @@ def _age(luminance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.map_fn(compress, (luminance, draw[6, :, 0, 0, 0], draw[7, :, 0, 0, 0]), fn_output_signature=signature)
 
 
-def _draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Reveal the mean chroma of some patches (Zhang et al. 2017, section 3.2), float32 (N, S, S, 3).
+def draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Reveal the mean chroma of some patches in a fifth of the images (Zhang et al. 2017, section 3.2).
 
-    Their number is geometric with p = 1/8, their sides are 1 to 9 pixels for an image of 256, their places are normally
-    distributed around the centre. In 1 of 100 of the crops with hints, all chroma is revealed.
+    The number of patches in an image is geometric with p = 1/8, their sides are 1 to 9 pixels for an image of 256, and
+    their places are normally distributed around the centre. In 1 of 100 of the images with hints, all chroma is
+    revealed.
+
+    Args:
+        chroma: float32 (N, S, S, 2).
+        seed: int32 (2,).
+
+    Returns:
+        float32 (N, S, S, 3): Cb, Cr and a mask, which is 1 where chroma is revealed; elsewhere all three are 0.
     """
     count, size = tf.shape(chroma)[0], tf.shape(chroma)[1]
     scale = tf.cast(size, tf.float32)

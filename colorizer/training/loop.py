@@ -237,12 +237,15 @@ def train(
 
 
 def predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
-    """Return the images that a network predicts for luminance (N, 32, 32, 1); a `backbone` sees them enlarged twice."""
-    if model.name != "backbone":
-        return model(luminance, training=False)
-    enlarged = keras.ops.image.resize(luminance, (64, 64), "bicubic")
-    inputs = [enlarged, keras.ops.zeros((*enlarged.shape[:3], 3))][: len(model.inputs)]
-    return keras.ops.average_pool(model(inputs if len(inputs) > 1 else enlarged, training=False), 2)
+    """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints.
+
+    A `backbone` sees the luminance enlarged twice.
+    """
+    enlarge = model.name == "backbone"
+    seen = keras.ops.image.resize(luminance, (64, 64), "bicubic") if enlarge else keras.ops.convert_to_tensor(luminance)
+    inputs = seen if len(model.inputs) == 1 else [seen, keras.ops.zeros((*seen.shape[:3], 3))]
+    images = model(inputs, training=False)
+    return keras.ops.average_pool(images, 2) if enlarge else images
 
 
 def _explain_lost_checkpoint(path: Path, error: OSError) -> str:

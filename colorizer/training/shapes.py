@@ -93,7 +93,8 @@ def _convolutions(config: ModelConfig) -> list[Layer]:
     def blocks(width: int, places: int, number: int = 1) -> list[Layer]:
         return 2 * number * [convolution(3, width, width, places)]
 
-    encoder = [convolution(4, 1, top, 256), *blocks(top, 256, NUM_BLOCKS[0])]
+    hints = [(4 * 4 * 3, top, 0, 256)] if config.hints else []
+    encoder = [convolution(4, 1, top, 256), *hints, *blocks(top, 256, NUM_BLOCKS[0])]
     encoder += [convolution(2, top, middle, 64), *blocks(middle, 64, NUM_BLOCKS[1])]
     encoder += [convolution(2, middle, low, 16), *blocks(low, 16, NUM_BLOCKS[2])]
     bottleneck = [convolution(1, low, latent_channels, 16), convolution(1, latent_channels, low, 16), *blocks(low, 16)]

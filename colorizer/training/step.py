@@ -21,6 +21,7 @@ from colorizer.data.pictures import load_pictures
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
+from colorizer.training.crops import draw_hints
 
 _VALIDATION_BATCH = 1000
 _PHOTO_SIZE = 128  # Photos are kept at this height and width; the network sees crops of them at 64 pixels.
@@ -243,12 +244,19 @@ class ImageTrainer(Trainer):
                     luminance, larger = self._to_float(self._larger_images(some, step))
                     objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
-                logits = self._read(luminance, training=True)
+                logits = self._read(self._with_hints(luminance, truth, step), training=True)
                 objective = self._cross_entropy(logits, truth)
                 loss = tf.reduce_mean(tf.square(self._paint(luminance, logits) - truth))
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
+
+    def _with_hints(self, luminance: tf.Tensor, truth: tf.Tensor, step: tf.Tensor) -> Any:
+        """Return the inputs of the network, which are the luminance and, if it takes them, hints drawn at random."""
+        if len(self._model.inputs) == 1:
+            return luminance
+        seed = tf.stack([tf.constant(self._config.seed), step])
+        return [luminance, draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), seed)]
 
     def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Return N random crops of photos, then the N given images enlarged, float32 (2 N, 64, 64, 3)."""

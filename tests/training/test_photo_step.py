@@ -101,8 +101,8 @@ def test_the_average_is_validated_on_the_held_out_photos_without_hints(trained, 
 @pytest.mark.slow
 def test_the_loss_of_a_batch_falls_when_it_is_repeated(trained):
     batch = next(trained.trainer.draw_batches(0))
-    losses = [trained.trainer.step(batch, step, 1.0) for step in range(20)]
-    assert losses[-1] < 0.7 * losses[0]
+    losses = [trained.trainer.step(batch, step, 1.0) for step in range(40)]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.slow
