@@ -335,6 +335,10 @@ class TrainConfig(Settings):
             validate_name(self.init_from)
         if self.freeze_encoder and not self.init_from:
             raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
+        if self.frozen_epochs > self.epochs:
+            raise ConfigError(
+                f"frozen_epochs is {self.frozen_epochs}, more than the {self.epochs} epochs. Lower it, or raise epochs."
+            )
         return self
 
 

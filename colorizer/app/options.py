@@ -16,6 +16,7 @@ Result = tuple[dict[str, Any], str]
 """A JSON object, and the text of the same content. An entry `failed` that is not empty makes the exit code 1."""
 
 DEFAULT_PRESET = "dense"
+_PATHS = {"photos": "DIR or ZIP", "backbone": "FILE"}  # These settings are paths.
 _PANEL = f"Settings: each one replaces that of the preset; the defaults below are those of the preset {DEFAULT_PRESET}"
 
 
@@ -25,6 +26,12 @@ def read_path(text: str) -> Path:
         raise ConfigError("A path is empty, as it is when a shell variable is not set. Name a file or a folder.")
     config.expand_path(text)  # This raises an error for `~` with an unknown user.
     return Path(text).expanduser()
+
+
+def _check_path(text: str) -> str:
+    """Return a path as it is written, because the card of a model repeats it; see `read_path` for its errors."""
+    read_path(text)
+    return text
 
 
 def read_number(kind: type[int | float]) -> Callable[[Any], int | float]:
@@ -99,8 +106,8 @@ def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
         about |= {"metavar": "{} to {}".format(*limits), "parser": read_number(annotation)}
     elif choices := kind.choices(name):
         annotation, about = str, {"metavar": "|".join(choices), "autocompletion": lambda: list(choices)}
-    elif name == "photos":
-        value, about = None, about | {"metavar": "DIR", "parser": lambda text: str(read_path(text))}
+    elif name in _PATHS:
+        value, about = None, about | {"metavar": _PATHS[name], "parser": _check_path}
     option = typer.Option(f"--{words}", help=field.description, rich_help_panel=_PANEL, **about)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=Annotated[annotation, option]

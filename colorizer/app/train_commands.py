@@ -16,7 +16,6 @@ from colorizer.app import tables
 from colorizer.app.options import DEFAULT_PRESET, Preset, Result, read_number, read_path, read_whole_numbers
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models import library
-from colorizer.models.network import import_tensorflow_quietly
 from colorizer.presets import PRESETS
 from colorizer.training import job
 
@@ -58,7 +57,6 @@ def train(
 def _run_training(spec: config.TrainingSpec, folder: Path | None, replace: bool) -> library.ModelEntry:
     """Train with progress on stderr; the first Ctrl-C ends the training early and keeps the model."""
     library.check_name_is_free(spec.name, folder, replace)
-    import_tensorflow_quietly()
     stop = threading.Event()
 
     def interrupt(*_: Any) -> None:

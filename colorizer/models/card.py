@@ -46,6 +46,7 @@ class _Card(_Stored):
     stopped: bool = False
     machine: dict[str, Any] = {}
     versions: dict[str, Any] = {}
+    backbone: dict[str, str] = {}  # What the card says about the ImageNet weights that the encoder started from.
 
 
 _DEFAULTS = {name: field.default for name, field in _Card.model_fields.items() if not field.is_required()}

@@ -25,10 +25,12 @@ from colorizer.data import datasets
 from colorizer.errors import TrainingError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.network import import_tensorflow_quietly
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, load_photo
 from colorizer.presets import get_preset
 from colorizer.training import shapes
+from colorizer.training.inputs import check_backbone, open_training_photos
 
 _log = logging.getLogger(__name__)
 _FIXED_BYTES = 4 * 2**20  # The snapshots and predictions of a model take less than this.
@@ -76,10 +78,11 @@ def run_training(
 ) -> library.ModelEntry:
     """Train a model, save it, then measure it.
 
-    The name, the free space on the disk and the data set are checked before the training starts. The card holds the
-    metrics on `samples`; on `validation` and `test` of CIFAR-10, if it is prepared; and on `own_validation`, the
-    validation images of any other data set that the model was trained on. The card's `best_epoch` is the epoch whose
-    weights are saved, and `best_val_loss` is the validation loss with these weights.
+    The name, the free space on the disk, the data set, the photos and the backbone's weights are checked before
+    TensorFlow is imported. The card holds the metrics on `samples`; on `validation` and `test` of CIFAR-10, if it is
+    prepared; and on `own_validation`, the validation images of any other data set that the model was trained on. The
+    card's `best_epoch` is the epoch whose weights are saved, and `best_val_loss` is the validation loss with these
+    weights. The card of a `backbone` says where its ImageNet weights come from.
 
     Args:
         spec: the name and the settings of the model.
@@ -93,15 +96,19 @@ def run_training(
         ModelError: the name is taken, or the model cannot be saved.
         TrainingError: another process trains a model of this name, the disk has no room or cannot be written, or a
             loss is not finite.
-        ConfigError, DataError: the settings or the data set cannot be used.
+        ConfigError, DataError: the settings, the data set, the photos or the backbone's weights cannot be used.
     """
     source = library.find_model(spec.train.init_from) if spec.train.init_from else None
     if source is not None:
         shapes.check_encoders(spec.model, source.model_config, source.name)
+    origin = check_backbone(spec.model, spec.train, None if source is None else source.card)
     with _claim_places(spec, folder or library.user_folder(), checkpoint):
         library.check_name_is_free(spec.name, folder, replace)
         dataset = datasets.load_dataset(spec.train.dataset)
-        from colorizer.training import loop  # This imports TensorFlow, which is slow, so all checks come first.
+        if spec.model.architecture == "backbone":
+            open_training_photos(spec.train)  # The first time, this decodes them into a cache.
+        import_tensorflow_quietly()  # This is slow, so all checks come first.
+        from colorizer.training import loop
 
         start = library.load_keras_model(source) if source is not None else None
         on_stage("training")
@@ -109,7 +116,7 @@ def run_training(
         result = loop.train(spec.model, spec.train, *arguments)
         on_stage("saving")
         colorizer = Colorizer(result.model, None)
-        card = _make_card(spec, result, colorizer) | {"run": run_id}
+        card = _make_card(spec, result, colorizer) | {"run": run_id, "backbone": origin}
         arrays = _make_arrays(result, colorizer)
         entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
         on_stage("measuring")

@@ -9,14 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig
+from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
 from colorizer.errors import TrainingError
 from colorizer.pixels.color import to_luminance, to_uint8
-from colorizer.training import backbone
+from colorizer.training import backbone, efficientnet
 from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
 from colorizer.training.photo_step import PhotoTrainer
-from colorizer.training.step import Trainer
+from colorizer.training.step import ImageTrainer
 
 _MAX_CURVE_POINTS = 1000
 
@@ -140,7 +140,7 @@ def train(
     model = build_model(model_config, train_config.precision)
     set_known_weights(model, model_config)
     if train_config.backbone:
-        backbone.set_weights(model, backbone.read_weights(Path(train_config.backbone).expanduser()))
+        backbone.set_weights(model, efficientnet.read_weights(expand_path(train_config.backbone)))
     if source is not None:
         copy_weights(model, source)
     if train_config.freeze_encoder:
@@ -156,7 +156,7 @@ def train(
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
         on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
 
-    trainer = (PhotoTrainer if model_config.architecture == "backbone" else Trainer)(
+    trainer = (PhotoTrainer if model_config.architecture == "backbone" else ImageTrainer)(
         model, model_config, train_config, dataset
     )
     curve: list[float] = []
@@ -188,9 +188,9 @@ def train(
     for epoch in range(len(result.history["epoch"]), train_config.epochs):
         epoch_started = question.clock()
         losses = []
-        for rows in trainer.shuffled_rows(epoch):
+        for batch in trainer.draw_batches(epoch):
             step = len(curve) + 1
-            curve.append(float(trainer.step(rows, step, learning_rate_factor())))
+            curve.append(float(trainer.step(batch, step, learning_rate_factor())))
             losses.append(check(curve[-1], "loss"))
             on_event(Batch(step, steps, step / steps_per_epoch, curve[-1]))
             if question.ask():
@@ -237,12 +237,15 @@ def train(
 
 
 def predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
-    """Return the images that a network predicts for luminance (N, 32, 32, 1); a `backbone` sees them enlarged twice."""
-    if model.name != "backbone":
-        return model(luminance, training=False)
-    enlarged = keras.ops.image.resize(luminance, (64, 64), "bicubic")
-    inputs = [enlarged, keras.ops.zeros((*enlarged.shape[:3], 3))][: len(model.inputs)]
-    return keras.ops.average_pool(model(inputs if len(inputs) > 1 else enlarged, training=False), 2)
+    """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints.
+
+    A `backbone` sees the luminance enlarged twice.
+    """
+    enlarge = model.name == "backbone"
+    seen = keras.ops.image.resize(luminance, (64, 64), "bicubic") if enlarge else keras.ops.convert_to_tensor(luminance)
+    inputs = seen if len(model.inputs) == 1 else [seen, keras.ops.zeros((*seen.shape[:3], 3))]
+    images = model(inputs, training=False)
+    return keras.ops.average_pool(images, 2) if enlarge else images
 
 
 def _explain_lost_checkpoint(path: Path, error: OSError) -> str:

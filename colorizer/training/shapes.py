@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 from colorizer.config import ModelConfig
 from colorizer.errors import ConfigError
+from colorizer.training.efficientnet import list_convolutions
 
 NUM_BLOCKS = (1, 1, 2)  # A convolutional encoder has this many residual blocks at 1/2, 1/4, 1/8 of the input's size.
 _CONV_WIDTHS = (48, 96, 160)
+_BACKBONE_CHANNELS = (24, 40, 112, 320)  # The decoder joins features with so many channels at 1/4 to 1/32 of the size.
+_BACKBONE_SIDE = 64  # A backbone sees CIFAR-10 images at this height and width.
 _ENCODER_SETTINGS = (
     "architecture",
     "latent_dim",
@@ -39,10 +42,14 @@ def num_channels(config: ModelConfig) -> int:
 
 
 def count(config: ModelConfig) -> tuple[int, int]:
-    """Return how many parameters a model has and how many operations a 32 x 32 image takes, without building it."""
-    layers = [*(_dense(config) if config.architecture == "dense" else _convolutions(config))]
-    if config.target == "chroma":
-        layers.append((3, 3, 0, 1024))  # This layer turns luminance and chroma into RGB.
+    """Return how many parameters a model has and how many operations a CIFAR-10 image takes, without building it.
+
+    The image has 32 x 32 pixels; a `backbone` sees it enlarged to 64 x 64.
+    """
+    makers = {"dense": _dense, "conv": _convolutions, "unet": _convolutions, "backbone": _backbone}
+    layers = [*makers[config.architecture](config)]
+    if config.target == "chroma":  # This layer turns luminance and chroma into RGB.
+        layers.append((3, 3, 0, _BACKBONE_SIDE**2 if config.architecture == "backbone" else 1024))
     parameters = sum(inputs * outputs + biases for inputs, outputs, biases, _ in layers)
     return parameters, sum(2 * inputs * outputs * places for inputs, outputs, _, places in layers)
 
@@ -86,7 +93,8 @@ def _convolutions(config: ModelConfig) -> list[Layer]:
     def blocks(width: int, places: int, number: int = 1) -> list[Layer]:
         return 2 * number * [convolution(3, width, width, places)]
 
-    encoder = [convolution(4, 1, top, 256), *blocks(top, 256, NUM_BLOCKS[0])]
+    hints = [(4 * 4 * 3, top, 0, 256)] if config.hints else []
+    encoder = [convolution(4, 1, top, 256), *hints, *blocks(top, 256, NUM_BLOCKS[0])]
     encoder += [convolution(2, top, middle, 64), *blocks(middle, 64, NUM_BLOCKS[1])]
     encoder += [convolution(2, middle, low, 16), *blocks(low, 16, NUM_BLOCKS[2])]
     bottleneck = [convolution(1, low, latent_channels, 16), convolution(1, latent_channels, low, 16), *blocks(low, 16)]
@@ -96,3 +104,32 @@ def _convolutions(config: ModelConfig) -> list[Layer]:
     if config.chroma_bins:
         return [*encoder, *decoder, convolution(1, top, config.chroma_bins, 256), (config.chroma_bins, 2, 0, 256)]
     return [*encoder, *decoder, convolution(3, top, 2, 256)]
+
+
+def _backbone(config: ModelConfig) -> Iterator[Layer]:
+    def convolution(kernel: int, inputs: int, outputs: int, biases: int, scale: int) -> Layer:
+        return kernel * kernel * inputs, outputs, biases, (_BACKBONE_SIDE // scale) ** 2
+
+    def normalization(channels: int) -> Layer:
+        return 0, channels, 4 * channels, 0
+
+    for part in list_convolutions()[:-1]:  # The last is the head, which a U-Net does without.
+        inputs = 1 if part.layer == "stem" else part.inputs  # The stem takes luminance.
+        yield convolution(part.kernel, inputs, part.outputs, part.outputs, part.scale)
+    *skips, encoded = _BACKBONE_CHANNELS
+    features, *widths = decoder_widths(config)
+    yield convolution(1, encoded, features, features, 32)
+    yield encoded, features, features, 1  # This dense layer sees the average over the image.
+    yield normalization(features)
+    if config.hints:
+        yield convolution(3, 3, features, 0, 32)
+    for width, skip, scale in zip(widths, reversed(skips), (16, 8, 4), strict=True):
+        yield convolution(3, features + skip, width, 0, scale)
+        yield normalization(width)
+        if config.hints:
+            yield convolution(3, 3, width, 0, scale)
+        features = width
+    yield convolution(3, features, features, 0, 4)
+    yield normalization(features)
+    yield convolution(1, features, config.chroma_bins, config.chroma_bins, 4)
+    yield convolution(1, config.chroma_bins, 2, 0, 4)

@@ -1,9 +1,13 @@
-"""The compiled training step: inside one graph, rows of uint8 images become a batch, a loss and new weights."""
+"""What all trainings share, and the training on the images of a data set.
 
+The step is compiled: inside one graph, rows of uint8 images become a batch, a loss and new weights.
+"""
+
+import abc
 import functools
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import Dataset, load_statistics
 from colorizer.data.pictures import load_pictures
 from colorizer.errors import ConfigError, TrainingError
 from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
+from colorizer.training.crops import draw_hints
 
 _VALIDATION_BATCH = 1000
 _PHOTO_SIZE = 128  # Photos are kept at this height and width; the network sees crops of them at 64 pixels.
@@ -26,52 +31,79 @@ _RARITY_SCALE = 0.1
 _BEST = "best_"  # In a checkpoint, the best epoch's weights have this prefix.
 
 
-class Trainer:
-    """The compiled training step and validation pass over one data set.
+# AutoGraph is off because it warns with Python 3.13 and nothing here needs it.
+compile_graph = functools.partial(tf.function, reduce_retracing=True, autograph=False)
+
+
+def soft_targets(chroma: tf.Tensor, centres: np.ndarray) -> tf.Tensor:
+    """Return how much of each chroma belongs to each bin (Zhang et al. 2016, sections 2.1 and 2.2).
+
+    It is a Gaussian of the distance from the bin's centre, with half a grid step as standard deviation, scaled so that
+    the bins have a sum of 1.
+
+    Args:
+        chroma: float32 (..., 2).
+        centres: float32 (bins, 2).
+
+    Returns:
+        float32 (..., bins).
+    """
+    distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
+    return tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+
+
+class Trainer(abc.ABC):
+    """What all trainers share: optimizers, validation, checkpoints and the weights of the best epoch.
+
+    Args:
+        model: the network, which is trained in place.
+        model_config, train_config: what it is, and how it is trained.
+        validation: uint8 (N, H, W, 3), the images to validate on.
+        validation_batch: so many of them are validated at once.
 
     Attributes:
         steps_per_epoch: number of batches in an epoch.
         best: weights of the best epoch, which the loop sets and a checkpoint keeps; empty before the first epoch.
     """
 
+    steps_per_epoch: int
+
     def __init__(
-        self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
+        self,
+        model: keras.Model,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        validation: np.ndarray,
+        validation_batch: int,
     ) -> None:
         self._model, self._config, self._target = model, train_config, model_config.target
-        images = dataset.train.images[: train_config.train_images or None]
-        if train_config.epochs and not len(images):
-            raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
-        self._num_images = len(images)
-        self._batch_size = max(1, min(train_config.batch_size, len(images)))
-        self.steps_per_epoch = max(1, len(images) // self._batch_size)
-        self._validation = dataset.validation.images
-        self._bins = None
-        if model_config.chroma_bins:
-            self._read, self._paint = split_at_logits(model)
-            centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
-            weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
-            self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
-        # AutoGraph is off because it warns with Python 3.13 and nothing here needs it.
-        compiled = functools.partial(tf.function, reduce_retracing=True, autograph=False)
-        self._compiled_error = compiled(self._squared_error)
+        self._validation, self._validation_batch = validation, validation_batch
         self._identity = json.dumps([model_config.to_dict(), train_config.to_dict()])
-        self._variables = list(model.variables)
-        self.best: list[np.ndarray] = []
-        if not train_config.epochs:
-            return
-        self._images = tf.constant(images)
-        self._photos = None
-        if train_config.photos:
-            if model_config.architecture != "unet" or model_config.chroma_bins:
-                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
-            photos, _ = load_pictures(Path(train_config.photos), _PHOTO_SIZE)
-            self._photos = tf.constant(photos)
-            self._num_larger = max(1, self._batch_size // 16)
+        self._variables = list(model.variables)  # A checkpoint has these in this order.
         self._rate_factor = tf.Variable(1.0)
-        self._optimizer = self._build_optimizer(train_config.learning_rate, self.steps_per_epoch * train_config.epochs)
-        self._optimizer.build(model.trainable_variables)
-        self._variables += self._optimizer.variables
-        self._compiled_step = compiled(self._step)
+        self._compiled_error = compile_graph(self._squared_error)
+        self.best: list[np.ndarray] = []
+
+    @abc.abstractmethod
+    def draw_batches(self, epoch: int) -> Iterable[Any]:
+        """Return the batches of an epoch, which `step` takes one by one."""
+
+    @abc.abstractmethod
+    def step(self, batch: Any, step: int, rate_factor: float) -> float:
+        """Take one optimizer step on a batch and return its loss.
+
+        Args:
+            batch: one of `draw_batches`.
+            step: number of the step, which counts from 1.
+            rate_factor: multiplies the learning rate.
+        """
+
+    def _add_optimizer(self, variables: list[Any], peak: float, steps: int) -> keras.optimizers.Optimizer:
+        """Return an optimizer of these variables for so many steps; checkpoints keep its state from now on."""
+        optimizer = self._build_optimizer(peak, steps)
+        optimizer.build(variables)
+        self._variables += optimizer.variables
+        return optimizer
 
     def _build_optimizer(self, peak: float, steps: int) -> keras.optimizers.Optimizer:
         config, schedule = self._config, lambda step: peak
@@ -131,15 +163,73 @@ class Trainer:
         self.best = best
         return progress, arrays
 
-    def shuffled_rows(self, epoch: int) -> np.ndarray:
+    def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the luminance (N, H, W, 1) of images, and the target: RGB, or for `gray` the luminance."""
+        rgb = tf.cast(images, tf.float32) / 255
+        luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
+        return luminance, luminance if self._target == "gray" else rgb
+
+    def kept_weights(self) -> list[np.ndarray]:
+        """Return the weights that `validation_loss` measures, and that are kept of the best epoch."""
+        return self._model.get_weights()
+
+    def validation_loss(self, on_part: Callable[[], Any]) -> float:
+        """Return the mean squared error of the unclipped output; `on_part` is called after every batch."""
+        total = 0.0
+        for start in range(0, len(self._validation), self._validation_batch):
+            part = self._validation[start : start + self._validation_batch]
+            total += float(self._compiled_error(tf.constant(part))) * len(part)
+            on_part()
+        return total / len(self._validation)
+
+    def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
+        luminance, truth = self._to_float(images)
+        inputs = luminance if len(self._model.inputs) == 1 else [luminance, tf.zeros_like(truth)]  # There are no hints.
+        return tf.reduce_mean(tf.square(self._model(inputs, training=False) - truth))
+
+
+class ImageTrainer(Trainer):
+    """Trains a network on the images of a data set, all of one size; see `Trainer`."""
+
+    def __init__(
+        self, model: keras.Model, model_config: ModelConfig, train_config: TrainConfig, dataset: Dataset
+    ) -> None:
+        super().__init__(model, model_config, train_config, dataset.validation.images, _VALIDATION_BATCH)
+        images = dataset.train.images[: train_config.train_images or None]
+        if train_config.epochs and not len(images):
+            raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
+        self._num_images = len(images)
+        self._batch_size = max(1, min(train_config.batch_size, len(images)))
+        self.steps_per_epoch = max(1, len(images) // self._batch_size)
+        self._bins = None
+        if model_config.chroma_bins:
+            self._read, self._paint = split_at_logits(model)
+            centres, shares = chroma_bins(load_statistics().shares, model_config.chroma_bins)
+            weights = np.exp(np.linalg.norm(centres, axis=1) / _RARITY_SCALE)
+            self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
+        if not train_config.epochs:
+            return
+        self._images = tf.constant(images)
+        self._photos = None
+        if train_config.photos:
+            if model_config.architecture != "unet" or model_config.chroma_bins:
+                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
+            photos, _ = load_pictures(expand_path(train_config.photos), _PHOTO_SIZE)
+            self._photos = tf.constant(photos)
+            self._num_larger = max(1, self._batch_size // 16)
+        steps = self.steps_per_epoch * train_config.epochs
+        self._optimizer = self._add_optimizer(model.trainable_variables, train_config.learning_rate, steps)
+        self._compiled_step = compile_graph(self._step)
+
+    def draw_batches(self, epoch: int) -> np.ndarray:
         """Return the rows of an epoch's batches, int32 (steps, batch_size); an incomplete last batch is left out."""
         order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
         return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
 
-    def step(self, rows: np.ndarray, step: int, rate_factor: float) -> float:
-        """Take one optimizer step on those rows and return the batch's loss."""
+    def step(self, batch: np.ndarray, step: int, rate_factor: float) -> float:
+        """Take one optimizer step on the images of those rows and return their loss."""
         self._rate_factor.assign(rate_factor)
-        return self._compiled_step(self._images, tf.constant(rows), tf.constant(step, tf.int32)).numpy()
+        return self._compiled_step(self._images, tf.constant(batch), tf.constant(step, tf.int32)).numpy()
 
     def _step(self, images: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         # The images are an argument, not a constant of the graph: where an activation has a gradient of its own,
@@ -154,12 +244,19 @@ class Trainer:
                     luminance, larger = self._to_float(self._larger_images(some, step))
                     objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
-                logits = self._read(luminance, training=True)
+                logits = self._read(self._with_hints(luminance, truth, step), training=True)
                 objective = self._cross_entropy(logits, truth)
                 loss = tf.reduce_mean(tf.square(self._paint(luminance, logits) - truth))
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(objective, variables), variables)
         return loss
+
+    def _with_hints(self, luminance: tf.Tensor, truth: tf.Tensor, step: tf.Tensor) -> Any:
+        """Return the inputs of the network, which are the luminance and, if it takes them, hints drawn at random."""
+        if len(self._model.inputs) == 1:
+            return luminance
+        seed = tf.stack([tf.constant(self._config.seed), step])
+        return [luminance, draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), seed)]
 
     def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Return N random crops of photos, then the N given images enlarged, float32 (2 N, 64, 64, 3)."""
@@ -177,15 +274,9 @@ class Trainer:
         return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
-        """Return the cross-entropy with soft targets (Zhang et al. 2016, sections 2.1 and 2.2).
-
-        The target of a pixel is a Gaussian of its distance from each bin, with half a grid step as standard deviation.
-        Rare colours have larger weights.
-        """
+        """Return the cross-entropy with soft targets, in which rare colours have larger weights."""
         centres, weights = self._bins
-        chroma = tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID")
-        distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
-        targets = tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+        targets = soft_targets(tf.nn.avg_pool2d(tf.linalg.matmul(truth, RGB_TO_CHROMA), 2, 2, "VALID"), centres)
         return -tf.reduce_mean(tf.reduce_sum(weights * targets * tf.nn.log_softmax(logits), axis=-1))
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
@@ -200,26 +291,3 @@ class Trainer:
             columns = tf.where(tf.random.stateless_uniform((self._batch_size, 1), seed) < 0.5, columns, 31 - columns)
         pixels = rows[:, :, None] * 32 + columns[:, None, :]
         return tf.gather(tf.reshape(images, (self._batch_size, 1024, 3)), pixels, batch_dims=1)
-
-    def _to_float(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the luminance (N, H, W, 1) of images, and the target: RGB, or for `gray` the luminance."""
-        rgb = tf.cast(images, tf.float32) / 255
-        luminance = tf.linalg.matmul(rgb, LUMINANCE_WEIGHTS[:, None])
-        return luminance, luminance if self._target == "gray" else rgb
-
-    def kept_weights(self) -> list[np.ndarray]:
-        """Return the weights that `validation_loss` measures, and that are kept of the best epoch."""
-        return self._model.get_weights()
-
-    def validation_loss(self, on_part: Callable[[], Any]) -> float:
-        """Return the mean squared error of the unclipped output; `on_part` is called after every thousand images."""
-        total = 0.0
-        for start in range(0, len(self._validation), _VALIDATION_BATCH):
-            part = self._validation[start : start + _VALIDATION_BATCH]
-            total += float(self._compiled_error(tf.constant(part))) * len(part)
-            on_part()
-        return total / len(self._validation)
-
-    def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
-        luminance, truth = self._to_float(images)
-        return tf.reduce_mean(tf.square(self._model(luminance, training=False) - truth))

@@ -1,9 +1,32 @@
-"""What tests of trainings share: losses computed independently, and a process that dies in the middle of an epoch."""
+"""What tests of trainings share: losses computed independently, small photos for a small backbone, and a process that
+dies in the middle of an epoch.
+"""
+
+import hashlib
 
 import numpy as np
+from PIL import Image
 
+from colorizer.config import ModelConfig
 from colorizer.pixels.color import to_luminance
 from colorizer.training.loop import Batch
+
+SMALL_BACKBONE = ModelConfig(
+    architecture="backbone", latent_dim=16, target="chroma", activation="silu", chroma_bins=16, hints=True
+)
+
+
+def is_held_out(name):
+    """Return whether a photo of this name is for validation."""
+    return hashlib.sha256(name.encode()).digest()[0] * 40 < 256
+
+
+def draw_photos(folder):
+    """Write eight smooth photos for training and two for validation, each of 128 x 128 pixels, into a folder."""
+    generator, names = np.random.default_rng(0), [f"{number}.png" for number in range(1000)]
+    for name in [n for n in names if not is_held_out(n)][:8] + [n for n in names if is_held_out(n)][:2]:
+        small = Image.fromarray(generator.integers(0, 256, (3, 3, 3), np.uint8))
+        small.resize((128, 128), Image.Resampling.BICUBIC).save(folder / name)
 
 
 def losses(history):

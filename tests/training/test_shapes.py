@@ -1,5 +1,7 @@
 """Numbers of parameters and operations are those of the networks that Keras builds, and other encoders are named."""
 
+import keras
+import numpy as np
 import pytest
 
 from colorizer.config import ModelConfig
@@ -18,8 +20,11 @@ CONFIGS = {preset.name: preset.model for preset in PRESETS.values()} | {
     "linear chroma": ModelConfig(target="chroma", linear_path=True, encoder_widths=(), decoder_widths=()),
     "small unet": PRESETS["unet"].model.replace(latent_dim=16),
     "smallest unet with bins": PRESETS["unet"].model.replace(latent_dim=4, chroma_bins=7),
+    "unet that takes hints": PRESETS["unet-vivid"].model.replace(hints=True),
     "small conv": PRESETS["conv"].model.replace(latent_dim=32),
     "smallest conv": PRESETS["conv"].model.replace(latent_dim=16),
+    "backbone without hints": PRESETS["colorist"].model.replace(hints=False),
+    "small backbone": PRESETS["colorist"].model.replace(latent_dim=16, chroma_bins=9),
 }
 
 
@@ -31,6 +36,19 @@ def test_parameters_are_those_of_the_network(config):
 def test_operations_of_a_dense_network_are_two_for_each_weight():
     config = ModelConfig(encoder_widths=(), decoder_widths=(), latent_dim=32)
     assert count(config)[1] == 2 * (1024 * 32 + 32 * 3072)
+
+
+@pytest.mark.parametrize("hints", [False, True])
+def test_operations_of_a_backbone_are_those_of_its_layers_at_64_pixels(hints):
+    config = PRESETS["colorist"].model.replace(hints=hints)
+    model = build_model(config)
+    kinds = keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense
+    layers = [layer for layer in model.layers if isinstance(layer, kinds)]
+    inputs = [np.zeros((1, 64, 64, channels), np.float32) for channels in (1, 3)[: len(model.inputs)]]
+    outputs = keras.Model(model.inputs, [layer.output for layer in layers])(inputs)
+    places = [np.prod(output.shape[1:-1]) for output in outputs]
+    operations = sum(2 * np.prod(layer.kernel.shape) * num for layer, num in zip(layers, places, strict=True))
+    assert count(config)[1] == operations
 
 
 @pytest.mark.parametrize(

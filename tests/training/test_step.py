@@ -17,7 +17,7 @@ from colorizer.errors import ConfigError
 from colorizer.pixels.color import chroma_bins, split_luminance
 from colorizer.training.loop import train
 from colorizer.training.networks import build_model
-from colorizer.training.step import Trainer
+from colorizer.training.step import ImageTrainer
 
 UNET = ModelConfig(architecture="unet", latent_dim=16, target="chroma")
 VIVID = UNET.replace(chroma_bins=16)
@@ -26,7 +26,7 @@ VIVID = UNET.replace(chroma_bins=16)
 @pytest.mark.parametrize(("flips", "shift"), [(False, 0), (True, 0), (False, 2), (True, 2)])
 def test_augmentation_moves_and_mirrors_each_image_by_itself(tiny, tiny_model, tiny_train, flips, shift):
     config = tiny_train.replace(flips=flips, shift=shift, batch_size=64)
-    trainer = Trainer(build_model(tiny_model), tiny_model, config, tiny)
+    trainer = ImageTrainer(build_model(tiny_model), tiny_model, config, tiny)
     images = tiny.train.images
     padded = np.pad(images, [(0, 0), (shift, shift), (shift, shift), (0, 0)], "reflect")
     found = []
@@ -48,7 +48,7 @@ def test_augmentation_moves_and_mirrors_each_image_by_itself(tiny, tiny_model, t
 
 
 def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
-    trainer = Trainer(build_model(VIVID), VIVID, tiny_train, tiny)
+    trainer = ImageTrainer(build_model(VIVID), VIVID, tiny_train, tiny)
     truth = tiny.validation.images[:2] / np.float32(255)
     logits = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
     centres, shares = chroma_bins(datasets.load_statistics().shares, 16)
@@ -63,6 +63,14 @@ def test_soft_targets_and_weights_are_those_of_the_paper(tiny, tiny_train):
     assert float(trainer._cross_entropy(tf.constant(logits), tf.constant(truth))) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
+def test_hints_change_what_is_learned_but_not_what_an_untrained_network_says(tiny, tiny_train):
+    plain, hinted = (train(VIVID.replace(hints=hints), tiny_train, tiny).history for hints in (False, True))
+    assert hinted["batch_loss"][0] == pytest.approx(plain["batch_loss"][0], rel=1e-4)  # Their kernel starts at zero.
+    assert hinted["batch_loss"][-1] != pytest.approx(plain["batch_loss"][-1], rel=1e-6)
+    assert np.isfinite(hinted["val_loss"]).all()
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Return a folder with twelve smooth colour pictures of several sizes."""
@@ -74,7 +82,7 @@ def photos(tmp_path):
 
 
 def test_photos_join_every_batch_at_64_pixels_in_their_own_colours(tiny, tiny_train, photos):
-    trainer = Trainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
+    trainer = ImageTrainer(build_model(UNET), UNET, tiny_train.replace(photos=photos, batch_size=32), tiny)
     larger = trainer._larger_images(tiny.train.images[:2], tf.constant(1)).numpy()
     assert larger.shape == (4, 64, 64, 3)
     assert (larger[:2] != trainer._larger_images(tiny.train.images[:2], tf.constant(2)).numpy()[:2]).any()
@@ -108,8 +116,8 @@ def test_photos_need_a_unet(config, tiny, tiny_train, photos):
 
 def test_a_training_that_is_over_leaves_no_images_behind(tiny, tiny_model, tiny_train):
     config = tiny_model.replace(activation="gelu")  # TensorFlow keeps the graph of its gradient for ever.
-    trainer = Trainer(build_model(config), config, tiny_train, tiny)
-    trainer.step(trainer.shuffled_rows(0)[0], 1, 1.0)
+    trainer = ImageTrainer(build_model(config), config, tiny_train, tiny)
+    trainer.step(trainer.draw_batches(0)[0], 1, 1.0)
     images = weakref.ref(trainer._images)
     del trainer
     gc.collect()
