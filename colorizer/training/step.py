@@ -6,6 +6,7 @@ The step is compiled: inside one graph, rows of uint8 images become a batch, a l
 import abc
 import functools
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,14 +18,14 @@ import tensorflow as tf
 
 from colorizer.config import ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import Dataset, load_statistics
-from colorizer.data.pictures import load_pictures
-from colorizer.errors import ConfigError, TrainingError
+from colorizer.data.photos import cut_small_crops, open_photos
+from colorizer.errors import TrainingError
 from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
 from colorizer.training.crops import draw_hints
 
 _VALIDATION_BATCH = 1000
-_PHOTO_SIZE = 128  # Photos are kept at this height and width; the network sees crops of them at 64 pixels.
+_CROPS_PER_PHOTO = 8  # This many random crops of each photo join the images of the data set.
 # The weight of a chroma bin is exp(its distance from gray / this number), for colours get rarer about exponentially
 # with that distance.
 _RARITY_SCALE = 0.1
@@ -200,7 +201,10 @@ class ImageTrainer(Trainer):
             raise TrainingError(f"The data set {dataset.name} has no training images. Choose cifar10 or synthetic.")
         self._num_images = len(images)
         self._batch_size = max(1, min(train_config.batch_size, len(images)))
-        self.steps_per_epoch = max(1, len(images) // self._batch_size)
+        self._crops_per_batch = 0
+        if train_config.photos:
+            self._crops_per_batch = min(round(train_config.photo_share * self._batch_size), self._batch_size - 1)
+        self.steps_per_epoch = max(1, len(images) // (self._batch_size - self._crops_per_batch))
         self._bins = None
         if model_config.chroma_bins:
             self._read, self._paint = split_at_logits(model)
@@ -209,22 +213,26 @@ class ImageTrainer(Trainer):
             self._bins = centres, (weights / np.sum(weights * shares)).astype(np.float32)
         if not train_config.epochs:
             return
+        if self._crops_per_batch:
+            photos = open_photos(expand_path(train_config.photos))
+            images = np.concatenate([images, cut_small_crops(photos, _CROPS_PER_PHOTO, train_config.seed)])
         self._images = tf.constant(images)
-        self._photos = None
-        if train_config.photos:
-            if model_config.architecture != "unet" or model_config.chroma_bins:
-                raise ConfigError("photos needs a unet without chroma_bins, which takes images of any size.")
-            photos, _ = load_pictures(expand_path(train_config.photos), _PHOTO_SIZE)
-            self._photos = tf.constant(photos)
-            self._num_larger = max(1, self._batch_size // 16)
         steps = self.steps_per_epoch * train_config.epochs
         self._optimizer = self._add_optimizer(model.trainable_variables, train_config.learning_rate, steps)
         self._compiled_step = compile_graph(self._step)
 
     def draw_batches(self, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch's batches, int32 (steps, batch_size); an incomplete last batch is left out."""
-        order = np.random.default_rng([self._config.seed, epoch]).permutation(self._num_images)
-        return order[: self.steps_per_epoch * self._batch_size].reshape(self.steps_per_epoch, -1).astype(np.int32)
+        """Return the rows of an epoch's batches, int32 (steps, batch_size); an incomplete last batch is left out.
+
+        Every image of the data set has one turn. Crops of photos, which are the last rows, are drawn at random.
+        """
+        generator = np.random.default_rng([self._config.seed, epoch])
+        shape = (self.steps_per_epoch, self._batch_size - self._crops_per_batch)
+        rows = generator.permutation(self._num_images)[: math.prod(shape)].reshape(shape)
+        if self._crops_per_batch:
+            crops = generator.integers(self._num_images, len(self._images), (len(rows), self._crops_per_batch))
+            rows = np.hstack([rows, crops])
+        return rows.astype(np.int32)
 
     def step(self, batch: np.ndarray, step: int, rate_factor: float) -> float:
         """Take one optimizer step on the images of those rows and return their loss."""
@@ -239,10 +247,6 @@ class ImageTrainer(Trainer):
             if self._bins is None:
                 loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))
                 objective = loss
-                if self._photos is not None:
-                    some = tf.gather(images, rows[: self._num_larger])
-                    luminance, larger = self._to_float(self._larger_images(some, step))
-                    objective += tf.reduce_mean(tf.square(self._model(luminance, training=True) - larger))
             else:
                 logits = self._read(self._with_hints(luminance, truth, step), training=True)
                 objective = self._cross_entropy(logits, truth)
@@ -257,21 +261,6 @@ class ImageTrainer(Trainer):
             return luminance
         seed = tf.stack([tf.constant(self._config.seed), step])
         return [luminance, draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), seed)]
-
-    def _larger_images(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Return N random crops of photos, then the N given images enlarged, float32 (2 N, 64, 64, 3)."""
-        count = self._num_larger
-        seed = tf.stack([tf.constant((self._config.seed + 1) % 2**31), step])  # A seed is an int32.
-        chosen = tf.random.stateless_uniform((count,), seed, 0, len(self._photos), tf.int32)
-        side, top, left, flip = tf.unstack(tf.random.stateless_uniform((4, count), seed))
-        side = 0.5 + side / 2  # A crop has at least half of the photo's side, so it is never enlarged.
-        top, left = top * (1 - side), left * (1 - side)
-        right = left + side
-        left, right = tf.where(flip < 0.5, left, right), tf.where(flip < 0.5, right, left)
-        boxes = tf.stack([top, left, top + side, right], axis=1)
-        crops = tf.image.crop_and_resize(tf.gather(self._photos, chosen), boxes, tf.range(count), (64, 64))
-        enlarged = tf.image.resize(images, (64, 64), "bicubic")
-        return tf.clip_by_value(tf.concat([crops, enlarged], axis=0), 0, 255)
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         """Return the cross-entropy with soft targets, in which rare colours have larger weights."""
