@@ -13,7 +13,7 @@ from colorizer import config
 from colorizer.app import tables
 from colorizer.app.options import MODEL, Output, Result, Strength, Vividness, read_number, read_path
 from colorizer.data import datasets
-from colorizer.data.pictures import load_photos
+from colorizer.data.photos import load_photos
 from colorizer.errors import ConfigError, ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
