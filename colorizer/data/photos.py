@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import operator
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def load_photos(path: Path, on_progress: _OnProgress = _ignore_progress) -> Iter
         DataError: there is no such folder or zip, or no picture in it; this is checked at once.
     """
     decoded = _decode_all(_open_source(path), lambda photo: photo, on_progress)
-    return (photo for _, photo in decoded)
+    return map(operator.itemgetter(1), decoded)  # A generator would hold each photo while the next one is decoded.
 
 
 def open_photos(path: Path, on_progress: _OnProgress = _ignore_progress) -> Photos:

@@ -6,16 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer.data import datasets, pictures
+from colorizer.data import datasets
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
-from colorizer.pixels.images import decode_image
 from colorizer.pixels.metrics import METRICS
 
 TINY = ["--preset", "notebook", "--encoder-widths", "8", "--decoder-widths", "8", "--dataset", "synthetic"]
@@ -116,87 +114,6 @@ def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_mod
     monkeypatch.setattr(evaluation, "measure", note("measure", evaluation.measure))
     assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
     assert calls == ["load", "measure"] * 2
-
-
-def test_black_photos_have_no_ratio_and_the_json_says_null(run, run_json, tmp_path):
-    (tmp_path / "photos").mkdir()
-    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "black.png")
-    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert (code, result["models"]["linear"]["ratio"]) == (0, None)
-    code, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert code == 0
-    assert out.splitlines()[-1].split()[3] == "-"
-
-
-@pytest.mark.slow
-def test_all_models_see_the_photos_with_one_decoded_at_a_time(run_json, few_models, elsewhere, tmp_path, monkeypatch):
-    alive = set()
-
-    def decode(data):
-        image = decode_image(data)
-        alive.add(id(image))
-        weakref.finalize(image, alive.discard, id(image))
-        assert len(alive) <= 2  # The next one is decoded before the loop lets go of the last.
-        return image
-
-    monkeypatch.setattr(photos, "decode_image", decode)
-    code, result = run_json("evaluate", "--all", "--photos", tmp_path / "photos")
-    assert code == 0
-    assert [measured["photos"] for measured in result["models"].values()] == [20, 20]
-
-
-def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path, caplog):
-    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
-        for file in sorted((tmp_path / "photos").iterdir()):
-            archive.write(file, file.name)
-        archive.writestr("broken.png", "no picture")
-    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
-    measured = result["models"]["linear"]
-    assert (code, measured["photos"]) == (0, 20)
-    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
-    assert not caplog.text
-    code, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos.zip")
-    assert code == 0
-    assert f"{measured['better']} of 20" in out
-    assert "1 of 21 files left out, such as 'broken.png' (The file is not a picture" in caplog.text
-
-
-def test_evaluate_compares_features_at_a_working_size(run_json, elsewhere, tmp_path, monkeypatch):
-    """The classifier is replaced, because its weights are not a part of the project."""
-    read = []
-    shrink = functools.partial(np.mean, axis=(1, 2))
-    monkeypatch.setattr(backbone, "read_weights", lambda path: read.append(path) or {})
-    monkeypatch.setattr(backbone, "build_classifier_features", lambda weights: SimpleNamespace(predict_on_batch=shrink))
-    words = ["evaluate", "unet", "--photos", tmp_path / "photos"]
-    results = [run_json(*words, "--size", size, "--backbone", "weights.pth")[1]["models"]["unet"] for size in (32, 64)]
-    assert read == [Path("weights.pth")] * 2
-    assert 0 < results[0]["feature_distance"] != results[1]["feature_distance"]
-    assert results[0]["delta_e"] != results[1]["delta_e"]
-
-
-def test_a_backbone_that_is_none_is_one_sentence(run, elsewhere, tmp_path):
-    code, out, err = run("evaluate", "linear", "--photos", tmp_path / "photos", "--backbone", tmp_path / "few.npz")
-    assert (code, out) == (1, "")
-    assert err.startswith(f"error: The backbone {tmp_path / 'few.npz'} cannot be read (")
-    assert err.count("\n") == 1
-
-
-def test_evaluate_tells_what_hints_gain(run_json, elsewhere, tmp_path, monkeypatch):
-    """A model stands in that takes hints and paints the whole photo in the colour of the last one."""
-
-    class Painter:
-        def colorize(self, photo, vividness, strength, size, hints=()):
-            colors = [[int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)] for hint in hints]
-            return np.full_like(photo, colors[-1] if colors else 0)
-
-    entry = library.find_model("unet-vivid")
-    card = entry.card | {"model": entry.card["model"] | {"hints": True}}
-    monkeypatch.setattr(library, "find_model", lambda name: dataclasses.replace(entry, card=card))
-    monkeypatch.setattr("colorizer.app.commands.load", lambda path: Painter())
-    code, result = run_json("evaluate", "unet-vivid", "--photos", tmp_path / "photos", "--hints", "1,5")
-    gain = result["models"]["unet-vivid"]["hint_gain"]
-    assert (code, list(gain)) == (0, ["1", "5"])
-    assert min(gain.values()) > 3  # Any colour of the photo is better than black.
 
 
 def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):

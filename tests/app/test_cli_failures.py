@@ -108,7 +108,7 @@ def test_wrong_usage_repeats_only_the_beginning_of_a_very_long_word(run):
         (["colorize", "linear", "~no-such-user/x.png", "--output", "out"], "The path '~no-such-user/x.png' cannot be"),
         (["colorize", "linear", "photo.png", "--output", "~no-such-user/x"], "The path '~no-such-user/x' cannot be"),
         (["evaluate", "linear", "--photos", "~no-such-user"], "The path '~no-such-user' cannot be used"),
-        (["train", "--architecture", "nope"], "architecture must be one of dense, conv, unet, received 'nope'."),
+        (["train", "--architecture", "nope"], "architecture must be one of dense, conv, unet, backbone, received"),
         (["report", "linear", "--output", "file/report"], "cannot be written"),
     ],
 )
