@@ -220,8 +220,8 @@ class _Zip:
             raise DataError(f"{path} cannot be read as a zip ({error}). Give a folder or a zip with photos.") from error
         if len(entries) > MAX_ENTRIES:
             raise DataError(f"{path} lists {len(entries):,} files, {MAX_ENTRIES:,} are the most. Split it.")
-        self._entries = {entry.filename: entry for entry in entries if not entry.is_dir()}
-        self.names = sorted(name for name in self._entries if Path(name).suffix.lower() in SUFFIXES)
+        self._entries = {entry.filename: entry for entry in entries}
+        self.names = sorted(name for name in self._entries if name.lower().endswith(SUFFIXES))  # Folders end in "/".
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, as hexadecimal digits."""

@@ -71,11 +71,9 @@ def encode(planes: Any, prefix: str = "backbone_") -> list[Any]:
 
 
 def build_classifier_features(weights: Weights) -> keras.Model:
-    """Build the whole network up to its last average, from RGB (N, H, W, 3) in [0, 1] to features (N, 1280)."""
+    """Build the network up to its last block and average its channels: from RGB (N, H, W, 3) in [0, 1] to (N, 320)."""
     image = keras.Input((None, None, 3))
-    head = layers.Conv2D(_HEAD_CHANNELS, 1, name="backbone_head")
-    features = layers.GlobalAveragePooling2D()(layers.ReLU(6)(head(encode(image)[-1])))
-    model = keras.Model(image, features, name="efficientnet_lite0")
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(encode(image)[-1]), name="efficientnet_lite0")
     set_weights(model, weights)
     return model
 
@@ -108,8 +106,6 @@ def set_weights(model: keras.Model, weights: Weights, prefix: str = "backbone_")
             if layer.kernel.shape[2] == 1:
                 kernel = kernel.sum(axis=2, keepdims=True)
             layer.set_weights([kernel, bias])
-        elif part == "head":
-            layer.set_weights(fold("_conv_head", "_bn1", dense))
         else:
             convolution, normalization = (f"_blocks.{block}.{name}" for name in parts[part])
             layer.set_weights(fold(convolution, normalization, depthwise if part == "depthwise" else dense))

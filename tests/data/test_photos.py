@@ -158,6 +158,12 @@ def test_of_two_entries_with_one_name_the_last_counts(tmp_path, photo):
     np.testing.assert_array_equal(list(load_photos(path)), photo[None])
 
 
+def test_an_entry_without_a_name_is_no_picture(tmp_path, photo):
+    path = write_zip(tmp_path / "x.zip", [("a.png", encode_png(photo)), ("nul.png", encode_png(photo))])
+    path.write_bytes(path.read_bytes().replace(b"nul.png", b"\0ul.png"))  # Python cuts a name off here.
+    assert len(list(load_photos(path))) == 1
+
+
 def many_entries(number):
     """Return the bytes of a zip that lists so many files, all at the same place."""
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, 5, 0) + b"x.jpg"
