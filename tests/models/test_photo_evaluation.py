@@ -7,6 +7,7 @@ import pytest
 from skimage.color import deltaE_ciede2000
 
 from colorizer.errors import DataError
+from colorizer.models.hints import check_hints
 from colorizer.models.photo_evaluation import draw_random_hints, measure_photos
 from colorizer.pixels.color import gray_copy, to_lab, to_uint8
 from colorizer.pixels.images import load_photo
@@ -128,6 +129,7 @@ def test_hints_reveal_the_mean_colour_of_a_patch_and_are_drawn_alike_each_time()
     hints = draw_random_hints(photo, 50, 7)
     assert draw_random_hints(photo, 20, 7) == hints[:20]
     assert draw_random_hints(photo, 50, 8) != hints
+    assert check_hints(hints, *photo.shape[:2]) == hints  # `Colorizer.colorize` takes them.
     for hint in hints:
         x, y = hint["x"], hint["y"]
         patch = photo[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].reshape(-1, 3).mean(axis=0)
