@@ -50,21 +50,32 @@ def all_models(
     return text
 
 
-def photos(measured: dict[str, dict[str, Any]], folder: Path) -> str:
-    """Return a table of the models' errors on the photos in a folder; each model has a row.
+def photos(measured: dict[str, dict[str, Any]], path: Path) -> str:
+    """Return a table of what was measured on the photos in a folder or zip; each model has a row.
 
     Args:
-        measured: for each model, the result of `evaluation.measure_photos`.
-        folder: the folder that holds the photos.
+        measured: for each model, the result of `photo_evaluation.measure_photos`.
+        path: the folder or zip that holds the photos.
     """
+    first = next(iter(measured.values()))
+    numbers = next((found["hint_gain"] for found in measured.values() if "hint_gain" in found), ())
+    header = ["model", "delta_e", "gray copy", "ratio", "better", "colorfulness", "spots", "psnr"]
+    header += ["features"] if "feature_distance" in first else []
+    header += [f"{number} hint{'s' if number != '1' else ''}" for number in numbers]
     rows = []
     for name, found in measured.items():
-        # The gray copy of gray photos has an error of 0, so the ratio is not defined.
-        ratio = f"{found['ratio']:.3f}" if found["gray_copy"] else "-"
-        better = f"{found['better']} of {found['photos']}"
-        rows.append([name, f"{found['delta_e']:.2f}", f"{found['gray_copy']:.2f}", ratio, better])
-    title = f"Mean CIEDE2000 on {next(iter(measured.values()))['photos']} photos in {folder}"
-    return f"{title}\n\n{layout(['model', 'delta_e', 'gray copy', 'ratio', 'better'], rows)}"
+        # Where the gray copy makes no error, or the photos have no colour, a ratio is not defined.
+        better = f"{found['better']} of {found['photos']}, {found['better'] / found['photos']:.0%}"
+        row = [name, f"{found['delta_e']:.2f}", f"{found['gray_copy']:.2f}", _format(found["ratio"], ".3f"), better]
+        row += [_format(found["colorfulness"], ".0%"), f"{found['spots']:.2%}", f"{found['psnr']:.2f}"]
+        row += [_format(found["feature_distance"], ".3f")] if "feature_distance" in first else []
+        gains = found.get("hint_gain", dict.fromkeys(numbers))
+        rows.append(row + [_format(gains[number], ".2f") for number in numbers])
+    return f"Means over {first['photos']} photos in {path}\n\n{layout(header, rows)}"
+
+
+def _format(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
 
 
 def sweep(rows: list[dict[str, Any]]) -> str:

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Give one with pictures in it.")
-    paths, pictures, unreadable = _find_pictures(folder), {}, 0
+    paths, pictures, unreadable = find_pictures(folder), {}, 0
     for path in paths:
         try:
             image = lay_on_white(decode_file(path))
@@ -63,7 +62,7 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
             unreadable += 1
             continue
         square = np.asarray(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BICUBIC))
-        if np.ptp(square.astype(np.int16), axis=-1).max() > _GRAY_SPREAD:
+        if not is_gray(square):
             pictures[path.relative_to(folder).as_posix()] = square
     unused = len(paths) - len(pictures)
     told = f"{unreadable} cannot be read, {unused - unreadable} are gray by nature"
@@ -75,31 +74,14 @@ def load_pictures(folder: Path, size: int) -> tuple[np.ndarray, list[str]]:
     return np.stack([pictures[name] for name in names]), names
 
 
-def load_photos(folder: Path) -> Iterator[np.ndarray]:
-    """Return an iterator over all pictures in a folder and its subfolders, which decodes one at a time.
-
-    Returns:
-        images, uint8 of shape (H, W, 3) or (H, W, 4) with alpha. A picture that cannot be read raises `ImageError` when
-        its turn comes.
-
-    Raises:
-        ImageError: there is no picture, which is checked at once.
-    """
-    paths = _find_pictures(folder)
-    if not paths:
-        raise ImageError(f"There are no pictures in {folder}. Name a folder with some.")
-
-    def decode(path: Path) -> np.ndarray:
-        try:
-            return decode_file(path)
-        except (ImageError, OSError) as error:
-            raise ImageError(f"{path}: {error}") from error
-
-    return map(decode, paths)
-
-
-def _find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the files with the endings of `images.SUFFIXES` in a folder and its subfolders, in sorted order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def is_gray(image: np.ndarray) -> bool:
+    """Return whether an image, uint8 (H, W, 3), is gray by nature: no pixel has channels that differ visibly."""
+    return bool(np.ptp(image.astype(np.int16), axis=-1).max() <= _GRAY_SPREAD)
 
 
 def _split_folder(folder: Path) -> Splits:

@@ -12,11 +12,10 @@ import numpy as np
 
 from colorizer.config import MAX_LATENT_DIM, VIVIDNESS_LEVELS, nearest_level
 from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
-from colorizer.errors import DataError, ModelError
+from colorizer.errors import ModelError
 from colorizer.models import library, linear
 from colorizer.models.colorizer import Colorizer, check_chroma
-from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_lab, to_luminance, to_uint8
-from colorizer.pixels.images import lay_on_white
+from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_luminance, to_uint8
 from colorizer.pixels.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
 from colorizer.storage import read_json, replace_folder, write_json
 
@@ -104,43 +103,6 @@ def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[in
             output = luminance + output @ YCBCR_TO_RGB[1:]
         losses.append(float(np.mean(np.square(output - truth))))
     return losses
-
-
-def measure_photos(
-    colorizer: Colorizer, photos: Iterable[np.ndarray], vividness: float | None = None, strength: float = 1.0
-) -> dict[str, Any]:
-    """Measure a model on whole photos at their own resolution; one of them is in memory at a time.
-
-    Args:
-        photos: yields images, each uint8 (H, W, 3) or (H, W, 4).
-        vividness, strength: as in `Colorizer.predict`.
-
-    Returns:
-        dict with `photos` (how many), `delta_e` and `gray_copy` (the mean over photos of their mean CIEDE2000),
-        `ratio` of the two (None if the gray copy makes no error, as on black photos), and `better` (on how many
-        photos the model beats the gray copy).
-
-    Raises:
-        DataError: there is no photo.
-    """
-    from skimage.color import deltaE_ciede2000
-
-    errors = []
-    for photo in map(lay_on_white, photos):
-        truth = to_lab(photo)
-        results = colorizer.colorize(photo, vividness, strength), gray_copy(photo)
-        errors.append([float(deltaE_ciede2000(truth, to_lab(result)).mean()) for result in results])
-        del photo, truth, results  # The next photo is decoded before these names are used again.
-    if not errors:
-        raise DataError("There is no photo to measure. Choose a folder with pictures.")
-    model, gray = np.transpose(errors)
-    return {
-        "photos": len(errors),
-        "delta_e": float(model.mean()),
-        "gray_copy": float(gray.mean()),
-        "ratio": float(model.mean() / gray.mean()) if gray.mean() > 0 else None,
-        "better": int(np.sum(model < gray)),
-    }
 
 
 def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str, float]:

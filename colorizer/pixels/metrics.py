@@ -19,6 +19,8 @@ METRICS = {
 }
 """Name of each metric: which direction is better, and how to print it."""
 
+SPOT_DISTANCE = 25  # A pixel is a spot if its (a, b) is this much farther from the truth than the gray copy's.
+_LOWEST_MSE = 1e-10  # A photo has at most 100 dB, so that a mean over photos with a perfect result is a number.
 _CHUNK = 500  # This many images are converted to Lab at a time, which takes about 50 MB.
 
 
@@ -95,3 +97,25 @@ def compute_metrics(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
 def gray_copy_metrics(truth: np.ndarray) -> dict[str, float]:
     """Compute every metric of the gray copy of `truth`, uint8, or float in [0, 1], of shape (N, H, W, 3)."""
     return compute_metrics(gray_copy(truth), truth)
+
+
+def photo_psnr(result: np.ndarray, photo: np.ndarray) -> float:
+    """Return the PSNR of one photo in dB, 10 log10(1 / mse) and at most 100; both are uint8 (H, W, 3)."""
+    return 10 * math.log10(1 / max(float(image_mse(result[None], photo[None])[0]), _LOWEST_MSE))
+
+
+def spot_share(result: np.ndarray, gray: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of pixels whose (a, b) is over 25 units farther from the truth than the gray copy's is.
+
+    Args:
+        result, gray, truth: L*a*b* of the shape (H, W, 3), as `color.to_lab` returns it.
+    """
+    errors = [np.linalg.norm((lab - truth)[..., 1:], axis=-1) for lab in (result, gray)]
+    return float(np.mean(errors[0] - errors[1] > SPOT_DISTANCE))
+
+
+def cosine_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return 1 - cosine of the angle between two vectors (C,); 1 if one of them is zero."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    lengths = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(1 - first @ second / lengths) if lengths else 1.0

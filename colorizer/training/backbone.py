@@ -10,14 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from colorizer.training.efficientnet import (
-    HEAD_CHANNELS,
-    STAGES,
-    STEM_CHANNELS,
-    Convolution,
-    Weights,
-    list_convolutions,
-)
+from colorizer.training.efficientnet import STAGES, STEM_CHANNELS, Convolution, Weights, list_convolutions
 
 INPUT_OFFSET, INPUT_SCALE = 127 / 255, 128 / 255  # The network expects (x - 127) / 128 for x in 0 to 255.
 _NORMALIZATION_EPSILON = 1e-3
@@ -55,11 +48,9 @@ def encode(planes: Any, prefix: str = "backbone_") -> list[Any]:
 
 
 def build_classifier_features(weights: Weights) -> keras.Model:
-    """Build the whole network up to its last average, from RGB (N, H, W, 3) in [0, 1] to features (N, 1280)."""
+    """Build the network up to its last block and average its channels: from RGB (N, H, W, 3) in [0, 1] to (N, 320)."""
     image = keras.Input((None, None, 3))
-    head = layers.Conv2D(HEAD_CHANNELS, 1, name="backbone_head")
-    features = layers.GlobalAveragePooling2D()(layers.ReLU(6)(head(encode(image)[-1])))
-    model = keras.Model(image, features, name="efficientnet_lite0")
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(encode(image)[-1]), name="efficientnet_lite0")
     set_weights(model, weights)
     return model
 
@@ -71,7 +62,7 @@ def set_weights(model: keras.Model, weights: Weights, prefix: str = "backbone_")
     """
     named = {layer.name.removeprefix(prefix): layer for layer in model.layers if layer.name.startswith(prefix)}
     for part in list_convolutions():
-        if layer := named.get(part.layer):  # Only the classifier's features have the head.
+        if layer := named.get(part.layer):  # No network here has the head.
             kernel, bias = _fold(part, weights)
             if part.layer == "stem" and layer.kernel.shape[2] == 1:
                 kernel = kernel.sum(axis=2, keepdims=True)

@@ -6,16 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from colorizer.data import datasets, pictures
+from colorizer.data import datasets
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
-from colorizer.pixels.images import decode_file
 from colorizer.pixels.metrics import METRICS
 
 TINY = ["--preset", "notebook", "--encoder-widths", "8", "--decoder-widths", "8", "--dataset", "synthetic"]
@@ -116,46 +114,6 @@ def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_mod
     monkeypatch.setattr(evaluation, "measure", note("measure", evaluation.measure))
     assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
     assert calls == ["load", "measure"] * 2
-
-
-def test_black_photos_have_no_ratio_and_the_json_says_null(run, run_json, tmp_path):
-    (tmp_path / "photos").mkdir()
-    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "black.png")
-    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert (code, result["models"]["linear"]["ratio"]) == (0, None)
-    code, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert code == 0
-    assert out.splitlines()[-1].split()[3] == "-"
-
-
-@pytest.mark.slow
-def test_all_models_see_the_photos_with_one_decoded_at_a_time(run_json, few_models, elsewhere, tmp_path, monkeypatch):
-    alive = set()
-
-    def decode(path):
-        image = decode_file(path)
-        alive.add(id(image))
-        weakref.finalize(image, alive.discard, id(image))
-        assert len(alive) <= 2  # The next one is decoded before the loop lets go of the last.
-        return image
-
-    monkeypatch.setattr(pictures, "decode_file", decode)
-    code, result = run_json("evaluate", "--all", "--photos", tmp_path / "photos")
-    assert code == 0
-    assert [measured["photos"] for measured in result["models"].values()] == [20, 20]
-
-
-def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, elsewhere, tmp_path):
-    code, result = run_json("evaluate", "linear", "--photos", tmp_path / "photos")
-    measured = result["models"]["linear"]
-    assert (code, measured["photos"]) == (0, 20)
-    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
-    _, out, _ = run("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert f"{measured['better']} of 20" in out
-    (tmp_path / "photos" / "broken.png").write_text("no picture")
-    code, _, err = run("evaluate", "linear", "--photos", tmp_path / "photos")
-    assert code == 1
-    assert "broken.png: The file is not a picture" in err
 
 
 def test_error_of_the_classes_adds_up_to_the_whole(run_json, samples):

@@ -40,14 +40,34 @@ def test_models_and_baselines_have_a_row_each():
     assert lines[-1].split() == ["gray", "copy", "0.50000", "0.50000"]
 
 
-def test_photos_tell_how_many_are_better():
-    measured = {"delta_e": 8.0, "gray_copy": 10.0, "ratio": 0.8, "better": 7, "photos": 9}
-    lines = tables.photos({"mine": measured}, Path("holiday")).splitlines()
-    assert lines[0] == "Mean CIEDE2000 on 9 photos in holiday"
-    assert lines[-1].endswith("8.00      10.00  0.800  7 of 9")
+PHOTOS = {
+    "photos": 9,
+    "delta_e": 8.0,
+    "gray_copy": 10.0,
+    "ratio": 0.8,
+    "better": 7,
+    "colorfulness": 0.755,
+    "spots": 0.0123,
+    "psnr": 24.5,
+}
 
 
-def test_photos_whose_gray_copy_has_no_error_have_no_ratio():
-    for ratio in (None, float("nan")):
-        measured = {"delta_e": 0.0, "gray_copy": 0.0, "ratio": ratio, "better": 0, "photos": 1}
-        assert tables.photos({"mine": measured}, Path("black")).splitlines()[-1].split()[3] == "-"
+def test_photos_have_a_row_for_each_model():
+    lines = tables.photos({"mine": PHOTOS}, Path("holiday.zip")).splitlines()
+    assert lines[0] == "Means over 9 photos in holiday.zip"
+    assert lines[2].split("  ")[0] == "model"
+    row = ["mine", "8.00", "10.00", "0.800", "7 of 9, 78%", "76%", "1.23%", "24.50"]
+    assert [cell.strip() for cell in lines[-1].split("  ") if cell] == row
+
+
+def test_photos_show_features_and_hints_where_they_were_measured():
+    hinted = PHOTOS | {"feature_distance": 0.75, "hint_gain": {"1": 0.7, "5": -0.25}}
+    lines = tables.photos({"plain": PHOTOS | {"feature_distance": None}, "hinted": hinted}, Path("x")).splitlines()
+    assert lines[2].split()[-5:] == ["features", "1", "hint", "5", "hints"]
+    assert [line.split()[-3:] for line in lines[4:]] == [["-", "-", "-"], ["0.750", "0.70", "-0.25"]]
+
+
+def test_ratios_that_are_not_defined_are_left_out():
+    """The gray copy of gray photos makes no error, and such photos have no colorfulness."""
+    row = tables.photos({"mine": PHOTOS | {"ratio": None, "colorfulness": None}}, Path("x")).splitlines()[-1].split()
+    assert (row[3], row[8]) == ("-", "-")

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from colorizer.data import datasets, pictures
-from colorizer.errors import DataError, ImageError
-from colorizer.pixels.images import encode_png
+from colorizer.errors import DataError
 
 
 def _images(num_images, seed=0):
@@ -161,19 +160,3 @@ def test_a_folder_without_a_usable_picture_gives_one_sentence(tmp_path):
         datasets.load_dataset(f"folder:{tmp_path}")
     with pytest.raises(DataError, match=r"There is no folder .*nope"):
         datasets.load_dataset(f"folder:{tmp_path / 'nope'}")
-
-
-def test_photos_keep_their_size_and_one_that_cannot_be_read_is_named(tmp_path, samples):
-    with pytest.raises(ImageError, match=r"There are no pictures in .*nope\. Name a folder"):
-        pictures.load_photos(tmp_path / "nope")
-    (tmp_path / "deep").mkdir()
-    for name, image in (("deep/a.PNG", samples.images[0]), ("b.png", samples.images[1].repeat(2, axis=0))):
-        (tmp_path / name).write_bytes(encode_png(image))
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "folder.jpg").mkdir()
-    photos = list(pictures.load_photos(tmp_path))
-    assert [photo.shape for photo in photos] == [(64, 32, 3), (32, 32, 3)]
-    np.testing.assert_array_equal(photos[1], samples.images[0])
-    (tmp_path / "c.jpg").write_text("no picture")
-    with pytest.raises(ImageError, match=r"c\.jpg: The file is not a picture"):
-        list(pictures.load_photos(tmp_path))

@@ -2,20 +2,16 @@
 
 import subprocess
 import sys
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from skimage.color import deltaE_ciede2000
 
 from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
-from colorizer.errors import DataError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
-from colorizer.pixels.color import gray_copy, to_lab, to_luminance, to_uint8
-from colorizer.pixels.images import load_photo
+from colorizer.pixels.color import to_luminance, to_uint8
 from colorizer.pixels.metrics import gray_copy_metrics, image_mse
 from colorizer.presets import get_preset
 from colorizer.training import loop
@@ -165,42 +161,6 @@ def test_a_vivid_model_keeps_its_predictions_at_every_level(vivid, samples):
 def test_a_card_of_a_vivid_model_is_measured_at_the_default(vivid):
     measured = evaluation.measure(load("vivid"), datasets.load_dataset("samples"), "test", 0.4)
     assert measured["model"]["mse"] == pytest.approx(vivid.metric("samples"), rel=1e-4)
-
-
-def test_photos_are_measured_at_their_own_resolution(linear):
-    photos = [load_photo("coffee")[::4, ::4], load_photo("astronaut")[::4, ::4]]
-    measured = evaluation.measure_photos(linear, photos)
-    errors = [deltaE_ciede2000(to_lab(photo), to_lab(linear.colorize(photo))).mean() for photo in photos]
-    gray = [deltaE_ciede2000(to_lab(photo), to_lab(gray_copy(photo))).mean() for photo in photos]
-    assert measured["photos"] == 2
-    assert measured["delta_e"] == pytest.approx(np.mean(errors))
-    assert measured["gray_copy"] == pytest.approx(np.mean(gray))
-    assert measured["ratio"] == pytest.approx(np.mean(errors) / np.mean(gray))
-    assert measured["better"] == np.sum(np.less(errors, gray))
-
-
-def test_photos_are_decoded_one_at_a_time(linear):
-    alive = []
-
-    class Photo(np.ndarray):
-        """An array that can be followed."""
-
-    def decode():
-        for _ in range(4):
-            assert not any(reference() is not None for reference in alive)
-            photo = load_photo("coffee")[::8, ::8].view(Photo)
-            alive.append(weakref.ref(photo))
-            yield photo
-            del photo
-
-    assert evaluation.measure_photos(linear, decode())["photos"] == 4
-
-
-def test_black_photos_have_no_ratio_and_no_photos_are_refused(linear):
-    measured = evaluation.measure_photos(linear, [np.zeros((9, 9, 3), np.uint8)])
-    assert (measured["gray_copy"], measured["ratio"], measured["better"]) == (0, None, 0)
-    with pytest.raises(DataError, match="There is no photo to measure"):
-        evaluation.measure_photos(linear, [])
 
 
 def test_strength_does_not_change_the_error_of_luminance(samples):

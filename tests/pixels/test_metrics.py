@@ -7,7 +7,16 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
-from colorizer.pixels.metrics import METRICS, colorfulness, compute_metrics, gray_copy_metrics, image_mse
+from colorizer.pixels.metrics import (
+    METRICS,
+    colorfulness,
+    compute_metrics,
+    cosine_distance,
+    gray_copy_metrics,
+    image_mse,
+    photo_psnr,
+    spot_share,
+)
 
 # DESIGN.md, section 5: the gray copy on the 10,000 test images.
 GRAY_COPY = {
@@ -116,3 +125,24 @@ def test_colorfulness_follows_its_paper(samples):
 def test_shapes_that_do_not_match_are_refused(shapes):
     with pytest.raises(ValueError, match=r"expected two arrays of one shape \(N, H, W, 3\), received"):
         compute_metrics(*(np.zeros(shape) for shape in shapes))
+
+
+def test_a_perfect_photo_has_100_db_and_others_their_psnr():
+    photo = np.full((8, 8, 3), 100, np.uint8)
+    assert photo_psnr(photo, photo) == 100
+    assert photo_psnr(photo + np.uint8(51), photo) == pytest.approx(20 * math.log10(5))
+
+
+def test_spots_count_only_what_is_over_25_units_farther_than_gray():
+    truth, gray, result = np.zeros((3, 1, 4, 3))
+    gray[..., 1] = 3
+    result[0, :, 2] = 27.9, 28.1, 0, 60
+    result[0, 2, 0] = 90  # Lightness does not count.
+    assert spot_share(result, gray, truth) == 0.5
+
+
+def test_the_cosine_distance_ignores_lengths():
+    first, second = np.array([[3, 0], [1, 1]], np.float32)
+    assert cosine_distance(first, second) == pytest.approx(1 - math.sqrt(0.5))
+    assert cosine_distance(first, 7 * first) == pytest.approx(0)
+    assert cosine_distance(first, 0 * first) == 1

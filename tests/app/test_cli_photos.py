@@ -1,0 +1,111 @@
+"""cli: `evaluate --photos` measures folders and zips, at a working size, with features and with hints."""
+
+import dataclasses
+import functools
+import weakref
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorizer.data import photos
+from colorizer.models import library
+from colorizer.pixels.images import decode_image
+from colorizer.training import backbone, efficientnet
+
+
+@pytest.fixture
+def folder(tmp_path, samples):
+    """A folder with six small pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, image in enumerate(samples.images[:6]):
+        Image.fromarray(image).resize((48, 40)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_black_photos_have_no_ratio_and_the_json_says_null(run, run_json, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
+    code, result = run_json("evaluate", "linear", "--photos", tmp_path)
+    assert (code, result["models"]["linear"]["ratio"]) == (0, None)
+    code, out, _ = run("evaluate", "linear", "--photos", tmp_path)
+    assert code == 0
+    assert out.splitlines()[-1].split()[3] == "-"
+
+
+@pytest.mark.slow
+def test_all_models_see_each_photo_which_is_decoded_once(run_json, folder, monkeypatch):
+    entries = [library.find_model(name) for name in ("dense", "linear")]
+    monkeypatch.setattr(library, "list_models", lambda: entries)
+    alive, decoded = set(), []
+
+    def decode(data):
+        image = decode_image(data)
+        alive.add(id(image))
+        weakref.finalize(image, alive.discard, id(image))
+        assert len(alive) == 1
+        decoded.append(id(image))
+        return image
+
+    monkeypatch.setattr(photos, "decode_image", decode)
+    code, result = run_json("evaluate", "--all", "--photos", folder)
+    assert code == 0
+    assert [measured["photos"] for measured in result["models"].values()] == [6, 6]
+    assert len(decoded) == 6
+
+
+def test_evaluate_on_photos_tells_how_many_are_better_than_gray(run, run_json, folder, caplog):
+    with zipfile.ZipFile(folder.with_name("photos.zip"), "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+        archive.writestr("broken.png", "no picture")
+    code, result = run_json("evaluate", "linear", "--photos", folder)
+    measured = result["models"]["linear"]
+    assert (code, measured["photos"]) == (0, 6)
+    assert measured["ratio"] == pytest.approx(measured["delta_e"] / measured["gray_copy"])
+    assert not caplog.text
+    code, out, _ = run("evaluate", "linear", "--photos", folder.with_name("photos.zip"))
+    assert code == 0
+    assert f"{measured['better']} of 6," in out
+    assert "1 of 7 files left out, such as 'broken.png' (The file is not a picture" in caplog.text
+
+
+def test_evaluate_compares_features_at_a_working_size(run_json, folder, monkeypatch):
+    """The classifier is replaced, because its weights are not a part of the project."""
+    read = []
+    shrink = functools.partial(np.mean, axis=(1, 2))
+    monkeypatch.setattr(efficientnet, "read_weights", lambda path: read.append(path) or {})
+    monkeypatch.setattr(backbone, "build_classifier_features", lambda weights: SimpleNamespace(predict_on_batch=shrink))
+    words = ["evaluate", "unet", "--photos", folder]
+    results = [run_json(*words, "--size", size, "--backbone", "weights.pth")[1]["models"]["unet"] for size in (32, 64)]
+    assert read == [Path("weights.pth")] * 2
+    assert 0 < results[0]["feature_distance"] != results[1]["feature_distance"]
+    assert results[0]["delta_e"] != results[1]["delta_e"]
+
+
+def test_a_backbone_that_is_none_is_one_sentence(run, folder):
+    code, out, err = run("evaluate", "linear", "--photos", folder, "--backbone", folder / "0.png")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: The backbone {folder / '0.png'} cannot be read (")
+    assert err.count("\n") == 1
+
+
+def test_evaluate_tells_what_hints_gain(run_json, folder, monkeypatch):
+    """A model stands in that takes hints and paints the whole photo in the colour of the last one."""
+
+    class Painter:
+        def colorize(self, photo, vividness, strength, size, hints=()):
+            colors = [[int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)] for hint in hints]
+            return np.full_like(photo, colors[-1] if colors else 0)
+
+    entry = library.find_model("unet-vivid")
+    card = entry.card | {"model": entry.card["model"] | {"hints": True}}
+    monkeypatch.setattr(library, "find_model", lambda name: dataclasses.replace(entry, card=card))
+    monkeypatch.setattr("colorizer.app.commands.load", lambda path: Painter())
+    code, result = run_json("evaluate", "unet-vivid", "--photos", folder, "--hints", "1,5")
+    gain = result["models"]["unet-vivid"]["hint_gain"]
+    assert (code, list(gain)) == (0, ["1", "5"])
+    assert min(gain.values()) > 3  # Any colour of the photo is better than black.
