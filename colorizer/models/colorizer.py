@@ -107,9 +107,8 @@ class Colorizer:
         Args:
             luminance: float of shape (N, 32, 32, 1) in [0, 1]; a U-Net takes sides of any multiple of 8, with a
                 backbone of 32.
-            vividness: v in [0, 1] for a model with chroma bins, which are averaged at the temperature 10^-v (the
-                annealed mean of Zhang et al. 2016, section 2.3): 0 is the safe mean, 1 the boldest; by default
-                that of the model's `scale`.
+            vividness: from 0, the safe mean of the chroma bins, to 1, the boldest colours, for a model with chroma
+                bins; by default that of the model's `scale`, which also says what it means (`Scale.decoding`).
                 For several values, the network runs once.
             strength: factor on the chroma, from 0 (gray) to `MAX_STRENGTH`; the output keeps its own luminance.
 
@@ -132,15 +131,16 @@ class Colorizer:
         """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
         network = self._load()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
+        decodings = [self.scale.decoding(level) for level in levels]
         enlarged = self.scale.multiple == _MODEL_SIZE == min(luminance.shape[1:3], default=0)
         run = self._run_enlarged if enlarged else network
         for start in range(0, len(luminance), _BATCH):
             part = slice(start, start + _BATCH)
-            output[:, part] = run(luminance[part], levels, None if hints is None else hints[part])
+            output[:, part] = run(luminance[part], decodings, None if hints is None else hints[part])
         return output
 
     def _run_enlarged(
-        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
+        self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]], hints: np.ndarray | None = None
     ) -> np.ndarray:
         """Run the network on images of twice the size, and halve the chroma; the luminance stays as it was."""
         factor = _BACKBONE_SIZE // _MODEL_SIZE
@@ -148,8 +148,8 @@ class Colorizer:
         large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
         if hints is not None:
             hints = hints.repeat(factor, axis=1).repeat(factor, axis=2)
-        output = np.stack(self._network(np.clip(large, 0, 1), levels, hints))
-        chroma = split_luminance(output)[1].reshape(len(levels), num, height, factor, width, factor, 2)
+        output = np.stack(self._network(np.clip(large, 0, 1), decodings, hints))
+        chroma = split_luminance(output)[1].reshape(len(decodings), num, height, factor, width, factor, 2)
         return luminance + chroma.mean(axis=(3, 5)) @ YCBCR_TO_RGB[1:]
 
     def predict_chroma(
@@ -200,7 +200,9 @@ class Colorizer:
             working_shape = self._working_shape(size, *shape)
             small = np.clip(resize_planes(luminance, *working_shape), 0, 1)
             planes = draw_hints(hints, shape, working_shape)[None] if hints else None
-            maps.append(split_luminance(np.clip(self._predict(small[None], levels, planes)[:, 0], 0, 1))[1])
+            output = self._predict(small[None], levels, planes)[:, 0]
+            # Boosted chroma often leaves the gamut; `apply_chroma` brings it back and keeps its hue.
+            maps.append(split_luminance(output if self.scale.boost else np.clip(output, 0, 1))[1])
         height, width = maps[-1].shape[1:3]
         return np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
 

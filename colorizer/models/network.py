@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+_MAX_ENTROPY = 3.0  # A belief with this entropy in bits, or more, gets the whole boost.
+_TINY = 1e-9  # It keeps the logarithm of a chance of zero finite.
 _importing = threading.Lock()
 
 
@@ -100,17 +102,19 @@ class Network:
         self._read, self._paint = compiled(predict).get_concrete_function(*specs), None
         if self.vivid:
             logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
-            soften = compiled(lambda luminance, logits, temperature: paint(luminance, logits / temperature))
-            self._paint = soften.get_concrete_function(images, logits, tf.TensorSpec((), tf.float32))
+            number = tf.TensorSpec((), tf.float32)
+            soften = compiled(lambda luminance, logits, heat, boost: paint(luminance, logits / heat, boost))
+            self._paint = soften.get_concrete_function(images, logits, number, number)
 
     def __call__(
-        self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None
+        self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]], hints: np.ndarray | None = None
     ) -> list[np.ndarray]:
-        """Return one batch of images, float32 (N, H, W, C), for each level of vividness; the network runs once.
+        """Return one batch of images, float32 (N, H, W, C), for each decoding; the network runs once.
 
         Args:
             luminance: float32 of shape (N, H, W, 1) in [0, 1].
-            levels: values of vividness; a network without chroma bins gives the same for each.
+            decodings: temperature and boost, see `Scale.decoding`; a network without chroma bins gives the same for
+                each.
             hints: float32 of shape (N, H, W, 3), Cb, Cr and a mask that is 1 where they are given; None for no hints.
         """
         batch = self._constant(luminance)
@@ -119,8 +123,8 @@ class Network:
             planes.append(self._constant(np.zeros((*luminance.shape[:3], 3), np.float32) if hints is None else hints))
         answer = self._read(*planes)
         if self._paint is None:
-            return [answer.numpy()] * len(levels)
-        return [self._paint(batch, answer, self._constant(10.0**-level)).numpy() for level in levels]
+            return [answer.numpy()] * len(decodings)
+        return [self._paint(batch, answer, *map(self._constant, decoding)).numpy() for decoding in decodings]
 
 
 def _with_dynamic_sizes(model: "keras.Model") -> "keras.Model":
@@ -155,13 +159,18 @@ def split_at_logits(model: "keras.Model") -> "tuple[keras.Model, Callable]":
 
     Returns:
         a model from luminance (N, H, W, 1), and hints if it takes some, to logits (N, H / s, W / s, bins), and
-        a function from luminance and logits to the image.
+        a function from luminance, logits and a boost to the image. The mean of a belief is pale where the network is
+        unsure, since hues cancel. So chroma is multiplied by 1 + boost * min(entropy, 3) / 3 with the belief's entropy
+        in bits; where the network is sure, chroma stays what it is.
     """
     import keras
 
     centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
 
-    def paint(luminance, logits):
-        return to_rgb(keras.ops.concatenate([luminance, enlarge(centres(keras.ops.softmax(logits)))], axis=-1))
+    def paint(luminance, logits, boost=0.0):
+        belief = keras.ops.softmax(logits)
+        entropy = -keras.ops.sum(belief * keras.ops.log2(belief + _TINY), axis=-1, keepdims=True)
+        chroma = centres(belief) * (1 + boost * keras.ops.minimum(entropy, _MAX_ENTROPY) / _MAX_ENTROPY)
+        return to_rgb(keras.ops.concatenate([luminance, enlarge(chroma)], axis=-1))
 
     return keras.Model(model.inputs if len(model.inputs) > 1 else model.input, model.get_layer("logits").output), paint

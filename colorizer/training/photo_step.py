@@ -11,7 +11,7 @@ from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset
 from colorizer.data.photos import Photos
 from colorizer.models.network import split_at_logits
-from colorizer.pixels.color import CHROMA_CELLS, CHROMA_STEP, chroma_bins, chroma_shares
+from colorizer.pixels.color import CHROMA_CELLS, CHROMA_STEP, YCBCR_TO_RGB, chroma_bins, chroma_shares
 from colorizer.training.crops import REFERENCE_SIZE, Batch, CropReader
 from colorizer.training.inputs import open_training_photos
 from colorizer.training.step import Trainer, compile_graph, soft_targets
@@ -64,7 +64,7 @@ class PhotoTrainer(Trainer):
         return self._reader.draw_batches(self.steps_per_epoch, (self._config.seed, epoch))
 
     def step(self, batch: Batch, step: int, rate_factor: float) -> float:
-        """Take one optimizer step and return the squared error of the mean chroma, the sum of both planes."""
+        """Take one optimizer step and return the mean squared error of the mean colour at a quarter of the size."""
         self._rate_factor.assign(rate_factor)
         frozen = self._epoch < self._config.frozen_epochs
         return (self._train_decoder if frozen else self._fine_tune)(*batch).numpy()
@@ -92,11 +92,18 @@ class PhotoTrainer(Trainer):
         decay = tf.minimum(_AVERAGE_DECAY, 1 - 10 / (9 + self._count))
         for average, variable in zip(self._average, self._model.variables, strict=True):
             average.assign(decay * average + (1 - decay) * variable.value)
-        return squared
+        return tf.reduce_mean(tf.square(tf.linalg.matmul(mean - truth, YCBCR_TO_RGB[1:])))
 
     def kept_weights(self) -> list[np.ndarray]:
-        """Return the moving average of the weights, which is what is validated and kept."""
-        return [average.numpy() for average in self._average]
+        """Return what is validated and kept: the moving average of the weights, with an honest belief.
+
+        A loss with weights teaches a belief that is too large by those weights. Their logarithms are taken off the
+        logits, so that rare colours are believed in as often as they are true.
+        """
+        bias = self._model.get_layer("logits").bias
+        rarity = np.log(self._bin_weights)
+        pairs = zip(self._average, self._model.variables, strict=True)
+        return [average.numpy() - rarity if variable is bias else average.numpy() for average, variable in pairs]
 
     def validation_loss(self, on_part: Callable[[], Any]) -> float:
         """Return the mean squared error of the output, by the averaged weights, on the held-out photos."""
