@@ -79,7 +79,7 @@ _ALL = (
             architecture="backbone", latent_dim=256, target="chroma", activation="silu", chroma_bins=128, hints=True
         ),
         TrainConfig(
-            epochs=34,
+            epochs=29,
             batch_size=32,
             learning_rate=2e-3,
             schedule="cosine",
