@@ -27,7 +27,7 @@ from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
 from colorizer.models.network import import_tensorflow_quietly
 from colorizer.pixels.color import to_luminance
-from colorizer.pixels.images import PHOTOS, load_photo
+from colorizer.pixels.images import PHOTOS, load_photo, resize_planes
 from colorizer.presets import get_preset
 from colorizer.training import shapes
 from colorizer.training.inputs import check_backbone, open_training_photos
@@ -195,6 +195,8 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
     """Return the snapshots of a training, and the model's predictions for the samples and the built-in photos."""
     predictions = evaluation.predict_split(colorizer, datasets.load_samples())
     chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
+    if colorizer.scale.boost:  # A backbone's logits have a quarter of this size, so half of it is enough.
+        chroma = {name: np.stack([_halve(planes) for planes in levels]) for name, levels in chroma.items()}
     return {
         "snapshots.npz": {
             "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
@@ -203,6 +205,10 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
         | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }
+
+
+def _halve(planes: np.ndarray) -> np.ndarray:
+    return resize_planes(planes, planes.shape[0] // 2, planes.shape[1] // 2)
 
 
 def _git_commit() -> str | None:
