@@ -76,7 +76,7 @@ Vividness = Annotated[
         metavar="0 to 1",
         parser=read_number(float),
         help="Set how bold the colours of a model with chroma bins are, from the safe mean to the likeliest colour.",
-        show_default="that of the model, mostly 0.4",
+        show_default="0.4",
     ),
 ]
 Strength = Annotated[
