@@ -42,6 +42,9 @@ MAX_HINTS = 200
 
 VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
+PHOTO_MODEL = "colorist"  # This model colorizes photos where nobody names one.
+RETIRED_NAMES = {"unet-photo": PHOTO_MODEL}  # The names of former models and presets, and what took their places.
+
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 

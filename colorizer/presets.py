@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from colorizer.config import ModelConfig, TrainConfig
+from colorizer.config import RETIRED_NAMES, ModelConfig, TrainConfig
 from colorizer.errors import ConfigError
 
 
@@ -67,12 +67,6 @@ _ALL = (
         _FINE_TUNING.replace(epochs=12),
     ),
     Preset(
-        "unet-photo",
-        "This U-Net is fine-tuned for whole photos. It also learns from larger pictures (--photos).",
-        _UNET,
-        _FINE_TUNING.replace(epochs=8),
-    ),
-    Preset(
         "colorist",
         "This U-Net for photos has a backbone that was trained on ImageNet, and chooses among 128 chroma bins.",
         ModelConfig(
@@ -101,7 +95,8 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def get_preset(name: str) -> Preset:
-    """Return the preset called `name`; an unknown one raises `ConfigError`."""
+    """Return the preset called `name`, or the one that took its place; an unknown one raises `ConfigError`."""
+    name = RETIRED_NAMES.get(name, name)
     if name not in PRESETS:
         raise ConfigError(f"There is no preset {name!r}. Choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]

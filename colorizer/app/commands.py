@@ -83,12 +83,17 @@ def models() -> Result:
     return {"models": result}, tables.layout(["model", "preset", "latent_dim", "test mse", "samples mse", ""], rows)
 
 
-def _find_model(name: str, files: Sequence[Path] = ()) -> library.ModelEntry:
-    """Return the model called `name`; if one of `files` is a model instead, the error says that they may be swapped."""
+def _choose_model(name: str, files: list[Path]) -> tuple[library.ModelEntry, list[Path]]:
+    """Return the model called `name`, and the files; if `name` is a file, it is the first of them.
+
+    The model is then the one for photos. If one of `files` is a model instead, the error says that they may be swapped.
+    """
     try:
-        return library.find_model(name)
+        return library.find_model(name), files
     except ModelError as error:
         swapped = {entry.name for entry in library.list_models()} & set(map(str, files))
+        if not swapped and Path(name).exists() and not library.is_model(Path(name)):
+            return library.find_model(config.PHOTO_MODEL), [read_path(name), *files]
         if not swapped:
             raise
         hint = f"The arguments may be swapped: the model comes first, as in `colorize {min(swapped)} {name}`."
@@ -152,7 +157,7 @@ def evaluate(
     if not photos and (size or backbone or hints):
         raise typer.BadParameter("--size, --backbone and --hints need --photos.")
     config.validate_dataset(dataset)
-    entries = [entry for entry in library.list_models() if not entry.damage] if every else [_find_model(name)]
+    entries = [entry for entry in library.list_models() if not entry.damage] if every else [library.find_model(name)]
     # With --all, a setting applies only to the models that have it.
     settings = [
         {"vividness": vividness if e.vivid or not every else None, "strength": strength}
@@ -236,15 +241,15 @@ def _load_features(path: Path) -> photo_evaluation.Features:
 
 def colorize(
     name: Annotated[str, MODEL],
+    output: Output,
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE",
             parser=read_path,
             help="Give pictures, or folders, which are searched with all folders below.",
         ),
-    ],
-    output: Output,
+    ] = None,
     vividness: Vividness = None,
     strength: Strength = 1.0,
     size: Size = None,
@@ -259,8 +264,14 @@ def colorize(
         ),
     ] = None,
 ) -> Result:
-    """Colorize pictures or folders of pictures, and write PNG files."""
-    entry, settings = _find_model(name, files), {"vividness": vividness, "strength": strength, "size": size}
+    """Colorize pictures or folders of pictures, and write PNG files.
+
+    If the first word is a picture or a folder, the model colorist is used.
+    """
+    entry, files = _choose_model(name, files or [])
+    settings = {"vividness": vividness, "strength": strength, "size": size}
+    if not files:
+        raise typer.BadParameter(f"There is nothing to colorize with {name}. Give pictures, or folders with some.")
     colorizer = Colorizer(None, entry)
     colorizer.check_settings(**settings)
     planned = batch.plan_files(files, output, overwrite)
@@ -291,7 +302,7 @@ def report(name: Annotated[str, MODEL], output: Output) -> Result:
     """Draw a model's loss curve and images, and animate its training."""
     from colorizer.app import figures
 
-    entry = _find_model(name)
+    entry = library.find_model(name)
     samples = datasets.load_samples()
     stored = evaluation.stored_predictions(entry, "samples", "test")
     predictions = (stored or evaluation.predict_split(load(entry.path), samples)).at(entry.scale.vividness)

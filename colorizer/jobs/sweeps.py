@@ -194,6 +194,10 @@ def plan_sweep(
         return Sweep(name, preset, model, train, {"latent_dim": tuple(sorted(set(latent_dims)))})
     settings = model.to_dict() | train.to_dict()
     choices: dict[str, tuple[Any, ...]] = {"learning_rate": _LEARNING_RATES}
+    if model.architecture not in _ARCHITECTURE_CHOICES:
+        raise ConfigError(
+            f"The preset {preset} learns from photos for hours, so a sweep cannot try it often. Choose another one."
+        )
     for key, values in (_CHOICES | _ARCHITECTURE_CHOICES[model.architecture]).items():
         choices[key] = tuple(map(_as_choice, dict.fromkeys((*values, settings[key]))))
     choices = {key: values for key, values in choices.items() if key not in fixed}

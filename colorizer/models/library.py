@@ -134,7 +134,7 @@ def _reason(error: Exception) -> str:
 
 
 def find_model(name_or_path: str | Path) -> ModelEntry:
-    """Return the model of that name, or in that folder.
+    """Return the model of that name, or in that folder; a retired name gives the model that took its place.
 
     Raises:
         ModelError: there is no such model, or it is damaged. The message advises to delete a damaged model only if
@@ -150,6 +150,8 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     else:
         entries = list_models()
         matches = [entry for entry in entries if entry.name == name_or_path]
+        if not matches and name_or_path in config.RETIRED_NAMES:
+            return find_model(config.RETIRED_NAMES[name_or_path])
         if not matches:
             known = ", ".join(entry.name for entry in entries if not entry.damage) or "none yet"
             raise ModelError(f"There is no model {str(name_or_path)[:80]!r}. Models here: {known}.")

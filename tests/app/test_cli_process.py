@@ -77,7 +77,7 @@ def test_every_command_has_its_help(run, command):
         ("colorizer train --lat", "--latent-dim"),
         pytest.param("colorizer train --preset unet-v", "unet-vivid", marks=pytest.mark.slow),
         pytest.param("colorizer train --architecture u", "unet", marks=pytest.mark.slow),
-        pytest.param("colorizer evaluate unet-p", "unet-photo", marks=pytest.mark.slow),
+        pytest.param("colorizer evaluate unet-v", "unet-vivid", marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_completes_commands_options_choices_and_models(words, completed):

@@ -32,7 +32,7 @@ def test_no_markup_is_left_unescaped(text):
     assert not re.match(r"[-+#>=]|\d+[.)]", escaped)
 
 
-@pytest.mark.parametrize("text", ["unet-photo", "The model is damaged: its card lacks 'mse' (again).", "16 x 3, 50 %"])
+@pytest.mark.parametrize("text", ["unet-vivid", "The model is damaged: its card lacks 'mse' (again).", "16 x 3, 50 %"])
 def test_plain_sentences_stay_as_they_are(text):
     assert escape(text) == text
 

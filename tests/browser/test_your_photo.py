@@ -142,4 +142,4 @@ def test_start_has_the_slider_too(open_page):
     slider, _ = line(page)
     slider.press("Home")
     assert line(page)[1] == pytest.approx(0, abs=0.01)
-    expect(page.get_by_role("img", name="colorized by unet-photo")).to_be_visible()
+    expect(page.get_by_role("img", name="colorized by colorist")).to_be_visible()

@@ -19,8 +19,8 @@ _STEPS = {
     "dense-chroma": "The luminance passes through, and only the chroma goes through the 32 numbers.",
     "conv": "Convolutions replace the dense layers: 32 numbers at each of 4 x 4 places, with no luminance passthrough.",
     "unet": "It has convolutions, skip connections and the luminance passthrough.",
-    "unet-photo": "The same network has also learned from larger photos.",
     "unet-vivid": "The same body chooses among colours instead of predicting their mean, so it is bolder.",
+    "colorist": "Its encoder has learned to tell a thousand kinds of things apart, and its colours come from photos.",
 }
 
 st.title("How it works")

@@ -12,7 +12,6 @@ from colorizer.pixels.images import PHOTOS, SUFFIXES
 from colorizer.presets import get_preset
 
 _HERO = "chelsea"
-_STRENGTH = 1.4  # The network's own colours are paler than those of most photos.
 _LINKS = {
     "gallery": ("Browse the best and the worst test images", "grid_view"),
     "photo": ("Colorize your own pictures", "photo_camera"),
@@ -47,12 +46,10 @@ with hero:
     shown, line = st.container(), st.empty()
     with line, st.spinner("Colorizing …"):
         before = to_uint8(gray_copy(state.shrink_picture(picture)))
-        after = state.colorize(best, picture, state.PhotoSettings(strength=_STRENGTH))
+        after = state.colorize(best, picture, state.PhotoSettings())
     with shown:
         show_before_after(before, after, title, best.name, key="hero")
-    line.caption(
-        f"Photo: {escape(title)}. It was colorized by {best.name} at strength {_STRENGTH}. Move the line across it."
-    )
+    line.caption(f"Photo: {escape(title)}. It was colorized by {best.name}. Move the line across it.")
 if "run" in st.query_params:
     with above:
         live.show_run()

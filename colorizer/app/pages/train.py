@@ -212,8 +212,10 @@ st.title("Train")
 st.markdown("Choose a preset, change what you like, and watch it learn. The other pages can use the model at once.")
 sources = {entry.name: entry for entry in library.list_models() if not entry.damage}
 all_sweeps = list_sweeps()
-# The preset `unet-photo` learns from a folder of photos, which a page cannot name.
-presets = {name: preset for name, preset in PRESETS.items() if preset.train.epochs and name != "unet-photo"}
+# A backbone learns from a folder of photos, which a page cannot name.
+presets = {
+    name: preset for name, preset in PRESETS.items() if preset.train.epochs and preset.model.architecture != "backbone"
+}
 presets |= best_presets(all_sweeps)
 trainings = training_service().list_runs()
 if training_service().trouble:

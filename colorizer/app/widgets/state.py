@@ -74,10 +74,14 @@ def usable_models() -> list[library.ModelEntry]:
 
 
 def models_for_photos() -> list[library.ModelEntry]:
-    """Return the usable models that colorize, those that learned from photos first."""
+    """Return the usable models that colorize: first those with a backbone, then others that learned from photos."""
     entries = usable_models()
     in_colour = [entry for entry in entries if entry.model_config.target != "gray"]
-    return sorted(in_colour or entries, key=lambda entry: not entry.train_config.photos)
+
+    def rank(entry: library.ModelEntry) -> tuple[bool, bool]:
+        return entry.model_config.architecture != "backbone", not entry.train_config.photos
+
+    return sorted(in_colour or entries, key=rank)
 
 
 def show_damaged_models() -> None:
