@@ -39,3 +39,8 @@ def test_a_preset_trains_as_it_was_recorded(preset, tiny):
 
 def test_a_retired_preset_is_the_one_that_took_its_place():
     assert get_preset("unet-photo").name == "colorist"
+
+
+def test_every_preset_that_learns_from_small_images_was_recorded():
+    learned = {name for name, preset in PRESETS.items() if preset.train.epochs}
+    assert {name for name in learned if PRESETS[name].model.architecture != "backbone"} == set(RECORDED)

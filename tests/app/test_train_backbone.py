@@ -22,7 +22,10 @@ REFUSALS = {
     "no photos but weights": (["--backbone", "weights.pth"], "A backbone learns from photos. Name a folder or a zip"),
     "missing photos": (["--photos", "nope"], "There is no folder or zip "),
     "photos that are text": (["--photos", "text"], "cannot be read as a zip"),
-    "photos without colour": (["--photos", "gray"], "has no colour photo that can be used, of 1 files."),
+    "photos without colour": (
+        ["--photos", "gray"],
+        "has no photo that can be used, of 1 files, such as '1.png' (it is gray).",
+    ),
     "few photos": (["--photos", "few"], "About 1 in 40 photos is for validation, and of 1 it is 0. Give more photos."),
     "an empty path": (["--photos", ""], "A path is empty"),
     "an empty backbone": (["--photos", "few", "--backbone", ""], "A path is empty"),

@@ -25,9 +25,10 @@ def test_every_architecture_of_the_config_has_a_builder():
 @EVERY_PRESET
 def test_every_preset_builds_and_maps_luminance_to_colour(preset, luminance):
     model = build_model(PRESETS[preset].model)
-    side = None if PRESETS[preset].model.architecture == "unet" else 32
-    assert (model.input_shape, model.output_shape) == ((None, side, side, 1), (None, side, side, 3))
-    output = np.asarray(model(luminance))
+    side = None if PRESETS[preset].model.architecture in ("unet", "backbone") else 32
+    assert (model.inputs[0].shape, model.output_shape) == ((None, side, side, 1), (None, side, side, 3))
+    hints = np.zeros((*luminance.shape[:3], 3), np.float32)
+    output = np.asarray(model([luminance, hints] if PRESETS[preset].model.hints else luminance))
     assert output.shape == (20, 32, 32, 3)
     assert np.isfinite(output).all()
 
