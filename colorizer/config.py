@@ -275,13 +275,13 @@ class Scale:
         return (_BOOSTED_TEMPERATURE, self.boost * vividness) if self.boost else (10.0**-vividness, 0.0)
 
 
-_BOOSTED_TEMPERATURE = 0.7  # With a boost, lower ones save a little error but tear colours into patches.
+_BOOSTED_TEMPERATURE = 0.6  # With a boost, lower ones save a little error but tear colours into patches.
 
 SCALES = {
     "dense": Scale(0, (32,)),
     "conv": Scale(0, (32,)),
     "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
-    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=3.0),
+    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=4.2),
 }
 
 
