@@ -195,8 +195,8 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
     """Return the snapshots of a training, and the model's predictions for the samples and the built-in photos."""
     predictions = evaluation.predict_split(colorizer, datasets.load_samples())
     chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
-    if colorizer.scale.boost:  # A backbone's logits have a quarter of this size, so half of it is enough.
-        chroma = {name: np.stack([_halve(planes) for planes in levels]) for name, levels in chroma.items()}
+    if colorizer.scale.boost:  # A backbone's logits have a quarter of this size.
+        chroma = {name: np.stack([_quarter(planes) for planes in levels]) for name, levels in chroma.items()}
     return {
         "snapshots.npz": {
             "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
@@ -207,8 +207,8 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
     }
 
 
-def _halve(planes: np.ndarray) -> np.ndarray:
-    return resize_planes(planes, planes.shape[0] // 2, planes.shape[1] // 2)
+def _quarter(planes: np.ndarray) -> np.ndarray:
+    return resize_planes(planes, planes.shape[0] // 4, planes.shape[1] // 4)
 
 
 def _git_commit() -> str | None:

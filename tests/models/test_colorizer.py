@@ -148,7 +148,7 @@ def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
         *(((1, 5000), size) for size in (None, *SCALES["unet"].offered_sizes)),
         ((5000, 1), None),
         ((5000, 1), 96),
-        ((20, 3000), 48),
+        ((20, 3000), 64),
         ((100, 3000), 96),
         ((3, 7), 248),
         ((1, 1), 40),
@@ -167,7 +167,7 @@ def test_every_shape_works_at_every_size(vivid, shape, size):
 @pytest.mark.parametrize("name", [entry.name for entry in library.list_models() if entry.shipped])
 def test_every_shipped_model_colorizes_panoramas(name):
     model = load(name)
-    for shape, size in (((100, 3000), 96), ((20, 3000), 48), ((1, 5000), None), ((5000, 1), 32)):
+    for shape, size in (((100, 3000), 96), ((20, 3000), 64), ((1, 5000), None), ((5000, 1), 32)):
         image = random_image(*shape)
         result = model.colorize(image, size=size if model.any_size else None)
         assert np.abs(to_luminance(result)[..., 0] - image / 255).max() < 1 / 255

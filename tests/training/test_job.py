@@ -220,5 +220,6 @@ def test_the_cards_of_shipped_models_have_the_loss_of_the_weights_that_are_saved
     for entry in (entry for entry in library.list_models() if entry.shipped):
         history = library.load_history(entry)
         place = history["epoch"].index(entry.card["best_epoch"])
-        assert place == len(history["epoch"]) - 1, "the shipped models were saved after their last epoch"
+        # The older models were saved after their last epoch.
+        assert place == len(history["epoch"]) - 1 or history["val_loss"][place] == min(history["val_loss"])
         assert entry.card["best_val_loss"] == history["val_loss"][place]
