@@ -3,7 +3,7 @@
 import colorizer
 
 image = colorizer.decode_image(open("photo.jpg", "rb").read())
-result = colorizer.load("unet").colorize(image, strength=1.2)
+result = colorizer.load("colorist").colorize(image, vividness=0.6)
 open("photo.png", "wb").write(colorizer.encode_png(result))
 """
 

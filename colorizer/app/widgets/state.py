@@ -130,7 +130,7 @@ def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 
         "%.1f",
         key="vividness",
         bind="query-params",
-        help="0 gives the safe mean of all colours that the model thinks possible, 1 gives the likeliest, boldest one.",
+        help="0 gives the safe mean of all colours that the model thinks possible, and 1 gives the boldest colours.",
         width=width,
     )
 
