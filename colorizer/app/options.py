@@ -75,7 +75,7 @@ Vividness = Annotated[
     typer.Option(
         metavar="0 to 1",
         parser=read_number(float),
-        help="Set how bold the colours of a model with chroma bins are, from the safe mean of what it thinks possible to the boldest.",
+        help="Set how bold the colours of a model with chroma bins are, from the safe mean to the boldest.",
         show_default="0.4",
     ),
 ]
