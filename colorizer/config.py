@@ -40,17 +40,10 @@ MAX_STRENGTH = 1.5
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256
 MAX_HINTS = 200
 
-VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
 PHOTO_MODEL = "colorist"  # This model colorizes photos where nobody names one.
 RETIRED_NAMES = {"unet-photo": PHOTO_MODEL}  # The names of former models and presets, and what took their places.
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
-
-
-def nearest_level(vividness: float) -> int:
-    """Return the index of the vividness level nearest to `vividness`."""
-    return min(range(len(VIVIDNESS_LEVELS)), key=lambda level: abs(VIVIDNESS_LEVELS[level] - vividness))
 
 
 def expand_path(path: str | Path) -> Path:
@@ -247,42 +240,6 @@ class ModelConfig(Settings):
                     "are not limited to [0, 1]. Use linear with them."
                 )
         return self
-
-
-@dataclass(frozen=True)
-class Scale:
-    """This says how the models of an architecture see a photo, and how bold its colours are by default.
-
-    Attributes:
-        multiple: the sides at which the network sees a photo are multiples of this number; 0 if they are always 32.
-        default_sizes: by default, results with these shorter sides are averaged; they were chosen on validation.
-        offered_sizes: the page offers these shorter sides.
-        vividness: the default vividness of a model with chroma bins, one of `VIVIDNESS_LEVELS`.
-        boost: at vividness 1, chroma grows by this factor where the network is unsure, see `network.split_at_logits`.
-    """
-
-    multiple: int
-    default_sizes: tuple[int, ...]
-    offered_sizes: tuple[int, ...] = ()
-    vividness: float = 0.4
-    boost: float = 0.0
-
-    def decoding(self, vividness: float) -> tuple[float, float]:
-        """Return the temperature of the softmax and the boost of uncertain colours that a vividness in [0, 1] means.
-
-        Without a boost, vividness v lowers the temperature to 10^-v (the annealed mean of Zhang et al. 2016).
-        """
-        return (_BOOSTED_TEMPERATURE, self.boost * vividness) if self.boost else (10.0**-vividness, 0.0)
-
-
-_BOOSTED_TEMPERATURE = 0.6  # With a boost, lower ones save a little error but tear colours into patches.
-
-SCALES = {
-    "dense": Scale(0, (32,)),
-    "conv": Scale(0, (32,)),
-    "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
-    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=4.4),
-}
 
 
 class TrainConfig(Settings):

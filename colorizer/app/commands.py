@@ -20,6 +20,7 @@ from colorizer.jobs import batch
 from colorizer.models import evaluation, library, photo_evaluation
 from colorizer.models.colorizer import Colorizer, load
 from colorizer.models.network import import_tensorflow_quietly
+from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.training import efficientnet
 
@@ -305,7 +306,7 @@ def report(name: Annotated[str, MODEL], output: Output) -> Result:
     entry = library.find_model(name)
     samples = datasets.load_samples()
     stored = evaluation.stored_predictions(entry, "samples", "test")
-    predictions = (stored or evaluation.predict_split(load(entry.path), samples)).at(entry.scale.vividness)
+    predictions = (stored or evaluation.predict_split(load(entry.path), samples)).at(DEFAULT_VIVIDNESS)
     history = library.load_history(entry)
     title = f"Learning curve of {entry.name}"
     drawn = {"loss_curve_plot": figures.loss_curve(history, title, entry.gray_copy_loss)}

@@ -10,6 +10,7 @@ import typer
 from colorizer import config
 from colorizer.errors import ConfigError
 from colorizer.models import library
+from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.presets import PRESETS
 
 Result = tuple[dict[str, Any], str]
@@ -76,7 +77,7 @@ Vividness = Annotated[
         metavar="0 to 1",
         parser=read_number(float),
         help="Set how bold the colours of a model with chroma bins are, from the safe mean to the boldest.",
-        show_default="0.4",
+        show_default=str(DEFAULT_VIVIDNESS),
     ),
 ]
 Strength = Annotated[

@@ -9,19 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from colorizer.config import (
-    MAX_PIXELS,
-    MAX_STRENGTH,
-    MAX_WORKING_SIZE,
-    MIN_WORKING_SIZE,
-    SCALES,
-    VIVIDNESS_LEVELS,
-    nearest_level,
-)
+from colorizer.config import MAX_PIXELS, MAX_STRENGTH, MAX_WORKING_SIZE, MIN_WORKING_SIZE
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
 from colorizer.models.hints import Hint, check_hints, draw_hints
 from colorizer.models.network import Network
+from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES, VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.budget import pixels_in_work
 from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
 from colorizer.pixels.guided import apply_chroma
@@ -46,7 +39,7 @@ class Colorizer:
         vivid: whether the model chooses among chroma bins, so that `vividness` matters.
         any_size: whether the model is convolutional, so that `size` may be set.
         hints: whether the model takes hints.
-        scale: how the model sees a photo, and its default vividness.
+        scale: how the model sees a photo, and what vividness means for it.
         levels: `VIVIDNESS_LEVELS`, at which predictions are kept, or None if the model is not vivid.
     """
 
@@ -83,7 +76,7 @@ class Colorizer:
         if vividness is not None and not self.vivid:
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
         levels = vividness if isinstance(vividness, tuple | list) else [vividness]
-        levels = [self.scale.vividness] if vividness is None else levels
+        levels = [DEFAULT_VIVIDNESS] if vividness is None else levels
         for level in levels or [vividness]:
             if not _is_number(level, 0, 1):
                 raise ConfigError(f"vividness must be a number from 0 to 1, received {level!r}.")
@@ -108,7 +101,7 @@ class Colorizer:
             luminance: float of shape (N, 32, 32, 1) in [0, 1]; a U-Net takes sides of any multiple of 8, with a
                 backbone of 32.
             vividness: from 0, the safe mean of the chroma bins, to 1, the boldest colours, for a model with chroma
-                bins; by default that of the model's `scale`, which also says what it means (`Scale.decoding`).
+                bins; by default 0.4. What it means depends on the architecture, see `Scale.decoding`.
                 For several values, the network runs once.
             strength: factor on the chroma, from 0 (gray) to `MAX_STRENGTH`; the output keeps its own luminance.
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colorizer import config
-from colorizer.config import SCALES, ModelConfig, Scale, TrainConfig
+from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.models.card import check_card
 from colorizer.models.compact import store_as_float16
+from colorizer.models.scale import SCALES, Scale
 from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ModelEntry:
 
     @property
     def scale(self) -> Scale:
-        """How the model sees a photo, and its default vividness."""
+        """How the model sees a photo, and what vividness means for it."""
         return SCALES[self.model_config.architecture]
 
     def metric(self, split: str, name: str = "mse") -> float | None:

@@ -151,7 +151,7 @@ def train(
     watched = to_luminance(watched if picture is None else np.concatenate([watched, picture[None]]))
 
     def take_snapshot(epochs: float) -> None:
-        images = to_uint8(np.nan_to_num(predict_small(model, watched)))
+        images = to_uint8(np.nan_to_num(_predict_small(model, watched)))
         images = np.broadcast_to(images, (*images.shape[:3], 3))
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
         on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
@@ -236,7 +236,7 @@ def train(
     return result
 
 
-def predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
+def _predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
     """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints.
 
     A `backbone` sees the luminance enlarged twice.

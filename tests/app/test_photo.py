@@ -11,9 +11,10 @@ import skimage.data
 from PIL import Image
 
 from colorizer.app.widgets import files, state
-from colorizer.config import MAX_FILES, SCALES
+from colorizer.config import MAX_FILES
 from colorizer.models import library
 from colorizer.models.colorizer import load
+from colorizer.models.scale import SCALES
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, decode_image
 from colorizer.pixels.metrics import compute_metrics

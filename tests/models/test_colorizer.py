@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import colorizer
-from colorizer.config import SCALES, ModelConfig
+from colorizer.config import ModelConfig
 from colorizer.errors import ConfigError, ModelError
 from colorizer.models import library
 from colorizer.models.colorizer import Colorizer, load
+from colorizer.models.scale import SCALES
 from colorizer.pixels.color import split_luminance, to_luminance, to_uint8
 from colorizer.training.networks import build_model
 from tests.models.conftest import random_image

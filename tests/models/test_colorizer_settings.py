@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from colorizer.config import SCALES
 from colorizer.data import datasets
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.scale import SCALES
 from colorizer.pixels.color import chroma_bins, split_luminance, to_luminance
 from colorizer.pixels.images import resize_planes
 from tests.models.conftest import random_image

@@ -9,6 +9,7 @@ from colorizer.app.widgets import live, losses, pictures, state
 from colorizer.app.widgets.text import show_error
 from colorizer.data.datasets import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
+from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import as_float, gray_copy, to_uint8
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_mse
 
@@ -147,7 +148,7 @@ with side:
     )
     losses.show_history(entry)
     measured, where = entry.reported
-    st.markdown(f"**On {where}{f', at vividness {entry.scale.vividness}' if entry.vivid else ''}**")
+    st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
     st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
     st.caption("The gray copy has the gray value in all three channels. A model should beat it.")

@@ -20,7 +20,7 @@ _LINKS = {
 }
 
 st.title("Gray pictures, back in colour")
-st.markdown("Small neural networks learn from 45,000 tiny pictures which colours belong to which shapes of gray.")
+st.markdown("Small neural networks learn from photos and tiny pictures which colours belong to which shapes of gray.")
 
 entries = state.usable_models()
 best = state.models_for_photos()[0]

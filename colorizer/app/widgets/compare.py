@@ -8,6 +8,7 @@ from colorizer.app.widgets import live, losses, pictures, state
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.errors import ColorizerError
 from colorizer.models import evaluation, library
+from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.metrics import METRICS
 
@@ -118,7 +119,7 @@ def _show_images(entries: list[library.ModelEntry]) -> None:
     for entry in entries:
         stored = evaluation.stored_predictions(entry, "samples", "test")
         if stored is not None:
-            usual = stored.at(entry.scale.vividness)
+            usual = stored.at(DEFAULT_VIVIDNESS)
             tiles.append((entry.name, usual.images[index], usual.mse[index]))
     with st.grid(min_column_width=130, gap="small"):
         for name, image, mse in tiles:

@@ -14,13 +14,14 @@ import numpy as np
 import streamlit as st
 
 from colorizer.app.widgets.text import describe, escape
-from colorizer.config import MAX_PIXELS, VIVIDNESS_LEVELS
+from colorizer.config import MAX_PIXELS
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
 from colorizer.jobs.service import training_service
 from colorizer.models import evaluation, library, linear
 from colorizer.models.colorizer import Colorizer
 from colorizer.models.network import import_keras
+from colorizer.models.scale import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
 from colorizer.pixels.color import to_luminance
@@ -119,13 +120,13 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
 def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 240) -> float:
     """Show the slider of a model with chroma bins, which the URL keeps; for any other model return the default."""
     if not entry.vivid:
-        return entry.scale.vividness
+        return DEFAULT_VIVIDNESS
     low, *_, high = VIVIDNESS_LEVELS
     return st.slider(
         "Vividness",
         low,
         high,
-        entry.scale.vividness,
+        DEFAULT_VIVIDNESS,
         VIVIDNESS_LEVELS[1],
         "%.1f",
         key="vividness",
@@ -188,7 +189,7 @@ def linear_autoencoder() -> linear.LinearAutoencoder:
 class PhotoSettings(NamedTuple):
     """What a visitor sets for a photo; a model without one of these settings ignores it."""
 
-    vividness: float | None = None
+    vividness: float = DEFAULT_VIVIDNESS
     strength: float = 1.0
     working_size: int | None = None
 

@@ -1,0 +1,44 @@
+"""How the models of each architecture see a photo, and what vividness means for them."""
+
+from dataclasses import dataclass
+
+VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+DEFAULT_VIVIDNESS = 0.4
+_BOOSTED_TEMPERATURE = 0.6  # With a boost, lower ones save a little error but tear colours into patches.
+
+
+def nearest_level(vividness: float) -> int:
+    """Return the index of the vividness level nearest to `vividness`."""
+    return min(range(len(VIVIDNESS_LEVELS)), key=lambda level: abs(VIVIDNESS_LEVELS[level] - vividness))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """This says how the models of an architecture see a photo, and how a belief in chroma bins becomes a colour.
+
+    Attributes:
+        multiple: the sides at which the network sees a photo are multiples of this number; 0 if they are always 32.
+        default_sizes: by default, results with these shorter sides are averaged; they were chosen on validation.
+        offered_sizes: the page offers these shorter sides.
+        boost: at vividness 1, chroma grows by this factor where the network is unsure, see `network.split_at_logits`.
+    """
+
+    multiple: int
+    default_sizes: tuple[int, ...]
+    offered_sizes: tuple[int, ...] = ()
+    boost: float = 0.0
+
+    def decoding(self, vividness: float) -> tuple[float, float]:
+        """Return the temperature of the softmax and the boost of uncertain colours that a vividness in [0, 1] means.
+
+        Without a boost, vividness v lowers the temperature to 10^-v (the annealed mean of Zhang et al. 2016).
+        """
+        return (_BOOSTED_TEMPERATURE, self.boost * vividness) if self.boost else (10.0**-vividness, 0.0)
+
+
+SCALES = {
+    "dense": Scale(0, (32,)),
+    "conv": Scale(0, (32,)),
+    "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
+    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=4.4),
+}
