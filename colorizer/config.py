@@ -287,6 +287,9 @@ class TrainConfig(Settings):
     fine_tuning_rate: float = Field(
         3e-4, ge=1e-6, le=1, description="Set the peak learning rate of the epochs after the frozen ones."
     )
+    hint_epochs: int = Field(
+        0, ge=0, le=MAX_EPOCHS, description="End with this many epochs in which a backbone's decoder learns from hints."
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Compute a unet's hidden layers in this precision; some processors are faster with bfloat16.",
@@ -311,9 +314,10 @@ class TrainConfig(Settings):
             validate_name(self.init_from)
         if self.freeze_encoder and not self.init_from:
             raise ConfigError("freeze_encoder needs init_from. Name the model whose encoder is to be kept.")
-        if self.frozen_epochs > self.epochs:
+        if self.frozen_epochs + self.hint_epochs > self.epochs:
             raise ConfigError(
-                f"frozen_epochs is {self.frozen_epochs}, more than the {self.epochs} epochs. Lower it, or raise epochs."
+                f"frozen_epochs and hint_epochs are {self.frozen_epochs} and {self.hint_epochs}, together more than "
+                f"the {self.epochs} epochs. Lower them, or raise epochs."
             )
         return self
 

@@ -16,7 +16,6 @@ _SIZES, _SIZE_SHARES = (96, 128, 160, 192, 224), (0.15, 0.35, 0.25, 0.15, 0.1)  
 _SMALL_IMAGE_SIZE = 64  # CIFAR-10 images are enlarged to this size.
 _SMALL_IMAGE_SHARE = 0.1  # This share of the batches has CIFAR-10 images.
 _DAMAGE_SHARE = 0.15  # Each kind of damage is done to this share of the crops.
-_HINTED_SHARE = 0.2  # This share of the crops comes with hints.
 _MAX_HINTS = 32
 
 # What is drawn for a batch before it is made.
@@ -26,6 +25,7 @@ _PLAN = (
     tf.TensorSpec((None,), tf.int64),  # The indexes of its images or photos.
     tf.TensorSpec((None, 5), tf.float32),  # Numbers in [0, 1) for each crop: side, row, column, stretch and mirror.
     tf.TensorSpec((2,), tf.int32),  # The seed of what is done to the crops.
+    tf.TensorSpec((), tf.float32),  # The share of the crops that come with hints.
 )
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
@@ -52,12 +52,12 @@ class CropReader:
         # AutoGraph is off because it warns with Python 3.13 and nothing here needs it.
         self._compiled_make = tf.function(self._make, _PLAN, autograph=False)
 
-    def draw_batches(self, steps: int, seed: tuple[int, int]) -> Iterator[Batch]:
-        """Return an iterator over `steps` batches, which depend on the photos and the seed alone."""
-        plan = tf.data.Dataset.from_generator(lambda: self._plan(steps, seed), output_signature=_PLAN)
+    def draw_batches(self, steps: int, seed: tuple[int, int], hinted_share: float) -> Iterator[Batch]:
+        """Return an iterator over `steps` batches, which depend on the photos and these numbers alone."""
+        plan = tf.data.Dataset.from_generator(lambda: self._plan(steps, seed, hinted_share), output_signature=_PLAN)
         return iter(plan.map(self._compiled_make, num_parallel_calls=2, deterministic=True).prefetch(4))
 
-    def _plan(self, steps: int, seed: tuple[int, int]) -> Iterator[tuple]:
+    def _plan(self, steps: int, seed: tuple[int, int], hinted_share: float) -> Iterator[tuple]:
         """Draw what `_PLAN` lists for each batch. Every photo is used once before any is used again."""
         generator = np.random.default_rng(seed)
         queue = np.zeros(0, np.int64)
@@ -72,10 +72,17 @@ class CropReader:
                     queue = np.concatenate([queue, generator.permutation(self._indexes)])
                 chosen, queue = queue[:count], queue[count:]
             draws = generator.random((count, 5), np.float32)
-            yield np.int32(size), use_small, chosen, draws, generator.integers(0, 2**31 - 1, 2, np.int32)
+            damage_seed = generator.integers(0, 2**31 - 1, 2, np.int32)
+            yield np.int32(size), use_small, chosen, draws, damage_seed, np.float32(hinted_share)
 
     def _make(
-        self, size: tf.Tensor, use_small: tf.Tensor, chosen: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor
+        self,
+        size: tf.Tensor,
+        use_small: tf.Tensor,
+        chosen: tf.Tensor,
+        draws: tf.Tensor,
+        seed: tf.Tensor,
+        hinted_share: tf.Tensor,
     ) -> Batch:
         def cut() -> tf.Tensor:
             signature = tf.TensorSpec((None, None, 3), tf.float32)
@@ -90,7 +97,7 @@ class CropReader:
             images = tf.where(draws[:, 4, None, None, None] < 0.5, images, images[:, :, ::-1])
         luminance = tf.linalg.matmul(images, LUMINANCE_WEIGHTS[:, None])
         chroma = tf.linalg.matmul(images, RGB_TO_CHROMA)
-        return _age(luminance, seed), chroma, draw_hints(chroma, seed)
+        return _age(luminance, seed), chroma, draw_hints(chroma, seed, hinted_share)
 
     def _cut(self, photo: tf.Tensor, draws: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Return a random crop of a photo, resized to `size` in both directions.
@@ -153,8 +160,8 @@ def _age(luminance: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.map_fn(compress, (luminance, draw[6, :, 0, 0, 0], draw[7, :, 0, 0, 0]), fn_output_signature=signature)
 
 
-def draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Reveal the mean chroma of some patches in a fifth of the images (Zhang et al. 2017, section 3.2).
+def draw_hints(chroma: tf.Tensor, seed: tf.Tensor, hinted_share: tf.Tensor | float) -> tf.Tensor:
+    """Reveal the mean chroma of some patches in some of the images (Zhang et al. 2017, section 3.2).
 
     The number of patches in an image is geometric with p = 1/8, their sides are 1 to 9 pixels for an image of 256, and
     their places are normally distributed around the centre. In 1 of 100 of the images with hints, all chroma is
@@ -163,6 +170,7 @@ def draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Args:
         chroma: float32 (N, S, S, 2).
         seed: int32 (2,).
+        hinted_share: the share of the images with hints, from 0 to 1.
 
     Returns:
         float32 (N, S, S, 3): Cb, Cr and a mask, which is 1 where chroma is revealed; elsewhere all three are 0.
@@ -170,7 +178,7 @@ def draw_hints(chroma: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     count, size = tf.shape(chroma)[0], tf.shape(chroma)[1]
     scale = tf.cast(size, tf.float32)
     draw = tf.random.stateless_uniform((4, count, _MAX_HINTS), seed + 2)
-    hinted = tf.cast(draw[0, :, :1] < _HINTED_SHARE, tf.float32)
+    hinted = tf.cast(draw[0, :, :1] < hinted_share, tf.float32)
     number = tf.floor(tf.math.log(draw[1, :, :1]) / np.log(7 / 8)) + 1
     exists = hinted * tf.cast(tf.range(_MAX_HINTS, dtype=tf.float32) < number, tf.float32)
     sides = tf.maximum(1.0, tf.round((0.5 + 9 * draw[2]) * scale / 256))

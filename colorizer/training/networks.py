@@ -162,6 +162,8 @@ def build_backbone(config: ModelConfig) -> Model:
         features = layers.Concatenate()([layers.UpSampling2D(2)(features), skip])
         features = layers.Conv2D(width, 3, padding="same", use_bias=False)(features)
         features = _normalize(config, _add_hints(features, hints, scale))
+        if scale == 16:
+            features = _spread_hints(features, hints, scale)
     features = layers.Conv2D(widths[-1], 3, padding="same", use_bias=False)(features)
     logits = layers.Conv2D(config.chroma_bins, 1, name="logits", dtype="float32")(_normalize(config, features))
     centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
@@ -174,18 +176,34 @@ def _normalize(config: ModelConfig, features):
     return _activate(config, layers.BatchNormalization(momentum=0.98)(features))
 
 
-def _add_hints(features, hints, scale: int):
-    """Add a 3x3 convolution, which starts at zero, of the hints averaged over cells of `scale` x `scale` pixels.
+def _pool_hints(hints, scale: int):
+    """Return hints for cells of `scale` x `scale` pixels, each with the largest and the smallest chroma in it.
 
-    The average is small where one pixel of a cell is hinted, so it is enlarged by `scale`, and chroma, which is mostly
-    small, by another factor of 8.
+    Pixels without hints have a chroma of 0, so a single hint in a cell keeps its chroma, however large the cell is.
+    The fifth and sixth channels tell whether a pixel of the cell is hinted, and whether all of them are.
     """
+    signed = layers.Rescaling([8, 8, 1, -8, -8, -1])(layers.Concatenate()([hints, hints]))  # Chroma is mostly small.
+    return layers.MaxPooling2D(scale)(signed)
+
+
+def _add_hints(features, hints, scale: int):
+    """Add a 3x3 convolution, which starts at zero, of the hints in cells of `scale` x `scale` pixels."""
     if hints is None:
         return features
-    cells = layers.Rescaling([8 * scale, 8 * scale, scale])(layers.AveragePooling2D(scale)(hints))
     name = f"hints_{scale}"
     change = layers.Conv2D(features.shape[-1], 3, padding="same", use_bias=False, kernel_initializer="zeros", name=name)
-    return layers.Add()([features, change(cells)])
+    return layers.Add()([features, change(_pool_hints(hints, scale))])
+
+
+def _spread_hints(features, hints, scale: int):
+    """Add what each place learns from the hints at places that look like it, by attention; it starts at zero."""
+    if hints is None:
+        return features
+    cells = _pool_hints(hints, scale)
+    attention = layers.MultiHeadAttention(4, 32, 16, attention_axes=(1, 2), dtype="float32", name="hints_attention")
+    found = attention(features, cells, layers.Concatenate()([features, cells]))
+    change = layers.Conv2D(features.shape[-1], 1, use_bias=False, kernel_initializer="zeros", name="hints_spread")
+    return layers.Add()([features, change(found)])
 
 
 def _encode(config: ModelConfig, luminance, hints=None):

@@ -21,11 +21,15 @@ _VALIDATION_BATCH = 32
 _RARITY = 0.5  # A bin's weight is the inverse of its share mixed with this much of a uniform share.
 _MEAN_WEIGHT = 20.0  # The weight of the squared error of the mean chroma beside the cross-entropy.
 _AVERAGE_DECAY = 0.999
+_HINTED_SHARES = 0.2, 0.75  # These shares of the crops come with hints, before the last phase and in it.
+_HINT_RATE = 0.5  # The last phase has this part of the learning rate of the first.
 _ON_GRID = 0.05  # A number of grid steps is whole up to this difference, which is larger than that of float16.
 
 
 class PhotoTrainer(Trainer):
-    """Trains the decoder of a `backbone` first, then all of it, and keeps a moving average of the weights.
+    """Trains a `backbone` in three phases, and keeps a moving average of the weights.
+
+    The first phase trains the decoder, the second all layers. The third trains the decoder with hints in most crops.
 
     An epoch has as many crops of 128 x 128 pixels as there are photos for training; see `crops.CropReader`.
     """
@@ -48,10 +52,14 @@ class PhotoTrainer(Trainer):
         self._average = [tf.Variable(variable.value) for variable in model.variables]
         self._count = tf.Variable(0.0)
         self._variables += [*self._average, self._count]
-        frozen_epochs, later_epochs = train_config.frozen_epochs, train_config.epochs - train_config.frozen_epochs
-        self._train_decoder = self._compile_phase(_decoder_variables(model), train_config.learning_rate, frozen_epochs)
-        self._fine_tune = self._compile_phase(model.trainable_variables, train_config.fine_tuning_rate, later_epochs)
-        self._epoch = 0
+        decoder, everything = _decoder_variables(model), model.trainable_variables
+        frozen, hinted = train_config.frozen_epochs, train_config.hint_epochs
+        self._phases = [
+            self._compile_phase(decoder, train_config.learning_rate, frozen),
+            self._compile_phase(everything, train_config.fine_tuning_rate, train_config.epochs - frozen - hinted),
+            self._compile_phase(decoder, _HINT_RATE * train_config.learning_rate, hinted),
+        ]
+        self._phase = 0
 
     def _compile_phase(self, variables: list[Any], peak: float, epochs: int) -> Callable[..., tf.Tensor]:
         """Return the step of some epochs, which trains these variables with an optimizer of its own."""
@@ -60,14 +68,15 @@ class PhotoTrainer(Trainer):
 
     def draw_batches(self, epoch: int) -> Iterator[Batch]:
         """Return an iterator over the batches of an epoch; `step` then trains what this epoch trains."""
-        self._epoch = epoch
-        return self._reader.draw_batches(self.steps_per_epoch, (self._config.seed, epoch))
+        config = self._config
+        self._phase = (epoch >= config.frozen_epochs) + (epoch >= config.epochs - config.hint_epochs)
+        hinted_share = _HINTED_SHARES[self._phase == 2]
+        return self._reader.draw_batches(self.steps_per_epoch, (config.seed, epoch), hinted_share)
 
     def step(self, batch: Batch, step: int, rate_factor: float) -> float:
         """Take one optimizer step and return the mean squared error of the mean colour at a quarter of the size."""
         self._rate_factor.assign(rate_factor)
-        frozen = self._epoch < self._config.frozen_epochs
-        return (self._train_decoder if frozen else self._fine_tune)(*batch).numpy()
+        return self._phases[self._phase](*batch).numpy()
 
     def _step(
         self,

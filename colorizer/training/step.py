@@ -29,6 +29,7 @@ _CROPS_PER_PHOTO = 8  # This many random crops of each photo join the images of 
 # The weight of a chroma bin is exp(its distance from gray / this number), for colours get rarer about exponentially
 # with that distance.
 _RARITY_SCALE = 0.1
+_HINTED_SHARE = 0.5  # This share of the images comes with hints, if the model takes any.
 _BEST = "best_"  # In a checkpoint, the best epoch's weights have this prefix.
 
 
@@ -184,9 +185,14 @@ class Trainer(abc.ABC):
         return total / len(self._validation)
 
     def _squared_error(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the error; for a model that takes hints, the mean of the errors without hints and with them."""
         luminance, truth = self._to_float(images)
-        inputs = luminance if len(self._model.inputs) == 1 else [luminance, tf.zeros_like(truth)]  # There are no hints.
-        return tf.reduce_mean(tf.square(self._model(inputs, training=False) - truth))
+        if len(self._model.inputs) == 1:
+            inputs = [luminance]
+        else:
+            hints = draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), tf.zeros(2, tf.int32), 1.0)
+            inputs = [[luminance, tf.zeros_like(hints)], [luminance, hints]]
+        return tf.reduce_mean([tf.square(self._model(one, training=False) - truth) for one in inputs])
 
 
 class ImageTrainer(Trainer):
@@ -260,7 +266,7 @@ class ImageTrainer(Trainer):
         if len(self._model.inputs) == 1:
             return luminance
         seed = tf.stack([tf.constant(self._config.seed), step])
-        return [luminance, draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), seed)]
+        return [luminance, draw_hints(tf.linalg.matmul(truth, RGB_TO_CHROMA), seed, _HINTED_SHARE)]
 
     def _cross_entropy(self, logits: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         """Return the cross-entropy with soft targets, in which rare colours have larger weights."""
