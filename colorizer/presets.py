@@ -73,7 +73,7 @@ _ALL = (
             architecture="backbone", latent_dim=256, target="chroma", activation="silu", chroma_bins=128, hints=True
         ),
         TrainConfig(
-            epochs=29,
+            epochs=49,
             batch_size=32,
             learning_rate=2e-3,
             schedule="cosine",
@@ -81,6 +81,7 @@ _ALL = (
             flips=True,
             precision="bfloat16",
             frozen_epochs=12,
+            hint_epochs=20,
             fine_tuning_rate=2e-4,
         ),
     ),

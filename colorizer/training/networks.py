@@ -146,7 +146,8 @@ def build_backbone(config: ModelConfig) -> Model:
 
     The decoder starts from the backbone's features at 1/32 of the input's size and from their average over the image.
     It goes up to 1/4 of the size and joins the backbone's features at each level; there it predicts logits. Hints, if
-    there are any, join at every level as averages over its cells, through kernels that start at zero.
+    there are any, join at every level through kernels that start at zero: each place gets the hints near it, and at
+    two levels also those at places that look like it.
     """
     luminance = Input((None, None, 1), name="luminance")
     hints = _hints_input(config)
@@ -158,12 +159,14 @@ def build_backbone(config: ModelConfig) -> Model:
     context = layers.Dense(deepest, name="context")(layers.GlobalAveragePooling2D(keepdims=True)(features))
     features = layers.Add()([layers.Conv2D(deepest, 1, name="bottleneck")(features), context])
     features = _normalize(config, _add_hints(features, hints, 32))
+    coarse = None
     for width, skip, scale in zip(widths, reversed(skips), (16, 8, 4), strict=True):
         features = layers.Concatenate()([layers.UpSampling2D(2)(features), skip])
         features = layers.Conv2D(width, 3, padding="same", use_bias=False)(features)
         features = _normalize(config, _add_hints(features, hints, scale))
-        if scale == 16:
-            features = _spread_hints(features, hints, scale)
+        coarse = features if scale == 16 else coarse
+        if hints is not None and scale > 4:
+            features = _spread_hints(features, coarse, hints, scale)
     features = layers.Conv2D(widths[-1], 3, padding="same", use_bias=False)(features)
     logits = layers.Conv2D(config.chroma_bins, 1, name="logits", dtype="float32")(_normalize(config, features))
     centres = layers.Conv2D(2, 1, use_bias=False, trainable=False, name="bin_centres", dtype="float32")
@@ -195,15 +198,17 @@ def _add_hints(features, hints, scale: int):
     return layers.Add()([features, change(_pool_hints(hints, scale))])
 
 
-def _spread_hints(features, hints, scale: int):
-    """Add what each place learns from the hints at places that look like it, by attention; it starts at zero."""
-    if hints is None:
-        return features
-    cells = _pool_hints(hints, scale)
-    attention = layers.MultiHeadAttention(4, 32, 16, attention_axes=(1, 2), dtype="float32", name="hints_attention")
-    found = attention(features, cells, layers.Concatenate()([features, cells]))
-    change = layers.Conv2D(features.shape[-1], 1, use_bias=False, kernel_initializer="zeros", name="hints_spread")
-    return layers.Add()([features, change(found)])
+def _spread_hints(features, coarse, hints, scale: int):
+    """Add what each place learns from the hints at places that look like it, by attention; it starts at zero.
+
+    `coarse` has the features at 1/16 of the input's size. Hints are looked for at that size, which bounds the memory.
+    """
+    cells = _pool_hints(hints, 16)
+    keys = layers.Concatenate()([coarse, layers.Rescaling(4.0)(cells)])
+    name = f"hints_attention_{scale}"
+    attention = layers.MultiHeadAttention(2, 32, 16, attention_axes=(1, 2), dtype="float32", name=name)
+    options = {"use_bias": False, "kernel_initializer": "zeros", "name": f"hints_spread_{scale}"}
+    return layers.Add()([features, layers.Conv2D(features.shape[-1], 1, **options)(attention(features, cells, keys))])
 
 
 def _encode(config: ModelConfig, luminance, hints=None):
