@@ -12,7 +12,7 @@ import colorizer
 PACKAGE = Path(colorizer.__file__).parent
 LINE = "pixels < data < models < training < jobs < app"
 ROOMS = LINE.split(" < ")
-LEAVES = {"errors", "config", "presets", "storage"}
+LEAVES = {"errors", "settings", "config", "presets", "storage"}
 ENTRANCES = {"__init__", "__main__"}
 # Files left of `training` that still import TensorFlow or Keras. This list only shrinks.
 TENSORFLOW_EXCEPTIONS = {

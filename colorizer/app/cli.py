@@ -16,7 +16,7 @@ from typing import Any
 import pydantic_core
 import typer
 
-from colorizer.app import commands, train_commands
+from colorizer.app import commands, evaluate_command, train_commands
 from colorizer.app.launch import start_app
 from colorizer.app.options import add_command
 from colorizer.errors import ColorizerError
@@ -134,7 +134,7 @@ for _function in (
     commands.models,
     train_commands.train,
     train_commands.sweep,
-    commands.evaluate,
+    evaluate_command.evaluate,
     commands.colorize,
     commands.report,
 ):

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.animation import PillowWriter
@@ -77,6 +78,35 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
     cells[0].legend(frameon=False, fontsize=8)
     for axes in cells[len(metrics) :]:
         axes.set_visible(False)
+    return figure
+
+
+def trade_off(measured: dict[str, dict[str, Any]]) -> Figure:
+    """Plot errors on photos over the colorfulness; each model has a curve for each of its settings that vary.
+
+    Args:
+        measured: the result of `photo_evaluation.measure_photos` for the functions of `photo_evaluation.vary`. Points
+            whose names differ only in the last number form a curve.
+    """
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for name, found in measured.items():
+        curves.setdefault(name.rpartition(" ")[0], []).append(found)
+    models = list(dict.fromkeys(name.partition(",")[0] for name in curves))
+    errors = {"ratio": "CIEDE2000, gray copy = 1", "feature_distance": "feature distance, gray copy = 1"}
+    errors = {key: label for key, label in errors.items() if key in next(iter(measured.values()))}
+    figure = Figure(figsize=(5.5 * len(errors), 4.2), dpi=150, layout="constrained")
+    for axes, (key, label) in zip(figure.subplots(1, len(errors), squeeze=False)[0], errors.items(), strict=True):
+        for name, points in curves.items():
+            color = f"C{models.index(name.partition(',')[0])}"
+            style = "o-" if name.endswith("vividness") else "s--"
+            axes.plot(
+                [p["colorfulness"] for p in points], [p[key] for p in points], style, color=color, ms=4, label=name
+            )
+        axes.plot(0, 1, "D", color=MUTED, label="gray copy")
+        axes.axhline(1, color=MUTED, lw=1, ls=":")
+        axes.set(xlabel="colorfulness, originals = 1", ylabel=label)
+        _tidy(axes)
+    figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -12,6 +12,7 @@ from colorizer.errors import ConfigError
 from colorizer.models import library
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.presets import PRESETS
+from colorizer.settings import Settings
 
 Result = tuple[dict[str, Any], str]
 """A JSON object, and the text of the same content. An entry `failed` that is not empty makes the exit code 1."""
@@ -80,6 +81,16 @@ Vividness = Annotated[
         show_default=str(DEFAULT_VIVIDNESS),
     ),
 ]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        metavar=f"{config.MIN_WORKING_SIZE} to {config.MAX_WORKING_SIZE}",
+        parser=read_number(int),
+        help="Shrink the picture until its shorter side has this many pixels, a multiple of 8 for a U-Net and of 32 "
+        "with a backbone.",
+        show_default="that of the model",
+    ),
+]
 Strength = Annotated[
     float,
     typer.Option(
@@ -90,7 +101,7 @@ Strength = Annotated[
 ]
 
 
-def _setting(kind: type[config.Settings], name: str) -> inspect.Parameter:
+def _setting(kind: type[Settings], name: str) -> inspect.Parameter:
     """Return the option of a setting, with the type, range, choices and description of its declaration.
 
     Settings check their own ranges and choices, so the app and the command line refuse a value with the same sentence.

@@ -8,13 +8,15 @@ import numpy as np
 from PIL import Image
 
 from colorizer.errors import DataError
+from colorizer.models.colorizer import Colorizer
 from colorizer.models.hints import Hint
-from colorizer.pixels.color import gray_copy, to_lab, to_uint8
+from colorizer.pixels.color import gray_copy, to_lab, to_luminance, to_uint8
 from colorizer.pixels.images import fit_inside
 from colorizer.pixels.metrics import colorfulness, cosine_distance, photo_psnr, spot_share
 
 LONGEST_SIDE = 512  # A larger photo is shrunk to this before it is colorized and measured.
 FEATURE_SIZE = 224  # The classifier sees photos squeezed to this square.
+_STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _HINT_PATCH = 7  # A hint reveals the mean colour of a square with this side.
 
 Colorize = Callable[..., np.ndarray]
@@ -73,6 +75,30 @@ def measure_photos(
     for name, numbers in (num_hints or {}).items():
         measured[name]["hint_gain"] = dict(zip(map(str, numbers), np.mean(gains[name], axis=0).tolist(), strict=True))
     return measured
+
+
+def vary(colorizer: Colorizer, size: int | None = None) -> dict[str, Colorize]:
+    """Return functions that colorize with one setting of a model each, such as `colorist, strength 0.5`.
+
+    The strength varies from 0.25 to 1.5; for a model with chroma bins, the vividness also varies, from 0 to 1. The
+    network runs once for each photo, if all functions get the photo before the next one.
+
+    Args:
+        colorizer: the model, which has an entry in the library.
+        size: as in `Colorizer.colorize`.
+    """
+    last: dict[str, Any] = {"photo": None}
+
+    def colorize(photo: np.ndarray, **setting: float) -> np.ndarray:
+        if last["photo"] is not photo:
+            chroma = colorizer.predict_chroma(to_luminance(photo), colorizer.levels, size)
+            last.update(photo=photo, chroma=chroma)
+        return colorizer.colorize(photo, size=size, chroma=last["chroma"], **setting)
+
+    settings = [("strength", strength) for strength in _STRENGTHS]
+    settings += [("vividness", level) for level in colorizer.levels or ()]
+    name = colorizer.entry.name
+    return {f"{name}, {key} {value:g}": functools.partial(colorize, **{key: value}) for key, value in settings}
 
 
 def draw_random_hints(photo: np.ndarray, number: int, seed: int) -> list[Hint]:

@@ -18,7 +18,15 @@ from colorizer.errors import ConfigError
 from colorizer.models import linear
 from colorizer.pixels.color import LUMINANCE_WEIGHTS, YCBCR_TO_RGB, chroma_bins
 from colorizer.training import backbone
-from colorizer.training.shapes import NUM_BLOCKS, decoder_widths, level_widths, num_channels
+from colorizer.training.shapes import (
+    ATTENTION_DIM,
+    ATTENTION_HEADS,
+    ATTENTION_VALUES,
+    NUM_BLOCKS,
+    decoder_widths,
+    level_widths,
+    num_channels,
+)
 
 INPUT_MEAN, INPUT_SCALE = 0.479, 0.25  # The mean and about the standard deviation of CIFAR-10's luminance.
 
@@ -206,7 +214,8 @@ def _spread_hints(features, coarse, hints, scale: int):
     cells = _pool_hints(hints, 16)
     keys = layers.Concatenate()([coarse, layers.Rescaling(4.0)(cells)])
     name = f"hints_attention_{scale}"
-    attention = layers.MultiHeadAttention(2, 32, 16, attention_axes=(1, 2), dtype="float32", name=name)
+    sizes = ATTENTION_HEADS, ATTENTION_DIM, ATTENTION_VALUES
+    attention = layers.MultiHeadAttention(*sizes, attention_axes=(1, 2), dtype="float32", name=name)
     options = {"use_bias": False, "kernel_initializer": "zeros", "name": f"hints_spread_{scale}"}
     return layers.Add()([features, layers.Conv2D(features.shape[-1], 1, **options)(attention(features, cells, keys))])
 

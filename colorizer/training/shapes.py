@@ -9,6 +9,8 @@ from colorizer.training.efficientnet import list_convolutions
 NUM_BLOCKS = (1, 1, 2)  # A convolutional encoder has this many residual blocks at 1/2, 1/4, 1/8 of the input's size.
 _CONV_WIDTHS = (48, 96, 160)
 _BACKBONE_CHANNELS = (24, 40, 112, 320)  # The decoder joins features with so many channels at 1/4 to 1/32 of the size.
+_HINT_CHANNELS = 6  # Cells of hints have the largest and smallest chroma, and two channels of the mask.
+ATTENTION_HEADS, ATTENTION_DIM, ATTENTION_VALUES = 2, 32, 16  # The sizes of the attention that spreads hints.
 _BACKBONE_SIDE = 64  # A backbone sees CIFAR-10 images at this height and width.
 _ENCODER_SETTINGS = (
     "architecture",
@@ -44,7 +46,7 @@ def num_channels(config: ModelConfig) -> int:
 def count(config: ModelConfig) -> tuple[int, int]:
     """Return how many parameters a model has and how many operations a CIFAR-10 image takes, without building it.
 
-    The image has 32 x 32 pixels; a `backbone` sees it enlarged to 64 x 64.
+    The image has 32 x 32 pixels; a `backbone` sees it enlarged to 64 x 64. Counted are the operations with weights.
     """
     makers = {"dense": _dense, "conv": _convolutions, "unet": _convolutions, "backbone": _backbone}
     layers = [*makers[config.architecture](config)]
@@ -122,12 +124,19 @@ def _backbone(config: ModelConfig) -> Iterator[Layer]:
     yield encoded, features, features, 1  # This dense layer sees the average over the image.
     yield normalization(features)
     if config.hints:
-        yield convolution(3, 3, features, 0, 32)
+        yield convolution(3, _HINT_CHANNELS, features, 0, 32)
     for width, skip, scale in zip(widths, reversed(skips), (16, 8, 4), strict=True):
         yield convolution(3, features + skip, width, 0, scale)
         yield normalization(width)
         if config.hints:
-            yield convolution(3, 3, width, 0, scale)
+            yield convolution(3, _HINT_CHANNELS, width, 0, scale)
+        if config.hints and scale > 4:
+            keys, values = ATTENTION_HEADS * ATTENTION_DIM, ATTENTION_HEADS * ATTENTION_VALUES
+            yield convolution(1, width, keys, keys, scale)
+            yield convolution(1, widths[0] + _HINT_CHANNELS, keys, keys, 16)
+            yield convolution(1, _HINT_CHANNELS, values, values, 16)
+            yield convolution(1, values, width, width, scale)
+            yield convolution(1, width, width, 0, scale)
         features = width
     yield convolution(3, features, features, 0, 4)
     yield normalization(features)

@@ -110,7 +110,7 @@ def test_evaluate_all_loads_a_model_when_the_one_before_is_measured(run, few_mod
     def note(name, function):
         return lambda *args, **options: calls.append(name) or function(*args, **options)
 
-    monkeypatch.setattr("colorizer.app.commands.load", note("load", load))
+    monkeypatch.setattr("colorizer.app.evaluate_command.load", note("load", load))
     monkeypatch.setattr(evaluation, "measure", note("measure", evaluation.measure))
     assert run("evaluate", "--all", "--dataset", "samples")[0] == 0
     assert calls == ["load", "measure"] * 2

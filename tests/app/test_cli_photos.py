@@ -104,8 +104,22 @@ def test_evaluate_tells_what_hints_gain(run_json, folder, monkeypatch):
     entry = library.find_model("unet-vivid")
     card = entry.card | {"model": entry.card["model"] | {"hints": True}}
     monkeypatch.setattr(library, "find_model", lambda name: dataclasses.replace(entry, card=card))
-    monkeypatch.setattr("colorizer.app.commands.load", lambda path: Painter())
+    monkeypatch.setattr("colorizer.app.evaluate_command.load", lambda path: Painter())
     code, result = run_json("evaluate", "unet-vivid", "--photos", folder, "--hints", "1,5")
     gain = result["models"]["unet-vivid"]["hint_gain"]
     assert (code, list(gain)) == (0, ["1", "5"])
     assert min(gain.values()) > 3  # Any colour of the photo is better than black.
+
+
+@pytest.mark.slow
+def test_a_figure_on_photos_varies_the_settings_of_the_models_that_see_whole_photos(run_json, folder, monkeypatch):
+    names = ("linear", "unet", "unet-vivid")
+    monkeypatch.setattr(library, "list_models", lambda: [library.find_model(name) for name in names])
+    figure = folder.with_name("trade-off.png")
+    code, result = run_json("evaluate", "--all", "--photos", folder, "--figure", figure)
+    measured = result["models"]
+    assert (code, len(measured)) == (0, 6 + 6 + 6)
+    assert {name.partition(",")[0] for name in measured} == {"unet", "unet-vivid"}
+    assert measured["unet, strength 0.25"]["colorfulness"] < measured["unet, strength 1"]["colorfulness"]
+    assert measured["unet-vivid, vividness 0.4"] == measured["unet-vivid, strength 1"]
+    assert decode_image(figure.read_bytes()).shape[1] > 500

@@ -38,7 +38,7 @@ REFUSALS = {
     ),
     "frozen for too long": (
         ["--epochs", "5"],
-        "frozen_epochs is 12, more than the 5 epochs. Lower it, or raise epochs.",
+        "frozen_epochs and hint_epochs are 12 and 20, together more than the 5 epochs. Lower them, or raise epochs.",
     ),
 }
 
@@ -91,10 +91,10 @@ def test_paths_stand_on_the_command_line_as_they_were_given(monkeypatch):
     assert (specs[0].train.photos, specs[0].train.backbone) == ("~/my photos.zip", "it's.whl")
 
 
-def test_a_backbone_is_not_frozen_for_longer_than_it_is_trained():
-    assert TrainConfig(epochs=3, frozen_epochs=3).frozen_epochs == 3
-    with pytest.raises(ConfigError, match="frozen_epochs is 4, more than the 3 epochs"):
-        TrainConfig(epochs=3, frozen_epochs=4)
+def test_the_phases_of_a_training_have_at_most_all_its_epochs():
+    assert TrainConfig(epochs=3, frozen_epochs=1, hint_epochs=2).frozen_epochs == 1
+    with pytest.raises(ConfigError, match="frozen_epochs and hint_epochs are 2 and 2, together more than the 3 epochs"):
+        TrainConfig(epochs=3, frozen_epochs=2, hint_epochs=2)
 
 
 @pytest.mark.slow

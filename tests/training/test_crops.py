@@ -20,10 +20,10 @@ def _photos(pictures):
     return Photos(pixels, offsets, sizes, [f"{index}.png" for index in range(len(pictures))])
 
 
-def _read(pictures, steps, seed=SEED, batch_size=4, small_images=(), **options):
+def _read(pictures, steps, seed=SEED, batch_size=4, small_images=(), hinted_share=0.2, **options):
     small_images = np.array(small_images, np.uint8).reshape(-1, 32, 32, 3)
     reader = CropReader(_photos(pictures), np.arange(len(pictures)), small_images, batch_size, **options)
-    return [[part.numpy() for part in batch] for batch in reader.draw_batches(steps, seed)]
+    return [[part.numpy() for part in batch] for batch in reader.draw_batches(steps, seed, hinted_share)]
 
 
 def _two_colours(height, width):
@@ -158,10 +158,13 @@ def test_hints_reveal_the_mean_chroma_of_patches(batches):
     assert checked > 30
 
 
-def test_a_fifth_of_the_crops_has_hints(two_coloured, batches):
+def test_the_given_share_of_the_crops_has_hints(two_coloured, batches):
     hinted = np.concatenate([hints[..., 2].any(axis=(1, 2)) for _, _, hints in [*two_coloured, *batches]])
     assert len(hinted) > 300
     assert abs(hinted.mean() - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(hinted))
+    for share in 0, 1:
+        masks = [hints[..., 2] for _, _, hints in _read([_two_colours(160, 180)], 10, hinted_share=share)]
+        assert {bool(mask.any()) for batch in masks for mask in batch} == {bool(share)}
 
 
 def test_tiny_pictures_are_enlarged():

@@ -8,6 +8,7 @@ from colorizer.config import ModelConfig
 from colorizer.pixels.color import split_luminance, to_luminance
 from colorizer.presets import PRESETS
 from colorizer.training.networks import MODELS, build_model
+from tests.training.checks import SMALL_BACKBONE
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)
 SMALL = {"latent_dim": 4, "encoder_widths": (8,), "decoder_widths": (6,)}
@@ -131,3 +132,29 @@ def test_a_saved_model_loads_in_safe_mode_and_gives_the_same(preset, luminance, 
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     np.testing.assert_allclose(run(loaded, luminance), run(model, luminance), atol=1e-6)
+
+
+def _paint(model, luminance, place):
+    """Return the output for an image with one red hint."""
+    hints = np.zeros((1, *luminance.shape[1:3], 3), np.float32)
+    hints[0, *place] = [-0.1, 0.3, 1]
+    return np.asarray(model([luminance, hints]))
+
+
+@pytest.mark.parametrize("level", [16, 8])
+def test_hints_reach_places_that_are_far_away_through_attention(level):
+    model = build_model(SMALL_BACKBONE)
+    luminance = np.random.default_rng(0).random((1, 256, 256, 1), np.float32)
+    near, far = (4, 4), (250, 250)
+    without = run(model, luminance)
+    np.testing.assert_array_equal(_paint(model, luminance, near), without)  # All kernels for hints start at zero.
+    spread = model.get_layer(f"hints_spread_{level}")
+    spread.set_weights([np.ones_like(weight) for weight in spread.get_weights()])
+    painted = _paint(model, luminance, near)
+    assert np.abs(painted - without)[0, *far].max() > 0
+    model.get_layer("hints_4").set_weights(
+        [np.ones_like(weight) for weight in model.get_layer("hints_4").get_weights()]
+    )
+    again = _paint(model, luminance, near)
+    np.testing.assert_array_equal(again[0, *far], painted[0, *far])  # A convolution reaches its neighbourhood only.
+    assert np.abs(again - painted)[0, *near].max() > 0

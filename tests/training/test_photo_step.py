@@ -1,4 +1,4 @@
-"""A backbone learns from photos: first its decoder, then all of it, and the average of its weights is kept."""
+"""A backbone learns from photos: its decoder, then all of it, then hints; the average of its weights is kept."""
 
 import shutil
 from types import SimpleNamespace
@@ -10,8 +10,9 @@ from PIL import Image
 
 from colorizer.config import TrainConfig
 from colorizer.errors import ConfigError, DataError
-from colorizer.pixels.color import to_luminance
+from colorizer.pixels.color import split_luminance, to_luminance
 from colorizer.training import backbone
+from colorizer.training.crops import draw_hints
 from colorizer.training.loop import Batch, Epoch, train
 from colorizer.training.networks import build_model
 from colorizer.training.photo_step import PhotoTrainer
@@ -19,6 +20,7 @@ from tests.training.checks import SMALL_BACKBONE, draw_photos, is_held_out, loss
 from tests.training.torch_files import draw_weights
 
 TRAIN = TrainConfig(dataset="synthetic", epochs=2, batch_size=2, learning_rate=2e-3, weight_decay=0.02, frozen_epochs=1)
+WITH_HINTS = TRAIN.replace(epochs=3, hint_epochs=1)
 STEPS = 4  # There are eight photos for training.
 
 
@@ -40,18 +42,21 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(photos, cache, tiny):
-    """Train two epochs step by step, and return what the weights and losses were."""
+    """Train three epochs step by step, and return what the weights and losses were."""
     keras.utils.set_random_seed(0)
     model = build_model(SMALL_BACKBONE)
     backbone.set_weights(model, draw_weights())
-    trainer = PhotoTrainer(model, SMALL_BACKBONE, TRAIN.replace(photos=str(photos)), tiny)
-    weights, parts = [model.get_weights()], []
-    for epoch in range(2):
+    trainer = PhotoTrainer(model, SMALL_BACKBONE, WITH_HINTS.replace(photos=str(photos)), tiny)
+    weights, parts, hinted = [model.get_weights()], [], []
+    for epoch in range(3):
         for batch in trainer.draw_batches(epoch):
+            hinted.append(np.mean(batch[2][..., 2], axis=(1, 2)) > 0)
             trainer.step(batch, len(weights), 1.0)
             weights.append(model.get_weights())
     kept, val_loss = trainer.kept_weights(), trainer.validation_loss(lambda: parts.append(1))
-    return SimpleNamespace(trainer=trainer, model=model, weights=weights, kept=kept, val_loss=val_loss, parts=parts)
+    return SimpleNamespace(
+        trainer=trainer, model=model, weights=weights, kept=kept, val_loss=val_loss, parts=parts, hinted=hinted
+    )
 
 
 def _changed(trained, first, last):
@@ -61,16 +66,20 @@ def _changed(trained, first, last):
 
 
 @pytest.mark.slow
-def test_the_decoder_learns_first_and_later_everything(trained):
-    assert trained.trainer.steps_per_epoch == STEPS and len(trained.weights) == 1 + 2 * STEPS
+def test_the_decoder_learns_first_then_everything_and_then_hints(trained):
+    assert trained.trainer.steps_per_epoch == STEPS and len(trained.weights) == 1 + 3 * STEPS
     backbone_paths = {v.path for v in trained.model.variables if v.path.startswith("backbone_")}
     fixed = {v.path for v in trained.model.variables if v.path.startswith(("bin_centres", "ycbcr_to_rgb"))}
     hints = {v.path for v in trained.model.variables if v.path.startswith("hints_")}
     rest = {v.path for v in trained.model.variables} - backbone_paths - fixed
     assert len(backbone_paths) == 2 * 48
-    frozen, later = _changed(trained, 0, STEPS), _changed(trained, STEPS, 2 * STEPS)
+    frozen, everything, last = (_changed(trained, STEPS * epoch, STEPS * (epoch + 1)) for epoch in range(3))
     assert rest - hints <= frozen <= rest
-    assert (rest - hints) | backbone_paths <= later <= rest | backbone_paths
+    assert (rest - hints) | backbone_paths <= everything <= rest | backbone_paths
+    assert rest - hints <= last <= rest
+    assert {path for path in hints if path.endswith("kernel")} <= last
+    shares = [np.concatenate(trained.hinted[STEPS * epoch : STEPS * (epoch + 1)]).mean() for epoch in range(3)]
+    assert max(shares[:2]) < 0.5 < shares[2]
 
 
 @pytest.mark.slow
@@ -91,17 +100,20 @@ def test_the_kept_weights_are_a_moving_average(trained):
 
 
 @pytest.mark.slow
-def test_the_average_is_validated_on_the_held_out_photos_without_hints(trained, photos):
+def test_the_average_is_validated_on_the_held_out_photos_with_and_without_hints(trained, photos):
     images = np.stack([np.asarray(Image.open(path)) for path in sorted(photos.iterdir()) if is_held_out(path.name)])
     current = trained.model.get_weights()
     for before, after in zip(trained.weights[-1], current, strict=True):
         np.testing.assert_array_equal(before, after)  # The validation leaves the model as it was.
     luminance = to_luminance(images)
     trained.model.set_weights(trained.kept)
-    output = trained.model([luminance, np.zeros((*images.shape[:3], 3), np.float32)], training=False)
+    hints = draw_hints(split_luminance(images / np.float32(255))[1], np.zeros(2, np.int32), 1.0).numpy()
+    assert hints[..., 2].any(axis=(1, 2)).all()
+    outputs = [trained.model([luminance, planes], training=False) for planes in (np.zeros_like(hints), hints)]
     trained.model.set_weights(current)
     assert len(images) == 2 and trained.parts == [1]
-    assert trained.val_loss == pytest.approx(np.square(output - images / 255).mean(), rel=1e-4)
+    errors = [np.square(output - images / 255).mean() for output in outputs]
+    assert trained.val_loss == pytest.approx(np.mean(errors), rel=1e-4)
 
 
 @pytest.mark.slow

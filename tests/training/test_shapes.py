@@ -48,6 +48,11 @@ def test_operations_of_a_backbone_are_those_of_its_layers_at_64_pixels(hints):
     outputs = keras.Model(model.inputs, [layer.output for layer in layers])(inputs)
     places = [np.prod(output.shape[1:-1]) for output in outputs]
     operations = sum(2 * np.prod(layer.kernel.shape) * num for layer, num in zip(layers, places, strict=True))
+    for name, num in ("hints_attention_16", 16), ("hints_attention_8", 64):
+        if hints:  # Queries are asked at each place of the level, and keys and values lie at 1/16 of the size.
+            parts = {part.path.split("/")[1]: np.prod(part.shape) for part in model.get_layer(name).weights[::2]}
+            places = {"query": num, "key": 16, "value": 16, "attention_output": num}
+            operations += sum(2 * parts[part] * number for part, number in places.items())
     assert count(config)[1] == operations
 
 
