@@ -12,7 +12,7 @@ import numpy as np
 from colorizer.config import MAX_PIXELS, MAX_STRENGTH, MAX_WORKING_SIZE, MIN_WORKING_SIZE
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
-from colorizer.models.hints import Hint, check_hints, draw_hints
+from colorizer.models.hints import Hint, check_hints, draw_hints, spread_hints
 from colorizer.models.network import Network
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES, VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.budget import pixels_in_work
@@ -197,7 +197,11 @@ class Colorizer:
             # Boosted chroma often leaves the gamut; `apply_chroma` brings it back and keeps its hue.
             maps.append(split_luminance(output if self.scale.boost else np.clip(output, 0, 1))[1])
         height, width = maps[-1].shape[1:3]
-        return np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
+        mean = np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
+        if not hints:
+            return mean
+        small = resize_planes(luminance, height, width)
+        return np.stack([spread_hints(planes, small, hints, shape) for planes in mean])
 
     def colorize(
         self,

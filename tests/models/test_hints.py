@@ -7,8 +7,8 @@ import pytest
 from colorizer.config import MAX_HINTS, ModelConfig
 from colorizer.errors import ConfigError
 from colorizer.models.colorizer import Colorizer
-from colorizer.models.hints import check_hints, draw_hints
-from colorizer.pixels.color import RGB_TO_CHROMA, split_luminance
+from colorizer.models.hints import check_hints, draw_hints, spread_hints
+from colorizer.pixels.color import CHROMA_STEP, RGB_TO_CHROMA, split_luminance
 from colorizer.training.networks import build_model
 from tests.models.conftest import random_image
 
@@ -81,7 +81,7 @@ def test_without_hints_the_weights_for_hints_change_nothing(untrained):
     photo = random_image(60, 90, 3)
     plain = Colorizer(untrained, None).colorize(photo)
     for layer in untrained.layers:
-        if layer.name.startswith("hints_"):
+        if layer.name.startswith("hints_") and not layer.name.startswith("hints_attention"):
             layer.set_weights([np.random.default_rng(1).normal(0, 0.1, layer.kernel.shape)])
     hinted = Colorizer(untrained, None)
     np.testing.assert_array_equal(hinted.colorize(photo), plain)
@@ -99,3 +99,40 @@ def test_a_model_without_hints_says_so(linear):
 def test_a_hint_outside_of_the_photo_is_refused(untrained):
     with pytest.raises(ConfigError, match="x must be a whole number from 0 to 11"):
         Colorizer(untrained, None).colorize(random_image(40, 12, 3), hints=[BROWN])
+
+
+def test_a_photo_has_the_colours_of_the_hints_at_their_pixels(untrained):
+    photo = np.full((120, 160, 3), 128, np.uint8)
+    hints = [{"x": 20, "y": 30, "color": "#a07060"}, {"x": 140, "y": 90, "color": "#5080a0"}]
+    result = Colorizer(untrained, None).colorize(photo, hints=hints)
+    for hint in hints:
+        wanted = np.array([int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)]) / 255 @ RGB_TO_CHROMA
+        found = split_luminance(result[hint["y"], hint["x"]] / 255)[1]
+        np.testing.assert_allclose(found, wanted, atol=CHROMA_STEP / 2)
+
+
+def test_a_hint_fades_with_the_distance_in_place_luminance_and_predicted_colour():
+    """The prediction is gray but for the lower half, and the right half of the image is darker."""
+    chroma, luminance = np.zeros((60, 80, 2), np.float32), np.full((60, 80, 1), 0.7, np.float32)
+    chroma[30:], luminance[:, 40:] = 0.2, 0.2
+    change = spread_hints(chroma, luminance, [{"x": 10, "y": 10, "color": "#ff0000"}], (60, 80)) - chroma
+    amounts = np.linalg.norm(change, axis=-1)
+    assert amounts[10, 10] > amounts[10, 30] > amounts[10, 50] > 0
+    assert amounts[10, 10] > amounts[20, 10] > amounts[50, 10] > 0
+    assert (change[..., 1] > 0).all()  # Red has a positive Cr.
+    np.testing.assert_allclose(np.argwhere(amounts == amounts.max()), [[10, 10]])
+
+
+def test_hints_that_agree_with_the_prediction_change_nothing():
+    chroma = np.tile(np.array([128, 64, 32]) / 255 @ RGB_TO_CHROMA, (40, 50, 1)).astype(np.float32)
+    hints = [{"x": place, "y": place, "color": "#804020"} for place in range(0, 40, 5)]
+    result = spread_hints(chroma, np.full((40, 50, 1), 0.5, np.float32), hints, (40, 50))
+    np.testing.assert_allclose(result, chroma, atol=1e-5)
+
+
+def test_many_hints_at_one_pixel_have_their_mean_as_a_result():
+    chroma, luminance = np.zeros((20, 20, 2), np.float32), np.full((20, 20, 1), 0.5, np.float32)
+    hints = [{"x": 5, "y": 5, "color": color} for color in ["#ff8000", "#0080ff"] * (MAX_HINTS // 2)]
+    result = spread_hints(chroma, luminance, hints, (20, 20))
+    colors = np.array([[255, 128, 0], [0, 128, 255]]) / 255 @ RGB_TO_CHROMA
+    np.testing.assert_allclose(result[5, 5], colors.mean(axis=0), atol=0.01)
