@@ -14,10 +14,12 @@ Hint = Mapping[str, Any]
 """A dict with `x` and `y`, the column and row of a pixel, and `color`, its colour such as "#a0522d"."""
 
 _PATCH = 5 / 256  # A hint covers a square of this side, relative to the shorter side; the mean side during training.
-# A difference at a hint fades over these distances: in place (shorter side = 1), luminance and predicted chroma. They
-# and the noise were chosen on the photos for validation.
-_SCALES = np.array([1.5, 1.5, 0.5, 0.2, 0.2], np.float32)
-_NOISE = 0.2
+# A difference at a hint fades over these distances: in place (shorter side = 1), in luminance and in predicted chroma.
+# A small part of it stays near. These numbers were chosen on photos for validation.
+_WIDE, _NEAR = (
+    np.array(scales, np.float32) for scales in ((2.7, 2.7, 0.55, 0.13, 0.13), (0.025, 0.025, 0.3, 0.1, 0.1))
+)
+_NEAR_SHARE, _NOISE = 0.065, 0.01
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -77,10 +79,11 @@ def draw_hints(hints: Sequence[Hint], shape: tuple[int, int], working_shape: tup
 def spread_hints(
     chroma: np.ndarray, luminance: np.ndarray, hints: Sequence[Hint], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Change predicted chroma so that it has the hints' colours at their places, and little by little also elsewhere.
+    """Change predicted chroma so that it has the hints' colours at their places, and come closer to them elsewhere.
 
-    What the prediction lacks at a hint is spread to pixels that are near, as bright, and predicted in a like colour. It
-    is the mean of a Gaussian process whose observations are the hints (Rasmussen and Williams 2006, equation 2.25).
+    What the prediction lacks at a hint is spread to pixels that are as bright and predicted in a similar colour; the
+    change is the mean of a Gaussian process whose observations are the hints (Rasmussen and Williams 2006, equation
+    2.25).
 
     Args:
         chroma: float32 (h, w, 2), the prediction at the working size.
@@ -93,7 +96,7 @@ def spread_hints(
     """
     height, width = chroma.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32) / min(height, width)
-    features = np.dstack([rows, columns, luminance, chroma]) / _SCALES
+    features = np.dstack([rows, columns, luminance, chroma])
     places = tuple(
         np.array([int((hint[key] + 0.5) * small / large) for hint in hints])
         for key, small, large in zip(("y", "x"), (height, width), shape, strict=True)
@@ -106,6 +109,10 @@ def spread_hints(
 
 
 def _similarity(pixels: np.ndarray, hinted: np.ndarray) -> np.ndarray:
-    """Return how much each pixel (N, 5) is like each hinted pixel (K, 5), from 0 to 1, as (N, K)."""
-    squares = np.square(pixels).sum(axis=1, keepdims=True) + np.square(hinted).sum(axis=1)
-    return np.exp(-0.5 * (squares - 2 * pixels @ hinted.T))
+    """Return how much each pixel (N, 5) is like each hinted pixel (K, 5), as (N, K)."""
+    return _gaussian(pixels / _WIDE, hinted / _WIDE) + _NEAR_SHARE * _gaussian(pixels / _NEAR, hinted / _NEAR)
+
+
+def _gaussian(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    squares = np.square(ones).sum(axis=1, keepdims=True) + np.square(others).sum(axis=1)
+    return np.exp(-0.5 * (squares - 2 * ones @ others.T))
