@@ -113,8 +113,8 @@ def test_evaluate_tells_what_hints_gain(run_json, folder, monkeypatch):
 
 @pytest.mark.slow
 def test_a_figure_on_photos_varies_the_settings_of_the_models_that_see_whole_photos(run_json, folder, monkeypatch):
-    names = ("linear", "unet", "unet-vivid")
-    monkeypatch.setattr(library, "list_models", lambda: [library.find_model(name) for name in names])
+    entries = [library.find_model(name) for name in ("linear", "unet", "unet-vivid")]
+    monkeypatch.setattr(library, "list_models", lambda: entries)
     figure = folder.with_name("trade-off.png")
     code, result = run_json("evaluate", "--all", "--photos", folder, "--figure", figure)
     measured = result["models"]
