@@ -44,7 +44,7 @@ def test_a_training_run_is_watched_live_and_its_model_is_in_the_gallery(open_pag
 
 
 def test_one_visitor_trains_while_another_watches_and_browses(open_page, server, tmp_path):
-    owner = open_page("/train?preset=quick&epochs=200&train_images=45000")
+    owner = open_page("/train?preset=quick&epochs=80&train_images=20000&batch_size=32")
     owner.get_by_role("textbox", name="Name of the model").fill("shared")
     owner.get_by_role("textbox", name="Name of the model").press("Enter")
     owner.get_by_role("button", name="Start training").click()
