@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEFAULT_VIVIDNESS = 0.4
-_BOOSTED_TEMPERATURE = 0.55  # It and the boost were chosen on validation; lower ones tear colours into patches.
+_BOOSTED_TEMPERATURE = 0.6  # It and the boost were chosen on validation; lower ones tear colours into patches.
 
 
 def nearest_level(vividness: float) -> int:
@@ -40,5 +40,5 @@ SCALES = {
     "dense": Scale(0, (32,)),
     "conv": Scale(0, (32,)),
     "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
-    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=4.4),
+    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=3.8),
 }
