@@ -1,7 +1,6 @@
 """Defines the command that measures models on images of a data set, or on whole photos."""
 
 import functools
-import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,7 +98,8 @@ def evaluate(
 
         def prepare() -> dict[str, Colorize]:
             if figure:
-                return functools.reduce(operator.or_, (vary(load(e.path), size) for e in entries if e.any_size))
+                whole = [load(entry.path) for entry in entries if entry.any_size]
+                return {name: colorize for model in whole for name, colorize in vary(model, size).items()}
             pairs = zip(entries, settings, strict=True)
             return {entry.name: functools.partial(load(entry.path).colorize, **chosen) for entry, chosen in pairs}
 

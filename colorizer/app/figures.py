@@ -82,7 +82,7 @@ def metrics_chart(measured: dict[str, dict[str, float]], title: str) -> Figure:
 
 
 def trade_off(measured: dict[str, dict[str, Any]]) -> Figure:
-    """Plot errors on photos over the colorfulness; each model has a curve for each of its settings that vary.
+    """Plot errors on photos over colorfulness, with a curve for each model and each setting that varies.
 
     Args:
         measured: the result of `photo_evaluation.measure_photos` for the functions of `photo_evaluation.vary`. Points

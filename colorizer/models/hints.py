@@ -15,7 +15,8 @@ Hint = Mapping[str, Any]
 
 _PATCH = 5 / 256  # A hint covers a square of this side, relative to the shorter side; the mean side during training.
 # A difference at a hint fades over these distances: in place (shorter side = 1), in luminance and in predicted chroma.
-# A small part of it stays near. These numbers were chosen on photos for validation.
+# A second, smaller part of it fades within a few pixels, so that the hint's own pixel is met. All these numbers were
+# chosen on photos for validation.
 _WIDE, _NEAR = (
     np.array(scales, np.float32) for scales in ((2.7, 2.7, 0.55, 0.13, 0.13), (0.025, 0.025, 0.3, 0.1, 0.1))
 )
@@ -103,13 +104,13 @@ def spread_hints(
     )
     hinted = features[places]
     wanted = np.stack([_read_chroma(hint) for hint in hints])
-    covariance = _similarity(hinted, hinted) + _NOISE * np.eye(len(hints), dtype=np.float32)
-    weights = np.linalg.solve(covariance, wanted - chroma[places])
-    return chroma + (_similarity(features.reshape(-1, 5), hinted) @ weights).reshape(chroma.shape)
+    observed = _covariance(hinted, hinted) + _NOISE * np.eye(len(hints), dtype=np.float32)
+    weights = np.linalg.solve(observed, wanted - chroma[places])
+    return chroma + (_covariance(features.reshape(-1, 5), hinted) @ weights).reshape(chroma.shape)
 
 
-def _similarity(pixels: np.ndarray, hinted: np.ndarray) -> np.ndarray:
-    """Return how much each pixel (N, 5) is like each hinted pixel (K, 5), as (N, K)."""
+def _covariance(pixels: np.ndarray, hinted: np.ndarray) -> np.ndarray:
+    """Return the covariance of the process between pixels (N, 5) and hinted pixels (K, 5), float32 (N, K)."""
     return _gaussian(pixels / _WIDE, hinted / _WIDE) + _NEAR_SHARE * _gaussian(pixels / _NEAR, hinted / _NEAR)
 
 

@@ -11,7 +11,7 @@ from colorizer.training.efficientnet import describe_weights
 
 
 def check_backbone(model: ModelConfig, train: TrainConfig, source_card: dict[str, Any] | None = None) -> dict[str, str]:
-    """Check the settings `photos` and `backbone` against the architecture, and read the weights.
+    """Check the settings `photos`, `backbone` and `hint_epochs` against the architecture, and read the weights.
 
     Args:
         model, train: the settings of a training.
@@ -24,6 +24,11 @@ def check_backbone(model: ModelConfig, train: TrainConfig, source_card: dict[str
     Raises:
         ConfigError: the settings do not fit, or the file with the weights cannot be used.
     """
+    if train.hint_epochs and not (model.architecture == "backbone" and model.hints):
+        raise ConfigError(
+            f"hint_epochs is {train.hint_epochs}, but only a backbone that takes hints can learn from them. Set it to "
+            "0, or take the preset colorist."
+        )
     if model.architecture != "backbone":
         if train.backbone:
             raise ConfigError(

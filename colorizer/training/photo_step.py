@@ -21,8 +21,8 @@ _VALIDATION_BATCH = 32
 _RARITY = 0.5  # A bin's weight is the inverse of its share mixed with this much of a uniform share.
 _MEAN_WEIGHT = 20.0  # The weight of the squared error of the mean chroma beside the cross-entropy.
 _AVERAGE_DECAY = 0.999
-_HINTED_SHARES = 0.2, 0.75  # These shares of the crops come with hints, before the last phase and in it.
-_HINT_RATE = 0.5  # The last phase has this part of the learning rate of the first.
+_HINTED_SHARES = 0.2, 0.75  # Before the last phase and in it, these shares of the crops have hints.
+_HINT_RATE = 0.5  # The last phase's peak learning rate is this share of the first phase's.
 _ON_GRID = 0.05  # A number of grid steps is whole up to this difference, which is larger than that of float16.
 
 

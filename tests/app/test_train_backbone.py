@@ -36,6 +36,14 @@ REFUSALS = {
         ["--preset", "dense", "--backbone", "text"],
         "backbone needs the architecture backbone, received dense. Leave --backbone out, or take the preset colorist.",
     ),
+    "hints for another architecture": (
+        ["--preset", "dense", "--hint-epochs", "2"],
+        "hint_epochs is 2, but only a backbone that takes hints can learn from them. Set it to 0, or take the preset",
+    ),
+    "hints for a backbone without them": (
+        ["--photos", "few", "--no-hints"],
+        "hint_epochs is 20, but only a backbone that takes hints can learn from them. Set it to 0, or take the preset",
+    ),
     "frozen for too long": (
         ["--epochs", "5"],
         "frozen_epochs and hint_epochs are 12 and 20, together more than the 5 epochs. Lower them, or raise epochs.",

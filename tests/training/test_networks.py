@@ -147,7 +147,7 @@ def test_hints_reach_places_that_are_far_away_through_attention(level):
     luminance = np.random.default_rng(0).random((1, 256, 256, 1), np.float32)
     near, far = (4, 4), (250, 250)
     without = run(model, luminance)
-    np.testing.assert_array_equal(_paint(model, luminance, near), without)  # All kernels for hints start at zero.
+    np.testing.assert_array_equal(_paint(model, luminance, near), without)  # The kernels that add hints start at zero.
     spread = model.get_layer(f"hints_spread_{level}")
     spread.set_weights([np.ones_like(weight) for weight in spread.get_weights()])
     painted = _paint(model, luminance, near)

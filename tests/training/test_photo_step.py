@@ -90,7 +90,7 @@ def test_the_kept_weights_are_a_moving_average(trained):
         average = [decay * mean + (1 - decay) * weight for mean, weight in zip(average, weights, strict=True)]
     bias = trained.model.get_layer("logits").bias
     for variable, kept, mean in zip(trained.model.variables, trained.kept, average, strict=True):
-        if variable is bias:  # The bins, the most frequent first, lose the more of their logits the rarer they are.
+        if variable is bias:  # The rarer a bin is, the more its logit is lowered; frequent bins come first.
             lost = mean - kept
             assert (np.diff(lost) >= -1e-5).all()
             assert lost[0] < 0 < lost[-1]
