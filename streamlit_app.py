@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from colorizer.app.widgets import state
 from colorizer.config import ASSETS
 
 st.set_page_config(page_title="Colorizer", page_icon=str(ASSETS / "icon.png"), layout="wide")
@@ -24,7 +23,4 @@ page = st.navigation(
     ],
     position="top",
 )
-try:
-    page.run()
-finally:  # A page may end early by st.stop().
-    state.warm_up()
+page.run()

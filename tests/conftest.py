@@ -113,11 +113,14 @@ def save_tiny(home, samples):
     """A function that saves an untrained tiny model under a name, as training does, and returns its entry."""
     from colorizer.models import evaluation
     from colorizer.models.colorizer import Colorizer
+    from colorizer.models.network import Network
+    from colorizer.training.export import export_network
     from colorizer.training.networks import build_model
 
     def save(name="tiny", **options):
         model = build_model(TINY_MODEL)
-        colorizer = Colorizer(model, None)
+        graph = export_network(model)
+        colorizer = Colorizer(Network(graph), None)
         predictions = evaluation.predict_split(colorizer, samples)
         card = {
             "name": name,
@@ -135,7 +138,7 @@ def save_tiny(home, samples):
             "snapshots.npz": {"epochs": np.array([0.0, 1.0]), "images": np.zeros((2, 8, 32, 32, 3), np.uint8)},
             "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse},
         }
-        return library.save_model(name, model, card, history, arrays, **options)
+        return library.save_model(name, model, graph, card, history, arrays, **options)
 
     return save
 

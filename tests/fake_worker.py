@@ -99,7 +99,7 @@ def train(
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())
     card |= {"run": run_id, "stopped": stopped, "model": spec.model.to_dict(), "train": spec.train.to_dict()}
-    entry = library.save_model(spec.name, Model(behaviour == "saving"), card, {"epoch": [done]}, {})
+    entry = library.save_model(spec.name, Model(behaviour == "saving"), b"a graph", card, {"epoch": [done]}, {})
     on_stage("measuring")
     if behaviour == "unmeasured":
         find_no_room()

@@ -16,7 +16,6 @@ from colorizer.errors import ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
-from colorizer.models.network import import_tensorflow_quietly
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
 
@@ -127,9 +126,6 @@ def colorize(
 
         done = archives.colorize_files(entry, planned, output, ray, overwrite, **settings)
     else:
-        if any(not file.error and not file.skipped for file in planned):
-            import_tensorflow_quietly()
-            colorizer = load(entry.path)
         done = batch.colorize_files(colorizer, planned, **settings)
     result: dict[str, Any] = {"written": [], "skipped": [], "failed": []}
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout that a node died.

@@ -17,9 +17,9 @@ from colorizer.data.photos import load_photos
 from colorizer.errors import ConfigError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
-from colorizer.models.network import import_tensorflow_quietly
 from colorizer.models.photo_evaluation import Colorize, Features, measure_photos, vary
 from colorizer.training import efficientnet
+from colorizer.training.job import import_tensorflow_quietly
 
 
 def evaluate(
@@ -113,7 +113,6 @@ def evaluate(
     images = loaded.split(split).images
     if not len(images):
         raise ConfigError(f"The data set {dataset} has no {split} images. Choose another split.")
-    import_tensorflow_quietly()
     measured = {}
     pairs = zip(entries, settings, strict=True)
     for entry, chosen in tqdm(pairs, total=len(entries), unit="model", file=sys.stderr, disable=not every):
@@ -163,7 +162,6 @@ def _measure_on_photos(
         bar.update(done - bar.n)
 
     loaded = load_photos(path, show)
-    import_tensorflow_quietly()
     features = _load_features(backbone) if backbone else None
     models = prepare()
     with tqdm(unit="photo", file=sys.stderr) as bar:
@@ -172,7 +170,8 @@ def _measure_on_photos(
 
 def _load_features(path: Path) -> Features:
     """Return the function from images to the features of EfficientNet-Lite0; wrong weights raise `ConfigError`."""
-    from colorizer.training import backbone  # This imports TensorFlow.
+    import_tensorflow_quietly()
+    from colorizer.training import backbone  # This imports Keras.
 
     model = backbone.build_classifier_features(efficientnet.read_weights(path))
     return model.predict_on_batch

@@ -23,7 +23,7 @@ from colorizer.errors import ClusterError, ColorizerError
 from colorizer.jobs.batch import PictureFile, colorize_file
 from colorizer.models.colorizer import load
 from colorizer.models.library import ModelEntry
-from colorizer.models.network import limit_tensorflow
+from colorizer.models.network import ensure_exported, use_one_thread
 from colorizer.storage import delete_folder
 
 _CHUNK = 8  # Each call has this many files, because a call costs the driver as much as a small picture costs a worker.
@@ -180,7 +180,8 @@ def _spread(
     ray: Any, entry: ModelEntry, files: Sequence[PictureFile], settings: dict[str, Any], scratch: str | None
 ) -> Iterator[tuple[PictureFile, float]]:
     """Yield each file with its seconds, colorized by as many workers as there are cores with enough memory."""
-    model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.keras")})
+    entry = ensure_exported(entry)
+    model = ray.put({name: (entry.path / name).read_bytes() for name in ("card.json", "model.onnx")})
     worker_class = ray.remote(num_cpus=1, memory=WORKER_BYTES)(_Worker)
     chunks = deque(files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK))
     # The files that a worker had in flight when it died are suspects. Each suspect is retried alone in a worker, so
@@ -246,7 +247,7 @@ class _Worker:
 
     def load(self, name: str, content: dict[str, bytes], settings: dict[str, Any], scratch: str | None) -> None:
         """Load the model from the content of its files, and check that it takes the settings."""
-        limit_tensorflow()
+        use_one_thread()
         with tempfile.TemporaryDirectory(dir=scratch) as home:
             folder = Path(home, name)
             folder.mkdir()

@@ -22,7 +22,6 @@ from colorizer.errors import ColorizerError, ConfigError
 from colorizer.jobs import archives
 from colorizer.jobs.sweeps import Sweep, Trial, read_sweep
 from colorizer.models.evaluation import closed_form_losses
-from colorizer.models.network import limit_tensorflow
 from colorizer.storage import write_json
 
 _REDUCTION = 2  # At each rung of successive halving, one of this many trials goes on.
@@ -193,9 +192,9 @@ def _tell(optuna: Any, study: Any, asked: Any, trial: Trial, epochs: int) -> Non
 
 def _train(settings: dict[str, Any], sweep: Sweep, dataset: datasets.Dataset) -> Iterator[Trial]:
     """Train one trial in a worker; yield the trial so far after each epoch, or with the error that ended it."""
-    limit_tensorflow()
     from colorizer.training import loop
 
+    loop.use_one_core()
     started, val_loss, events = time.perf_counter(), [], queue.SimpleQueue()
 
     def train() -> None:

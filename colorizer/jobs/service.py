@@ -20,6 +20,7 @@ from colorizer.storage import delete_folder
 _log = logging.getLogger(__name__)
 # The next spare worker starts this many seconds after a run, because its start would slow the run's first steps.
 _SPARE_DELAY = 3.0
+_SPARE_SECONDS = 300.0  # A spare worker ends when nobody has asked for one for this many seconds.
 _LOOK_DELAY = 0.2  # The server checks the run that is being trained at this interval in seconds.
 _OTHER_SERVER_DELAY = 1.0  # It checks this often, in seconds, whether another server's run ended.
 _DISK_DELAY = 30.0  # If the end of a run cannot be written, the run is tried again after this many seconds.
@@ -38,6 +39,8 @@ class TrainingService:
         self._command = command
         self._lock = threading.RLock()
         self._spare: WorkerProcess | None = None
+        self._spare_until = 0.0  # The time until which a spare is kept.
+        self._spare_timer: threading.Timer | None = None
         self._thread: threading.Thread | None = None  # It trains the runs that wait, while there are any.
         self._worker: WorkerProcess | None = None  # It trains the run `_attended`.
         self._attended: str | None = None
@@ -46,10 +49,36 @@ class TrainingService:
         self.trouble = ""  # This says why the database could not be read, and is empty if it could.
 
     def prepare(self) -> None:
-        """Keep one worker ready that has TensorFlow imported already."""
+        """Keep one worker ready for five minutes, which has TensorFlow imported already."""
+        with self._lock:
+            self._spare_until = time.monotonic() + _SPARE_SECONDS
+            self._start_spare()
+
+    def _start_spare(self) -> None:
+        """Start a spare worker if there is none and somebody asked for one lately."""
         with self._lock, contextlib.suppress(OSError, ColorizerError):  # A run that cannot start says why.
-            if not self._closing.is_set() and (self._spare is None or self._spare.ended()):
+            if self._closing.is_set() or time.monotonic() >= self._spare_until:
+                return
+            if self._spare is None or self._spare.ended():
                 self._spare = WorkerProcess(self._command)
+            if self._spare_timer is None:
+                self._end_spare_later(_SPARE_SECONDS)
+
+    def _end_spare_later(self, seconds: float) -> None:
+        self._spare_timer = threading.Timer(seconds, self._end_spare)
+        self._spare_timer.daemon = True
+        self._spare_timer.start()
+
+    def _end_spare(self) -> None:
+        """End the spare worker if its time is over, or look again when it will be."""
+        with self._lock:
+            self._spare_timer = None
+            left = self._spare_until - time.monotonic()
+            if left > 0 and not self._closing.is_set():
+                self._end_spare_later(left)
+            elif self._spare is not None:
+                self._spare.kill()
+                self._spare = None
 
     def view(self, run_id: str) -> RunView:
         """Read a run, whoever started it.
@@ -166,6 +195,8 @@ class TrainingService:
         """End every worker, the spare one too; the run that was being trained is interrupted, the others wait on."""
         with self._lock:
             self._closing.set()
+            if self._spare_timer is not None:
+                self._spare_timer.cancel()
             for process in (self._worker, self._spare):
                 if process is not None:
                     process.kill()
@@ -243,7 +274,7 @@ class TrainingService:
         while not process.ended(_LOOK_DELAY):
             now = time.monotonic()
             if now - begun > _SPARE_DELAY and not spared:  # One spare is started; if it dies, it is not replaced again.
-                self.prepare()
+                self._start_spare()
                 spared = True
             with contextlib.suppress(TrainingError):  # The worker gets the same error and reports it.
                 found = database.query(_PROGRESS, run_id)

@@ -34,6 +34,8 @@ class _Card(_Stored):
     metrics: _Splits
     sha256: str
     bytes: _Number
+    onnx_sha256: str = ""  # A model that an earlier version saved has no model.onnx.
+    onnx_bytes: _Number = 0
     parameters: _Number
     epochs_done: _Number
     seconds: _Number

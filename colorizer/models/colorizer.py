@@ -5,7 +5,6 @@ import numbers
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from colorizer.config import MAX_PIXELS, MAX_STRENGTH, MAX_WORKING_SIZE, MIN_WOR
 from colorizer.errors import ConfigError, ImageError
 from colorizer.models import library
 from colorizer.models.hints import Hint, check_hints, draw_hints, spread_hints
-from colorizer.models.network import Network
+from colorizer.models.network import Network, load_network
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES, VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.budget import pixels_in_work
 from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
@@ -31,7 +30,7 @@ class Colorizer:
     """A model ready to use; safe to call from several threads.
 
     Args:
-        model: a Keras model, which is left as it was; None to load it from the library at the first prediction.
+        network: the network; None to load it from the library at the first prediction.
         entry: the library entry that it belongs to; None for a model that is not saved.
 
     Attributes:
@@ -43,20 +42,19 @@ class Colorizer:
         levels: `VIVIDNESS_LEVELS`, at which predictions are kept, or None if the model is not vivid.
     """
 
-    def __init__(self, model: Any, entry: library.ModelEntry | None) -> None:
-        self.entry = entry
-        self._network = Network(model) if model is not None else None
+    def __init__(self, network: Network | None, entry: library.ModelEntry | None) -> None:
+        self.entry, self._network = entry, network
         self._loading = threading.Lock()
-        self.vivid = self._network.vivid if self._network else entry.vivid
-        self.hints = self._network.hints if self._network else entry.model_config.hints
-        self.scale = entry.scale if entry else SCALES[model.name]
+        self.vivid = network.vivid if network else entry.vivid
+        self.hints = network.hints if network else entry.model_config.hints
+        self.scale = entry.scale if entry else SCALES[network.architecture]
         self.any_size = self.scale.multiple > 0
         self.levels = VIVIDNESS_LEVELS if self.vivid else None
 
     def _load(self) -> Network:
         with self._loading:
             if self._network is None:
-                self._network = Network(library.load_keras_model(self.entry))
+                self._network = load_network(self.entry)
             return self._network
 
     def check_settings(
@@ -141,7 +139,7 @@ class Colorizer:
         large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
         if hints is not None:
             hints = hints.repeat(factor, axis=1).repeat(factor, axis=2)
-        output = np.stack(self._network(np.clip(large, 0, 1), decodings, hints))
+        output = self._network(np.clip(large, 0, 1), decodings, hints)
         chroma = split_luminance(output)[1].reshape(len(decodings), num, height, factor, width, factor, 2)
         return luminance + chroma.mean(axis=(3, 5)) @ YCBCR_TO_RGB[1:]
 
@@ -294,7 +292,7 @@ def _is_number(value: object, low: float, high: float) -> bool:
 def load(name_or_path: str | Path) -> Colorizer:
     """Load a model of the library by name, or from its folder; a missing or damaged one raises `ModelError`."""
     entry = library.find_model(name_or_path)
-    return Colorizer(library.load_keras_model(entry), entry)
+    return Colorizer(load_network(entry), entry)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

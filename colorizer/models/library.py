@@ -1,7 +1,7 @@
 """Lists, reads, verifies, saves and deletes the models on disk.
 
-A model is a folder with `model.keras`, `card.json`, `history.json`, `snapshots.npz` and `predictions.npz`.
-Listing and reading need no TensorFlow; only `load_keras_model` imports it.
+A model is a folder with `model.keras`, `model.onnx`, `card.json`, `history.json`, `snapshots.npz` and
+`predictions.npz`. Colorizing needs `model.onnx`; only a training that starts from the model needs `model.keras`.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,7 @@ from colorizer.errors import ColorizerError, ModelError
 from colorizer.models.card import check_card
 from colorizer.models.compact import store_as_float16
 from colorizer.models.scale import SCALES, Scale
-from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_json
-
-if TYPE_CHECKING:
-    import keras
+from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_bytes, write_json
 
 SHIPPED = config.ASSETS / "models"
 # The metrics on its validation images stand under this name on a model's card, or under `own_validation`.
@@ -58,6 +55,20 @@ class ModelEntry:
     def checksum(self) -> str:
         """The SHA-256 of model.keras that the card states."""
         return self.card["sha256"]
+
+    @property
+    def networks(self) -> dict[str, tuple[str, int]]:
+        """The SHA-256 and the bytes of `model.keras` and `model.onnx` that the card states.
+
+        A model of an earlier version has no `model.onnx`.
+        """
+        stated = {"model.keras": (self.checksum, self.card["bytes"])}
+        return stated | ({"model.onnx": (self.card["onnx_sha256"], self.card["onnx_bytes"])} if self.exported else {})
+
+    @property
+    def exported(self) -> bool:
+        """Whether the model has a `model.onnx`, which models of earlier versions have not."""
+        return bool(self.card["onnx_sha256"])
 
     @property
     def vivid(self) -> bool:
@@ -118,17 +129,21 @@ def read_entry(path: Path) -> ModelEntry:
     try:
         card = check_card(read_json(path / "card.json"))
         config.validate_name(path.name)
-        size = (path / "model.keras").stat().st_size
-        if size != card["bytes"]:
-            raise ModelError(f"model.keras has {size:,} bytes, its card says {card['bytes']:,}")
+        entry = ModelEntry(name, path, card)
+        for file_name, (_, stated) in entry.networks.items():
+            if file_name == "model.keras" and entry.exported and not (path / file_name).exists():
+                continue  # The model colorizes, but no training can start from it.
+            size = (path / file_name).stat().st_size
+            if size != stated:
+                raise ModelError(f"{file_name} has {size:,} bytes, its card says {stated:,}")
     except FileNotFoundError as error:
         return ModelEntry(name, path, {}, f"{Path(error.filename).name} is missing")
     except (ColorizerError, OSError, ValueError) as error:
-        return ModelEntry(name, path, {}, _reason(error))
-    return ModelEntry(name, path, card)
+        return ModelEntry(name, path, {}, describe_error(error))
+    return entry
 
 
-def _reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Say what went wrong in a few printable words, without the paths of this machine, which visitors must not see."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return "".join(char if char.isprintable() else " " for char in text)[:200]
@@ -158,14 +173,14 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
             raise ModelError(f"There is no model {str(name_or_path)[:80]!r}. Models here: {known}.")
         entry = matches[0]
     if entry.damage:
-        raise ModelError(f"The model {entry.name} is damaged: {entry.damage}. {_what_to_do(entry)}")
+        raise ModelError(f"The model {entry.name} is damaged: {entry.damage}. {what_to_do(entry)}")
     return entry
 
 
 def is_model(folder: Path) -> bool:
     """Return whether a folder has a model, whole or damaged."""
     with contextlib.suppress(OSError):  # The path may be too long.
-        return any((folder / file).exists() for file in ("model.keras", "card.json"))
+        return any((folder / file).exists() for file in ("model.keras", "model.onnx", "card.json"))
     return False
 
 
@@ -174,7 +189,7 @@ def may_delete(folder: Path) -> bool:
     return is_model(folder) or folder.is_symlink() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def _what_to_do(entry: ModelEntry) -> str:
+def what_to_do(entry: ModelEntry) -> str:
     """Return the advice for a damaged model; it never says to delete what this app did not make."""
     if entry.shipped:
         return "Restore the folder assets/models."
@@ -185,34 +200,21 @@ def _what_to_do(entry: ModelEntry) -> str:
     return "Get a whole copy of its folder."
 
 
-def load_keras_model(entry: ModelEntry) -> "keras.Model":
-    """Load the network in Keras's safe mode.
+def read_network(entry: ModelEntry, file_name: str) -> bytes:
+    """Return the content of `model.onnx` or `model.keras`.
 
     Raises:
-        ModelError: the file is not the one that was saved, Keras refuses it, or it does not match its card.
+        ModelError: the file is not the one that was saved, or cannot be read.
     """
-    path = entry.path / "model.keras"
+    path, (checksum, _) = entry.path / file_name, entry.networks[file_name]
     try:
-        if path.stat().st_size > _MAX_MODEL_BYTES or _sha256(path) != entry.checksum:
-            raise ModelError(
-                f"model.keras of {entry.name} does not match the checksum on its card. {_what_to_do(entry)}"
-            )
-        import keras
-
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        channels = [planes.shape[-1] for planes in model.inputs] if isinstance(model, keras.Model) else []
-        if channels not in ([1], [1, 3]) or model.output_shape[-1] not in (1, 3):
-            raise ModelError(f"model.keras of {entry.name} does not turn luminance into an image. {_what_to_do(entry)}")
-        vivid = any(layer.name == "logits" for layer in model.layers)
-        found = vivid, model.inputs[0].shape[1] is None, len(channels) == 2
-        if found != (entry.vivid, entry.any_size, entry.model_config.hints):
-            raise ModelError(f"model.keras of {entry.name} is not what its card describes. {_what_to_do(entry)}")
-    except ModelError:
-        raise
-    except Exception as error:  # Keras raises many kinds on files that are not its own.
-        reason = _reason(error).replace(str(path), path.name).replace(str(path.parent), entry.name)
-        raise ModelError(f"The model {entry.name} cannot be loaded: {reason}. {_what_to_do(entry)}") from error
-    return model
+        with path.open("rb") as file:
+            content = file.read(_MAX_MODEL_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{file_name} of {entry.name} cannot be read: {describe_error(error)}. {what_to_do(entry)}") from error
+    if len(content) > _MAX_MODEL_BYTES or _checksum(content) != checksum:
+        raise ModelError(f"{file_name} of {entry.name} does not match the checksum on its card. {what_to_do(entry)}")
+    return content
 
 
 def load_history(entry: ModelEntry) -> dict[str, list[float]]:
@@ -222,7 +224,7 @@ def load_history(entry: ModelEntry) -> dict[str, list[float]]:
         for values in history.values():
             np.asarray(values, np.float64)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"The history of {entry.name} cannot be read ({_reason(error)}). Train it again.") from error
+        raise ModelError(f"The history of {entry.name} cannot be read ({describe_error(error)}). Train it again.") from error
     return history
 
 
@@ -232,13 +234,14 @@ def load_arrays(entry: ModelEntry, file_name: str) -> dict[str, np.ndarray]:
         with (entry.path / file_name).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except Exception as error:  # A damaged zip raises many kinds.
-        reason = _reason(error)
+        reason = describe_error(error)
         raise ModelError(f"{file_name} of {entry.name} cannot be read ({reason}). Train the model again.") from error
 
 
 def save_model(
     name: str,
-    model: "keras.Model",
+    model: Any,
+    graph: bytes,
     card: dict[str, Any],
     history: dict[str, list[float]],
     arrays: dict[str, dict[str, np.ndarray]],
@@ -253,7 +256,8 @@ def save_model(
         name: see `config.validate_name`.
         model: a Keras model that is not compiled, so that no optimizer is saved. The weights of a `backbone` are stored
             as float16.
-        card: JSON object with `model`, `train` and `metrics`, to which `sha256` and `bytes` are added.
+        graph: the same model in ONNX, see `training.export`.
+        card: JSON object with `model`, `train` and `metrics`, to which the checksums and sizes of both are added.
         history: JSON object.
         arrays: the arrays of each .npz file, by its name.
         folder: the library to save into; by default the user's.
@@ -271,12 +275,14 @@ def save_model(
             model.save(file)
             if ModelConfig.from_dict(card["model"]).architecture == "backbone":
                 store_as_float16(file)
-            write_json(staging / "card.json", card | {"sha256": _sha256(file), "bytes": file.stat().st_size})
+            (staging / "model.onnx").write_bytes(graph)
+            stored = {"sha256": _checksum(file.read_bytes()), "bytes": file.stat().st_size}
+            write_json(staging / "card.json", card | stored | _describe_graph(graph))
             write_json(staging / "history.json", history, indent=None)
             for file_name, content in arrays.items():
                 np.savez_compressed(staging / file_name, **content)
     except OSError as error:
-        raise ModelError(f"The model {name} could not be saved ({_reason(error)}).") from error
+        raise ModelError(f"The model {name} could not be saved ({describe_error(error)}).") from error
     if folder == user_folder():
         _delete_predictions(name)
     return read_entry(target)
@@ -290,6 +296,19 @@ def check_name_is_free(name: str, folder: Path | None = None, replace: bool = Fa
         raise ModelError(f"A model named {name} is already here. Choose another name, or delete that one first.")
     if taken and not may_delete(folder / name):
         raise ModelError(f"{name} is not a model, so it is not replaced. Choose another name.")
+
+
+def add_graph(entry: ModelEntry, graph: bytes) -> ModelEntry:
+    """Add `model.onnx` to a model that was saved by an earlier version; a disk that refuses raises `ModelError`."""
+    try:
+        write_bytes(entry.path / "model.onnx", graph)
+        return update_card(entry, **_describe_graph(graph))
+    except OSError as error:
+        raise ModelError(f"model.onnx of {entry.name} could not be saved ({describe_error(error)}).") from error
+
+
+def _describe_graph(graph: bytes) -> dict[str, Any]:
+    return {"onnx_sha256": _checksum(graph), "onnx_bytes": len(graph)}
 
 
 def update_card(entry: ModelEntry, **changes: Any) -> ModelEntry:
@@ -310,7 +329,7 @@ def delete_model(name: str) -> None:
     try:
         delete_folder(entry.path)
     except OSError as error:
-        raise ModelError(f"The model {name} could not be deleted ({_reason(error)}).") from error
+        raise ModelError(f"The model {name} could not be deleted ({describe_error(error)}).") from error
     _delete_predictions(entry.path.name)
 
 
@@ -323,6 +342,5 @@ def _delete_predictions(name: str) -> None:
                 delete_folder(folder)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,115 +1,84 @@
-"""Runs the network of a saved model. Outside of `training`, only this file and `library` import TensorFlow."""
+"""Runs the network of a saved model with ONNX Runtime."""
 
 import functools
-import gc
+import logging
 import os
+import re
+import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+from colorizer.errors import ModelError
+from colorizer.models import library
 
-_MAX_ENTROPY = 3.0  # A belief with this entropy in bits, or more, gets the whole boost.
-_TINY = 1e-9  # It keeps the logarithm of a chance of zero finite.
-_importing = threading.Lock()
-
-
-def import_tensorflow_quietly() -> None:
-    """Import TensorFlow, and hide the messages on missing GPUs that its C++ code writes straight to the terminal."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        import tensorflow
-
-        tensorflow.config.list_logical_devices()
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
+ARCHITECTURE = "architecture"  # The metadata of a graph name its architecture under this key.
+_MAX_THREADS = 4
+_MAX_BYTES = 4 * 2**30  # All networks of a process together may hold this much memory for intermediate results.
+EXPORT_REFUSED = 3  # The process that exports ends with this exit code after it printed a sentence.
+_PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s\"',;()]+")
+_log = logging.getLogger(__name__)
+_NOWHERE = os.path.join(os.devnull, "nowhere")
+_threads = min(os.cpu_count() or 1, _MAX_THREADS)
 
 
-def limit_tensorflow() -> None:
-    """Limit TensorFlow to one core, in a process that has not used it yet."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-def import_keras() -> None:
-    """Import Keras and TensorFlow before a network is loaded, one thread at a time.
-
-    Two threads that import at once can each find half of a module.
-    """
-    with _importing:
-        _import_keras()
+def use_one_thread() -> None:
+    """Let each network that is loaded from now on run in the thread that calls it, in a process beside others."""
+    global _threads
+    _threads = 1
 
 
 @functools.cache
-def _import_keras() -> None:
-    """Import Keras, and keep it from slowing down every page.
+def _runtime() -> Any:
+    """Import ONNX Runtime and bound the memory of all networks: a graph that asks for more raises an error."""
+    import onnxruntime
 
-    After each run of a script, Streamlit collects garbage, which takes 0.4 s with TensorFlow's objects in the heap. It
-    also clears the session of Keras, and with it the state of a model that another visitor's thread is just loading.
-    """
-    import keras
-
-    keras.backend.clear_session = lambda free_memory=True: None
-    gc.collect()
-    gc.freeze()
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # The second setting makes the arena grow by what is asked for instead of by powers of two.
+    arena = onnxruntime.OrtArenaCfg({"max_mem": _MAX_BYTES, "arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(memory, arena)
+    return onnxruntime
 
 
 class Network:
-    """A Keras model compiled for inference; safe to call from several threads. The model itself is left as it was.
+    """A network in ONNX Runtime; safe to call from several threads.
 
-    A convolutional network runs on the images and on their mirror images, and the two predictions are averaged.
+    Args:
+        graph: content of an ONNX file that `training.export` wrote.
 
     Attributes:
+        architecture: the architecture of the network, as in `ModelConfig`.
         vivid: whether the network chooses among chroma bins.
         hints: whether the network takes hints.
+        any_size: whether the network takes images of more than one size.
     """
 
-    def __init__(self, model: "keras.Model") -> None:
-        import tensorflow as tf
-
-        any_size = model.inputs[0].shape[1] is None
-        self.vivid = any(layer.name == "logits" for layer in model.layers)
-        self.hints = len(model.inputs) == 2
-        self._constant = tf.constant
-        if any_size:
-            model = _with_dynamic_sizes(model)
-        read, paint = split_at_logits(model) if self.vivid else (model, None)
-
-        def predict(*planes: "tf.Tensor") -> "tf.Tensor":
-            def run(planes: list["tf.Tensor"]) -> "tf.Tensor":
-                return read(planes if self.hints else planes[0], training=False)
-
-            if not any_size:
-                return run(planes)
-            return (run(planes) + run([plane[:, :, ::-1] for plane in planes])[:, :, ::-1]) / 2
-
-        specs = [tf.TensorSpec(planes.shape, tf.float32) for planes in model.inputs]
-        images = specs[0]
-        # AutoGraph warns with Python 3.13, and nothing here needs it.
-        compiled = functools.partial(tf.function, autograph=False)
-        self._read, self._paint = compiled(predict).get_concrete_function(*specs), None
-        if self.vivid:
-            logits = tf.TensorSpec((None, None, None, self._read.output_shapes[-1]), tf.float32)
-            number = tf.TensorSpec((), tf.float32)
-            soften = compiled(lambda luminance, logits, heat, boost: paint(luminance, logits / heat, boost))
-            self._paint = soften.get_concrete_function(images, logits, number, number)
+    def __init__(self, graph: bytes) -> None:
+        runtime = _runtime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = _threads
+        options.log_severity_level = 4  # Errors are raised, so they need not be printed too.
+        # Threads that wait must leave the cores to other visitors and to a training.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # A graph of ours has its weights inside. One that names other files finds none in a folder that is not there.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
+        self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.architecture = self._session.get_modelmeta().custom_metadata_map.get(ARCHITECTURE, "")
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        defaults = {value.name for value in self._session.get_overridable_initializers()}
+        self.vivid, self._boosted = ("temperature" in defaults), ("boost" in defaults)
+        self.hints, self.any_size = "hints" in inputs, inputs["luminance"].shape[1:3] != [32, 32]
 
     def __call__(
         self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]], hints: np.ndarray | None = None
-    ) -> list[np.ndarray]:
-        """Return one batch of images, float32 (N, H, W, C), for each decoding; the network runs once.
+    ) -> np.ndarray:
+        """Return one batch of images, float32 (levels, N, H, W, C), for each decoding; the network runs once.
 
         Args:
             luminance: float32 of shape (N, H, W, 1) in [0, 1].
@@ -117,60 +86,63 @@ class Network:
                 each.
             hints: float32 of shape (N, H, W, 3), Cb, Cr and a mask that is 1 where they are given; None for no hints.
         """
-        batch = self._constant(luminance)
-        planes = [batch]
+        inputs = {"luminance": luminance}
         if self.hints:
-            planes.append(self._constant(np.zeros((*luminance.shape[:3], 3), np.float32) if hints is None else hints))
-        answer = self._read(*planes)
-        if self._paint is None:
-            return [answer.numpy()] * len(decodings)
-        return [self._paint(batch, answer, *map(self._constant, decoding)).numpy() for decoding in decodings]
+            inputs["hints"] = np.zeros((*luminance.shape[:3], 3), np.float32) if hints is None else hints
+        if self.vivid:
+            temperatures, boosts = np.array(decodings, np.float32).T
+            inputs |= {"temperature": temperatures} | ({"boost": boosts} if self._boosted else {})
+        try:
+            (images,) = self._session.run(["image"], inputs)
+            images = images if self.vivid else np.broadcast_to(images, (len(decodings), *images.shape))
+        except Exception as error:  # ONNX Runtime raises many kinds.
+            raise ModelError(
+                f"A network could not run ({_first_line(error)}). If others are at work, try again when they are done."
+            ) from error
+        expected = (len(decodings), *luminance.shape[:3])
+        if images.shape[:-1] != expected or images.shape[-1] not in (1, 3) or images.dtype != np.float32:
+            raise ModelError(f"A network made {images.dtype} {images.shape} of {len(luminance)} images.")
+        return images
 
 
-def _with_dynamic_sizes(model: "keras.Model") -> "keras.Model":
-    """Return a copy of a model whose layers that enlarge planes accept sizes known only at run time."""
-    import keras
-    import tensorflow as tf
+def load_network(entry: library.ModelEntry) -> Network:
+    """Load the network of a model; one that was saved by an earlier version is exported first, in another process.
 
-    class Enlarge(keras.layers.Layer):
-        def __init__(self, factor: int, method: str, name: str) -> None:
-            super().__init__(name=name, dtype=dtypes[name])
-            self.factor, self.method = factor, method
-
-        def call(self, planes):
-            return tf.image.resize(planes, self.factor * tf.shape(planes)[1:3], self.method)
-
-        def compute_output_spec(self, planes):
-            return keras.KerasTensor((planes.shape[0], None, None, planes.shape[-1]), planes.dtype)
-
-    def copy(layer):
-        if isinstance(layer, keras.layers.UpSampling2D):
-            return Enlarge(layer.size[0], layer.interpolation, layer.name)
-        return layer.__class__.from_config(layer.get_config())
-
-    dtypes = {layer.name: layer.dtype_policy for layer in model.layers}
-    twin = keras.models.clone_model(model, clone_function=copy)
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def split_at_logits(model: "keras.Model") -> "tuple[keras.Model, Callable]":
-    """Cut a model with chroma bins in two parts, which share its weights.
-
-    Returns:
-        a model from luminance (N, H, W, 1), and hints if it takes some, to logits (N, H / s, W / s, bins), and
-        a function from luminance, logits and a boost to the image. The mean of a belief is pale where the network is
-        unsure, since hues cancel. So chroma is multiplied by 1 + boost * min(entropy, 3) / 3 with the belief's entropy
-        in bits; where the network is sure, chroma stays what it is.
+    Raises:
+        ModelError: the file is not the one that was saved, ONNX Runtime refuses it, or it does not match its card.
     """
-    import keras
+    entry = ensure_exported(entry)
+    graph = library.read_network(entry, "model.onnx")
+    try:
+        network = Network(graph)
+    except Exception as error:  # ONNX Runtime raises many kinds on files that are not of its format.
+        reason = f"model.onnx: {_first_line(error)}"
+        raise ModelError(f"The model {entry.name} cannot be loaded ({reason}). {library.what_to_do(entry)}") from error
+    config = entry.model_config
+    found = network.architecture, network.vivid, network.hints, network.any_size
+    if found != (config.architecture, entry.vivid, config.hints, entry.any_size):
+        raise ModelError(f"model.onnx of {entry.name} is not what its card describes. {library.what_to_do(entry)}")
+    return network
 
-    centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
 
-    def paint(luminance, logits, boost=0.0):
-        belief = keras.ops.softmax(logits)
-        entropy = -keras.ops.sum(belief * keras.ops.log2(belief + _TINY), axis=-1, keepdims=True)
-        chroma = centres(belief) * (1 + boost * keras.ops.minimum(entropy, _MAX_ENTROPY) / _MAX_ENTROPY)
-        return to_rgb(keras.ops.concatenate([luminance, enlarge(chroma)], axis=-1))
+def ensure_exported(entry: library.ModelEntry) -> library.ModelEntry:
+    """Return the entry of a model after exporting it, if an earlier version saved it; this takes some seconds.
 
-    return keras.Model(model.inputs if len(model.inputs) > 1 else model.input, model.get_layer("logits").output), paint
+    Raises:
+        ModelError: `model.keras` cannot be read, or the folder cannot be written.
+    """
+    if entry.exported:
+        return entry
+    _log.warning("%s was saved by an earlier version. It is prepared once, which takes some seconds.", entry.name)
+    command = [sys.executable, "-m", "colorizer.training.export", str(entry.path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["its process was ended"])[-1]
+        raise ModelError(reason if done.returncode == EXPORT_REFUSED else f"{entry.name} was not exported: {reason}.")
+    return library.find_model(entry.path)
+
+
+def _first_line(error: Exception) -> str:
+    """Return what went wrong in a few printable words, without the paths of this machine."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return library.describe_error(ValueError(_PATH.sub("…", line.rpartition(" : ")[2]).rstrip(".")))

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from colorizer.data import datasets
 from colorizer.errors import TrainingError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer
-from colorizer.models.network import import_tensorflow_quietly
+from colorizer.models.network import Network
 from colorizer.pixels.color import to_luminance
 from colorizer.pixels.images import PHOTOS, load_photo, resize_planes
 from colorizer.presets import get_preset
@@ -108,17 +109,18 @@ def run_training(
         if spec.model.architecture == "backbone":
             open_training_photos(spec.train)  # The first time, this decodes them into a cache.
         import_tensorflow_quietly()  # This is slow, so all checks come first.
-        from colorizer.training import loop
+        from colorizer.training import export, loop
 
-        start = library.load_keras_model(source) if source is not None else None
+        start = export.load_keras_model(source) if source is not None else None
         on_stage("training")
         arguments = (dataset, on_event, should_stop, checkpoint, start, learning_rate_factor, picture, on_warning)
         result = loop.train(spec.model, spec.train, *arguments)
         on_stage("saving")
-        colorizer = Colorizer(result.model, None)
+        graph = export.export_network(result.model)
+        colorizer = Colorizer(Network(graph), None)
         card = _make_card(spec, result, colorizer) | {"run": run_id, "backbone": origin}
         arrays = _make_arrays(result, colorizer)
-        entry = library.save_model(spec.name, result.model, card, result.history, arrays, folder, replace)
+        entry = library.save_model(spec.name, result.model, graph, card, result.history, arrays, folder, replace)
         on_stage("measuring")
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
@@ -209,6 +211,21 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
 
 def _quarter(planes: np.ndarray) -> np.ndarray:
     return resize_planes(planes, planes.shape[0] // 4, planes.shape[1] // 4)
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow, and hide the messages on missing GPUs that its C++ code writes straight to the terminal."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow
+
+        tensorflow.config.list_logical_devices()
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _git_commit() -> str | None:

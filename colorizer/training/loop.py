@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
@@ -94,6 +95,12 @@ class _StopQuestion:
     def clock(self) -> float:
         """Return a time in seconds that stands still while an answer is awaited."""
         return time.perf_counter() - self.waited
+
+
+def use_one_core() -> None:
+    """Let TensorFlow use one core, in a process beside others that has computed nothing yet."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def train(

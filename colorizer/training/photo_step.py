@@ -10,11 +10,10 @@ import tensorflow as tf
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.data.datasets import Dataset
 from colorizer.data.photos import Photos
-from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_CELLS, CHROMA_STEP, YCBCR_TO_RGB, chroma_bins, chroma_shares
 from colorizer.training.crops import REFERENCE_SIZE, Batch, CropReader
 from colorizer.training.inputs import open_training_photos
-from colorizer.training.step import Trainer, compile_graph, soft_targets
+from colorizer.training.step import Trainer, compile_graph, soft_targets, split_at_logits
 
 _CELL = 4  # Logits lie at a quarter of the input's size.
 _VALIDATION_BATCH = 32

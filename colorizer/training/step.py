@@ -20,7 +20,6 @@ from colorizer.config import ModelConfig, TrainConfig, expand_path
 from colorizer.data.datasets import Dataset, load_statistics
 from colorizer.data.photos import cut_small_crops, open_photos
 from colorizer.errors import TrainingError
-from colorizer.models.network import split_at_logits
 from colorizer.pixels.color import CHROMA_STEP, LUMINANCE_WEIGHTS, RGB_TO_CHROMA, chroma_bins
 from colorizer.training.crops import draw_hints
 
@@ -52,6 +51,21 @@ def soft_targets(chroma: tf.Tensor, centres: np.ndarray) -> tf.Tensor:
     """
     distance = -2 * tf.linalg.matmul(chroma, centres.T) + np.sum(np.square(centres), axis=1)
     return tf.nn.softmax(distance / (-2 * (CHROMA_STEP / 2) ** 2))
+
+
+def split_at_logits(model: keras.Model) -> tuple[keras.Model, Callable[..., Any]]:
+    """Cut a model with chroma bins in two parts, which share its weights.
+
+    Returns:
+        a model from luminance (N, H, W, 1), and hints if it takes some, to logits (N, H / s, W / s, bins), and
+        a function from luminance and logits to the image.
+    """
+    centres, enlarge, to_rgb = (model.get_layer(name) for name in ("bin_centres", "chroma", "ycbcr_to_rgb"))
+
+    def paint(luminance: Any, logits: Any) -> Any:
+        return to_rgb(keras.ops.concatenate([luminance, enlarge(centres(keras.ops.softmax(logits)))], axis=-1))
+
+    return keras.Model(model.inputs if len(model.inputs) > 1 else model.input, model.get_layer("logits").output), paint
 
 
 class Trainer(abc.ABC):

@@ -165,7 +165,7 @@ def test_strength_vividness_and_size_change_the_picture(open_page):
 
 
 def test_moving_strength_and_vividness_runs_no_network_and_sample_photos_load_none(open_page, monkeypatch):
-    monkeypatch.setattr(library, "load_keras_model", None)
+    monkeypatch.setattr("colorizer.models.colorizer.load_network", None)
     app = open_page("photo", source="Sample photos", photo="coffee", model="unet-vivid")
     seen = [sliders(app)[0]["after"]["src"]]
     for slider, value in (("strength", 0.5), ("vividness", 1.0)):

@@ -37,7 +37,7 @@ def _images() -> np.ndarray:
 
 def _measure_model(entry: library.ModelEntry, luminance: np.ndarray, runs: int) -> list[Measurement]:
     """In turns with `predict`, which runs a U-Net once on each image; `Colorizer` also runs it on the mirrored one."""
-    config, colorizer, model = entry.model_config, load(entry.path), library.load_keras_model(entry)
+    config, colorizer, model = entry.model_config, load(entry.path), load_keras_model(entry)
 
     def predict(images: np.ndarray) -> np.ndarray:
         return model.predict(images, batch_size=500, verbose=0)

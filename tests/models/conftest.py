@@ -8,7 +8,9 @@ from colorizer.config import ModelConfig
 from colorizer.data import datasets
 from colorizer.models import library
 from colorizer.models.colorizer import Colorizer, load
+from colorizer.models.network import Network
 from colorizer.pixels.color import chroma_bins
+from colorizer.training.export import export_network
 from colorizer.training.networks import build_model
 
 GENERATOR = np.random.default_rng(0)
@@ -33,7 +35,12 @@ def vivid_model():
 
 @pytest.fixture(scope="module")
 def vivid(vivid_model):
-    return Colorizer(vivid_model, None)
+    return make_colorizer(vivid_model)
+
+
+def make_colorizer(model):
+    """Return a Keras model as a colorizer that is not saved."""
+    return Colorizer(Network(export_network(model)), None)
 
 
 def random_image(*shape):

@@ -16,7 +16,7 @@ from colorizer.models.colorizer import Colorizer, load
 from colorizer.models.scale import SCALES
 from colorizer.pixels.color import split_luminance, to_luminance, to_uint8
 from colorizer.training.networks import build_model
-from tests.models.conftest import random_image
+from tests.models.conftest import make_colorizer, random_image
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_sizes_first_met_in_several_threads_give_what_one_gives(vivid):
 def test_a_gray_model_leaves_a_photo_gray(tiny_model, samples):
     from colorizer.training.networks import build_model
 
-    gray = Colorizer(build_model(tiny_model.replace(target="gray")), None)
+    gray = make_colorizer(build_model(tiny_model.replace(target="gray")))
     predicted = gray.predict(to_luminance(samples.images))
     assert predicted.shape == (20, 32, 32, 3)
     assert (predicted == predicted[..., :1]).all()
@@ -135,7 +135,7 @@ def test_the_public_names(samples):
 def test_a_convolutional_model_colorizes_photos_of_any_shape(height, width):
     from colorizer.training.networks import build_model
 
-    model = Colorizer(build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma")), None)
+    model = make_colorizer(build_model(ModelConfig(architecture="unet", latent_dim=16, target="chroma")))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     result = model.colorize(image)
     assert result.shape == image.shape
@@ -180,7 +180,7 @@ def test_a_kept_chroma_gives_the_same_picture_and_loads_no_network(linear, vivid
     for settings in ({"vividness": 0.0}, {"vividness": 1.0, "strength": 1.5}, {"strength": 0.3}):
         np.testing.assert_array_equal(vivid.colorize(photo, **settings, chroma=kept), vivid.colorize(photo, **settings))
     chroma = linear.predict_chroma(to_luminance(photo))
-    monkeypatch.setattr(library, "load_keras_model", None)
+    monkeypatch.setattr("colorizer.models.colorizer.load_network", None)
     lazy = Colorizer(None, library.find_model("linear"))
     np.testing.assert_array_equal(
         lazy.colorize(photo, strength=0.7, chroma=chroma), linear.colorize(photo, strength=0.7)
@@ -208,7 +208,7 @@ def test_a_callers_model_is_left_as_it_was(samples, architecture):
     model = build_model(ModelConfig(architecture=architecture, latent_dim=16, target=target))
     luminance = to_luminance(samples.images)[:2]
     before, attributes = np.asarray(model(luminance)), [set(vars(layer)) for layer in model.layers]
-    Colorizer(model, None).predict(luminance)
+    make_colorizer(model).predict(luminance)
     assert [set(vars(layer)) for layer in model.layers] == attributes
     np.testing.assert_array_equal(np.asarray(model(luminance)), before)
 
@@ -225,4 +225,4 @@ def test_a_unet_averages_over_the_mirrored_image(samples):
     mirrored = np.asarray(model(luminance[:, :, ::-1]))[:, :, ::-1]
     expected = (np.asarray(model(luminance)) + mirrored) / 2
     assert np.abs(mirrored - expected).max() > 1e-4
-    np.testing.assert_allclose(Colorizer(model, None).predict(luminance), expected, atol=1e-6)
+    np.testing.assert_allclose(make_colorizer(model).predict(luminance), expected, atol=1e-6)

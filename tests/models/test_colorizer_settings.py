@@ -71,7 +71,7 @@ def test_other_chroma_is_refused(linear, chroma):
 
 
 def test_settings_are_checked_before_a_network_is_loaded(monkeypatch):
-    monkeypatch.setattr(library, "load_keras_model", None)
+    monkeypatch.setattr("colorizer.models.colorizer.load_network", None)
     flat, unet = (Colorizer(None, library.find_model(name)) for name in ("linear", "unet"))
     for model, settings, match in (
         (flat, {"strength": 2}, "strength must be"),

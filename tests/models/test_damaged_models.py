@@ -1,5 +1,6 @@
 """Damaged and hostile models are listed as damaged or refused with a sentence, and harm no other."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from colorizer.errors import ModelError
 from colorizer.models import library
+from colorizer.models.network import load_network
+from colorizer.training.export import load_keras_model
 from tests.models.conftest import own_models
 
 
@@ -60,7 +63,8 @@ DAMAGE = {
     ),
     "unknown setting": (lambda p: _edit_card(p, lambda c: c["model"].update(depth=3)), "no setting 'depth'"),
     "setting out of range": (lambda p: _edit_card(p, lambda c: c["train"].update(epochs=-1)), "epochs must be"),
-    "no model": (lambda p: (p / "model.keras").unlink(), r"model\.keras is missing"),
+    "no model": (lambda p: (p / "model.onnx").unlink(), r"model\.onnx is missing"),
+    "truncated graph": (lambda p: (p / "model.onnx").write_bytes(b"\x08"), r"model\.onnx has 1 bytes, its card says"),
     "truncated model": (lambda p: (p / "model.keras").write_bytes(b"PK"), r"model\.keras has 2 bytes, its card says"),
     "foreign folder": (
         lambda p: [f.unlink() for f in p.iterdir()] and (p / "photo.jpg").touch(),
@@ -82,28 +86,29 @@ def test_a_damaged_folder_is_listed_with_its_reason_and_harms_no_other(save_tiny
     assert entry.card == {}
     assert re.search(reason, entry.damage)
     assert library.list_models()[-1] == entry  # damaged ones last
-    found = [path.name for path in entry.path.iterdir() if path.name in ("card.json", "model.keras")]
+    found = [path.name for path in entry.path.iterdir() if path.name in ("card.json", "model.keras", "model.onnx")]
     advice = "Delete it in the gallery" if found else f"{entry.name} is not a model"
     with pytest.raises(ModelError, match=advice):
         library.find_model(entry.path)
 
 
-def test_changed_bytes_of_the_same_size_are_refused_at_loading(save_tiny):
+@pytest.mark.parametrize(("file_name", "read"), [("model.keras", load_keras_model), ("model.onnx", load_network)])
+def test_changed_bytes_of_the_same_size_are_refused_at_loading(save_tiny, file_name, read):
     entry = save_tiny()
-    path = entry.path / "model.keras"
+    path = entry.path / file_name
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     assert library.read_entry(entry.path).damage is None  # listing does not read the weights
-    with pytest.raises(ModelError, match=r"model\.keras of tiny does not match the checksum on its card"):
-        library.load_keras_model(entry)
+    with pytest.raises(ModelError, match=rf"{file_name} of tiny does not match the checksum on its card"):
+        read(entry)
 
 
 def _replace_model(entry, write):
     """Put another file in place of the model, with a card that agrees."""
     path = entry.path / "model.keras"
     write(path)
-    card = {"sha256": library._sha256(path), "bytes": path.stat().st_size}
+    card = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
     return library.update_card(entry, **card)
 
 
@@ -140,7 +145,7 @@ def _write_classifier(path):
 def test_files_that_are_no_model_of_ours_are_refused(save_tiny, write, match):
     entry = _replace_model(save_tiny(), write)
     with pytest.raises(ModelError, match=match):
-        library.load_keras_model(entry)
+        load_keras_model(entry)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"loss": ["a"]}', '{"loss": {}}'])
@@ -180,7 +185,7 @@ def test_messages_that_visitors_see_hold_no_paths_of_the_server(save_tiny, home,
     entry = _replace_model(save_tiny(), _write_text)
     (entry.path / "history.json").unlink()
     (entry.path / "snapshots.npz").unlink()
-    for read in (library.load_keras_model, library.load_history, lambda e: library.load_arrays(e, "snapshots.npz")):
+    for read in (load_keras_model, library.load_history, lambda e: library.load_arrays(e, "snapshots.npz")):
         with pytest.raises(ModelError) as caught:
             read(entry)
         assert str(home) not in str(caught.value)
@@ -281,4 +286,4 @@ def test_a_network_that_its_card_does_not_describe_is_refused(save_tiny):
     unet = {"architecture": "unet", "target": "chroma", "latent_dim": 16}
     entry = library.update_card(entry, model=entry.card["model"] | unet)
     with pytest.raises(ModelError, match="is not what its card describes"):
-        library.load_keras_model(entry)
+        load_keras_model(entry)

@@ -10,7 +10,7 @@ from colorizer.models.colorizer import Colorizer
 from colorizer.models.hints import check_hints, draw_hints, spread_hints
 from colorizer.pixels.color import CHROMA_STEP, RGB_TO_CHROMA, split_luminance
 from colorizer.training.networks import build_model
-from tests.models.conftest import random_image
+from tests.models.conftest import make_colorizer, random_image
 
 BROWN = {"x": 12, "y": 30, "color": "#a0522d"}
 
@@ -79,11 +79,11 @@ def untrained(request):
 
 def test_without_hints_the_weights_for_hints_change_nothing(untrained):
     photo = random_image(60, 90, 3)
-    plain = Colorizer(untrained, None).colorize(photo)
+    plain = make_colorizer(untrained).colorize(photo)
     for layer in untrained.layers:
         if layer.name.startswith("hints_") and not layer.name.startswith("hints_attention"):
             layer.set_weights([np.random.default_rng(1).normal(0, 0.1, layer.kernel.shape)])
-    hinted = Colorizer(untrained, None)
+    hinted = make_colorizer(untrained)
     np.testing.assert_array_equal(hinted.colorize(photo), plain)
     np.testing.assert_array_equal(hinted.colorize(photo, hints=[]), plain)
     there = hinted.colorize(photo, hints=[BROWN])
@@ -98,13 +98,13 @@ def test_a_model_without_hints_says_so(linear):
 
 def test_a_hint_outside_of_the_photo_is_refused(untrained):
     with pytest.raises(ConfigError, match="x must be a whole number from 0 to 11"):
-        Colorizer(untrained, None).colorize(random_image(40, 12, 3), hints=[BROWN])
+        make_colorizer(untrained).colorize(random_image(40, 12, 3), hints=[BROWN])
 
 
 def test_a_photo_has_the_colours_of_the_hints_at_their_pixels(untrained):
     photo = np.full((120, 160, 3), 128, np.uint8)
     hints = [{"x": 20, "y": 30, "color": "#a07060"}, {"x": 140, "y": 90, "color": "#5080a0"}]
-    result = Colorizer(untrained, None).colorize(photo, hints=hints)
+    result = make_colorizer(untrained).colorize(photo, hints=hints)
     for hint in hints:
         wanted = np.array([int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)]) / 255 @ RGB_TO_CHROMA
         found = split_luminance(result)[1][hint["y"], hint["x"]]

@@ -17,6 +17,7 @@ from colorizer.errors import ConfigError, ModelError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
+from colorizer.training.export import load_keras_model
 from tests.models.conftest import own_models
 
 SHIPPED = sorted(path.name for path in library.SHIPPED.iterdir() if path.is_dir())
@@ -27,7 +28,7 @@ def test_a_saved_model_is_listed_and_loads_as_it_was(save_tiny, samples, home):
     assert entry == own_models()["mine"]
     assert (entry.path, entry.damage, entry.shipped) == (home / "models" / "mine", None, False)
     luminance = to_luminance(samples.images)
-    output = np.asarray(library.load_keras_model(entry)(luminance))
+    output = np.asarray(load_keras_model(entry)(luminance))
     assert entry.metric("samples") == pytest.approx(
         np.square(output.clip(0, 1) - samples.images / 255).mean(), rel=1e-4
     )
@@ -38,15 +39,25 @@ def test_a_saved_model_is_listed_and_loads_as_it_was(save_tiny, samples, home):
     assert library.load_arrays(entry, "snapshots.npz")["images"].shape == (2, 8, 32, 32, 3)
 
 
-def test_the_folder_holds_the_five_files_with_the_checksum_on_the_card(save_tiny):
+def test_the_folder_holds_the_six_files_with_the_checksums_on_the_card(save_tiny):
     entry = save_tiny()
-    names = {"card.json", "history.json", "model.keras", "predictions.npz", "snapshots.npz"}
+    names = {"card.json", "history.json", "model.keras", "model.onnx", "predictions.npz", "snapshots.npz"}
     assert {path.name for path in entry.path.iterdir()} == names
-    raw = (entry.path / "model.keras").read_bytes()
-    assert (entry.checksum, entry.card["bytes"]) == (hashlib.sha256(raw).hexdigest(), len(raw))
+    for file_name, stated in (("model.keras", ("sha256", "bytes")), ("model.onnx", ("onnx_sha256", "onnx_bytes"))):
+        raw = (entry.path / file_name).read_bytes()
+        assert tuple(entry.card[key] for key in stated) == (hashlib.sha256(raw).hexdigest(), len(raw))
 
 
-@pytest.mark.parametrize("function", ["write_json", "_sha256"])
+def test_a_model_without_its_keras_file_colorizes_but_no_training_starts_from_it(save_tiny, samples):
+    entry = save_tiny()
+    (entry.path / "model.keras").unlink()
+    assert own_models()["tiny"].damage is None
+    assert load("tiny").predict(to_luminance(samples.images)).shape == (20, 32, 32, 3)
+    with pytest.raises(ModelError, match="tiny has no model.keras here, from which a training could start"):
+        load_keras_model(entry)
+
+
+@pytest.mark.parametrize("function", ["write_json", "_checksum"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_while_saving_leaves_nothing(save_tiny, home, monkeypatch, function, error):
     def fail(*_, **__):
@@ -65,7 +76,7 @@ def test_a_failure_while_replacing_keeps_the_old_model(save_tiny, monkeypatch):
         with pytest.raises(ModelError, match=r"tiny could not be saved .*broken"):
             save_tiny(replace=True)
     assert own_models() == {"tiny": before}
-    library.load_keras_model(before)
+    load_keras_model(before)
 
 
 def test_a_taken_name_is_refused_unless_replaced(save_tiny):
@@ -159,7 +170,7 @@ def test_only_a_model_of_the_users_library_may_be_deleted(save_tiny, tmp_path, m
         shipped: "Restore the folder assets",
     }
     for folder, sentence in advice.items():
-        (folder / "model.keras").unlink()
+        (folder / "model.onnx").unlink()
         with pytest.raises(ModelError, match=sentence) as caught:
             library.find_model(folder)
         assert ("elete" in str(caught.value)) == (folder == mine.path)

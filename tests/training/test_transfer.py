@@ -10,6 +10,7 @@ from colorizer.models import library
 from colorizer.pixels.color import to_luminance
 from colorizer.presets import PRESETS
 from colorizer.training.loop import Batch, train
+from colorizer.training.export import load_keras_model
 from colorizer.training.networks import build_model, copy_weights, find_encoder
 from tests.training.checks import KilledError, kill_after, losses, mse
 
@@ -59,7 +60,7 @@ def test_a_training_starts_where_the_other_model_is(config, tiny, tiny_train, tm
 
 def test_a_shipped_model_saved_before_its_bottleneck_had_a_name_is_taken_over(tiny, tiny_train):
     entry = library.find_model("dense-chroma")
-    source = library.load_keras_model(entry)
+    source = load_keras_model(entry)
     result = train(PRESETS["dense-chroma"].model, tiny_train.replace(epochs=0), tiny, source=source)
     images = tiny.validation.images
     # The metric on the card is that of the clipped output.

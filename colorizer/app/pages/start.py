@@ -67,3 +67,4 @@ if trained:
     pictures.show_snapshot(images[index], entry.name, marks[index])
 else:
     st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")
+live.keep_worker_ready()

@@ -246,3 +246,4 @@ with view:
         _show_example(sources.get(chosen))
 runs_table.show_runs(trainings)
 sweeps.show_sweeps(all_sweeps, sources)
+live.keep_worker_ready()

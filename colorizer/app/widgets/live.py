@@ -1,5 +1,6 @@
 """Shows a training run: progress, controls, reconstructions, loss curve, and the model that it saved."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ DATASETS = {
 }
 _DATASET_NAMES = {"cifar10": "CIFAR-10", "synthetic": "synthetic clouds", "cifar100": "CIFAR-100"}
 _STATES = {
-    "starting": ("Getting ready", "hourglass_top", "gray"),
+    "starting": ("TensorFlow is starting, some seconds", "hourglass_top", "gray"),
     "training": ("Learning", "model_training", "green"),
     "stopping": ("Stopping", "stop_circle", "orange"),
     "saving": ("Saving the model", "save", "green"),
@@ -37,8 +38,15 @@ _STATES = {
 }
 _low, _high = config.LEARNING_RATE_FACTORS
 _FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
+_PAINTED = 1.0  # A page and its pictures are with the visitor after this many seconds.
 _EIGHT, _OWN = "Eight test images", "Uploaded picture"
 _LATEST = "latest"
+
+
+@st.fragment(run_every=60)
+def keep_worker_ready() -> None:
+    """Have the server keep a worker ready while this page is open, so that a run starts at once."""
+    threading.Timer(_PAINTED, training_service().prepare).start()
 
 
 def start_run(spec: TrainingSpec, picture: np.ndarray | None = None) -> None:

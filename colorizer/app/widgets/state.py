@@ -1,12 +1,9 @@
-"""Holds what the pages share: cached models, data and predictions, and the warm-up in the background."""
+"""Holds what the pages share: cached models, data and predictions."""
 
 import contextlib
 import ctypes
-import functools
 import hashlib
 import platform
-import threading
-import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -17,10 +14,9 @@ from colorizer.app.widgets.text import describe, escape
 from colorizer.config import MAX_PIXELS
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
-from colorizer.jobs.service import training_service
 from colorizer.models import evaluation, library, linear
 from colorizer.models.colorizer import Colorizer
-from colorizer.models.network import import_keras
+from colorizer.models.network import ensure_exported
 from colorizer.models.scale import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
@@ -34,19 +30,6 @@ _KEPT_BYTES = 8 * 2**20  # With a lower threshold, the memory for a photo's arra
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
 
 load_samples = st.cache_resource(show_spinner=False)(datasets.load_samples)
-
-
-@functools.cache  # This runs once in each server.
-def warm_up() -> None:
-    """Import TensorFlow in the background, here and in a worker, after the first page is painted."""
-    give_memory_back()
-
-    def work() -> None:
-        time.sleep(1)  # The browser fetches the page's pictures first.
-        training_service().prepare()
-        import_keras()
-
-    threading.Thread(target=work, daemon=True).start()
 
 
 def give_memory_back() -> None:
@@ -114,7 +97,15 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
         bind="query-params",
         help="The model with the least error comes first; for photos, those that learned from photos do.",
     )
-    return entries[names.index(name) if name in names else 0]
+    entry = entries[names.index(name) if name in names else 0]
+    if entry.exported:
+        return entry
+    with st.spinner(f"{entry.name} was saved by an earlier version. It is prepared once, about 15 seconds …"):
+        try:
+            return ensure_exported(entry)
+        except ModelError as error:
+            st.error(describe(error), icon=":material/error:")
+            st.stop()
 
 
 def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 240) -> float:
@@ -150,7 +141,7 @@ def load_snapshots(entry: library.ModelEntry) -> tuple[np.ndarray, np.ndarray]:
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def load_colorizer(entry: library.ModelEntry) -> Colorizer:
-    """Return a model that all visitors share and whose network is loaded when it is first run; see `import_keras`."""
+    """Return a model that all visitors share and whose network is loaded when it is first run."""
     return Colorizer(None, entry)
 
 
@@ -175,7 +166,6 @@ def predictions(
     if stored is not None:
         return stored.at(vividness)
     with st.spinner(f"Colorizing {len(split.images):,} images with {entry.name}, once …"):
-        import_keras()
         return evaluation.store_predictions(load_colorizer(entry), dataset, "test", split).at(vividness)
 
 
@@ -248,7 +238,6 @@ def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSett
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int | None) -> np.ndarray:
     """Predict chroma, for a vivid model at every level, so that its slider does not run the network."""
-    import_keras()
     colorizer = load_colorizer(entry)
     with _working_on(picture) as image:
         return colorizer.predict_chroma(to_luminance(image[..., :3]), colorizer.levels, size)
@@ -273,7 +262,6 @@ def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Ph
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def reconstruct(entry: library.ModelEntry, picture: bytes | str, vividness: float) -> np.ndarray:
     """Return the network's own prediction for a picture, uint8 (32, 32, 3)."""
-    import_keras()
     with _working_on(picture) as image:
         return load_colorizer(entry).reconstruct(image, vividness if entry.vivid else None)
 
