@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from colorizer.app.widgets import state
 from colorizer.config import ASSETS
 
 st.set_page_config(page_title="Colorizer", page_icon=str(ASSETS / "icon.png"), layout="wide")
@@ -23,4 +24,5 @@ page = st.navigation(
     ],
     position="top",
 )
+state.give_memory_back()
 page.run()

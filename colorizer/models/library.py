@@ -211,7 +211,9 @@ def read_network(entry: ModelEntry, file_name: str) -> bytes:
         with path.open("rb") as file:
             content = file.read(_MAX_MODEL_BYTES + 1)
     except OSError as error:
-        raise ModelError(f"{file_name} of {entry.name} cannot be read: {describe_error(error)}. {what_to_do(entry)}") from error
+        raise ModelError(
+            f"{file_name} of {entry.name} cannot be read: {describe_error(error)}. {what_to_do(entry)}"
+        ) from error
     if len(content) > _MAX_MODEL_BYTES or _checksum(content) != checksum:
         raise ModelError(f"{file_name} of {entry.name} does not match the checksum on its card. {what_to_do(entry)}")
     return content
@@ -224,7 +226,9 @@ def load_history(entry: ModelEntry) -> dict[str, list[float]]:
         for values in history.values():
             np.asarray(values, np.float64)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"The history of {entry.name} cannot be read ({describe_error(error)}). Train it again.") from error
+        raise ModelError(
+            f"The history of {entry.name} cannot be read ({describe_error(error)}). Train it again."
+        ) from error
     return history
 
 

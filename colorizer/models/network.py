@@ -21,7 +21,8 @@ _MAX_BYTES = 4 * 2**30  # All networks of a process together may hold this much 
 EXPORT_REFUSED = 3  # The process that exports ends with this exit code after it printed a sentence.
 _PATH = re.compile(r"(?:[A-Za-z]:)?[/\\][^\s\"',;()]+")
 _log = logging.getLogger(__name__)
-_NOWHERE = os.path.join(os.devnull, "nowhere")
+_LARGE = 2**15  # An image of more pixels than this is large.
+_NOWHERE = str(Path(os.devnull) / "nowhere")
 _threads = min(os.cpu_count() or 1, _MAX_THREADS)
 
 
@@ -43,6 +44,15 @@ def _runtime() -> Any:
     arena = onnxruntime.OrtArenaCfg({"max_mem": _MAX_BYTES, "arena_extend_strategy": 1})
     onnxruntime.create_and_register_allocator(memory, arena)
     return onnxruntime
+
+
+@functools.cache
+def _run_options(large: bool) -> Any:
+    """Return the options of a run; a large one gives its memory back, since the next has another size."""
+    options = _runtime().RunOptions()
+    if large:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 class Network:
@@ -93,7 +103,7 @@ class Network:
             temperatures, boosts = np.array(decodings, np.float32).T
             inputs |= {"temperature": temperatures} | ({"boost": boosts} if self._boosted else {})
         try:
-            (images,) = self._session.run(["image"], inputs)
+            (images,) = self._session.run(["image"], inputs, _run_options(luminance[:1].size > _LARGE))
             images = images if self.vivid else np.broadcast_to(images, (len(decodings), *images.shape))
         except Exception as error:  # ONNX Runtime raises many kinds.
             raise ModelError(

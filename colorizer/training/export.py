@@ -58,7 +58,7 @@ def export_network(model: keras.Model) -> bytes:
     for node in graph.graph.node:
         _mend_resize(node)
     exported = graph.SerializeToString()
-    _compare(exported, model)
+    check_graph(exported, model)
     return exported
 
 
@@ -171,8 +171,8 @@ def store_as_float16(graph: onnx.ModelProto) -> None:
             graph.graph.node.insert(0, cast)
 
 
-def _compare(exported: bytes, model: keras.Model) -> None:
-    """Raise `TrainingError` unless an exported graph predicts what Keras predicts for the built-in samples."""
+def check_graph(exported: bytes, model: keras.Model) -> None:
+    """Raise `TrainingError` unless a graph predicts what its Keras model predicts for the built-in samples."""
     luminance = to_luminance(load_samples().images)
     if model.name == "backbone":
         luminance = luminance.repeat(2, axis=1).repeat(2, axis=2)

@@ -1,4 +1,4 @@
-"""A fresh app for every test: no caches, no background warm-up, its own training service."""
+"""A fresh app for every test: no caches, no spare worker, its own training service."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from colorizer.app.widgets import state
 from colorizer.jobs import service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +30,7 @@ def open_page(home, monkeypatch):
     """A function that opens a page of the app, by its file name, with query parameters."""
     st.cache_data.clear()
     st.cache_resource.clear()
-    monkeypatch.setattr(state, "warm_up", lambda: None)
+    monkeypatch.setattr(service.TrainingService, "prepare", lambda self: None)
     monkeypatch.setattr(service, "_service", service.TrainingService())
 
     def opened(page="start", /, **query):

@@ -39,19 +39,19 @@ def test_a_download_without_a_network_fails_in_one_sentence(run, monkeypatch):
 
 def test_models_lists_the_library_damaged_ones_too(run, run_json, save_tiny):
     save_tiny("mine")
-    (save_tiny("broken").path / "model.keras").unlink()
+    (save_tiny("broken").path / "model.onnx").unlink()
     code, result = run_json("models")
     models = {model["name"]: model for model in result["models"]}
     assert code == 0
     assert models["linear"]["shipped"]
     assert not models["mine"]["shipped"]
     assert models["mine"]["card"]["model"]["latent_dim"] == 4
-    assert models["broken"]["damage"] == "model.keras is missing"
+    assert models["broken"]["damage"] == "model.onnx is missing"
     _, out, _ = run("models")
     rows = {line.split()[0]: line for line in out.splitlines()}
     assert rows["linear"].endswith("shipped")
     assert rows["mine"].endswith("yours")
-    assert rows["broken"].endswith("model.keras is missing")
+    assert rows["broken"].endswith("model.onnx is missing")
 
 
 def test_train_puts_a_model_into_the_library(run, home):

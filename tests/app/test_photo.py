@@ -103,7 +103,7 @@ def test_several_models_are_shown_side_by_side_on_the_same_photo(open_page):
 
 def test_a_model_that_fails_says_so_in_its_place_and_the_others_are_shown(open_page, home):
     shutil.copytree(library.SHIPPED / "linear", library.user_folder() / "broken")
-    network = library.user_folder() / "broken" / "model.keras"
+    network = library.user_folder() / "broken" / "model.onnx"
     network.write_bytes(bytes(network.stat().st_size))  # The size is right, so the damage shows only when it is loaded.
     app = upload(open_page("photo", model=["broken", "linear"]), ("cat.png", COLOURS))
     assert "broken" in app.error[0].value and len(app.error) == 1

@@ -13,6 +13,7 @@ from colorizer.errors import DataError
 from colorizer.models import library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
+from colorizer.training.export import load_keras_model
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.notebook_epoch import operations_a_second
 

@@ -6,7 +6,6 @@ import pytest
 
 from colorizer.config import MAX_HINTS, ModelConfig
 from colorizer.errors import ConfigError
-from colorizer.models.colorizer import Colorizer
 from colorizer.models.hints import check_hints, draw_hints, spread_hints
 from colorizer.pixels.color import CHROMA_STEP, RGB_TO_CHROMA, split_luminance
 from colorizer.training.networks import build_model

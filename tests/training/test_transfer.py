@@ -9,8 +9,8 @@ from colorizer.errors import ConfigError
 from colorizer.models import library
 from colorizer.pixels.color import to_luminance
 from colorizer.presets import PRESETS
-from colorizer.training.loop import Batch, train
 from colorizer.training.export import load_keras_model
+from colorizer.training.loop import Batch, train
 from colorizer.training.networks import build_model, copy_weights, find_encoder
 from tests.training.checks import KilledError, kill_after, losses, mse
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checks
 load_samples = st.cache_resource(show_spinner=False)(datasets.load_samples)
 
 
+@functools.cache  # This runs once in each server.
 def give_memory_back() -> None:
     """Tell the C library to give every freed block of 8 MB or more back to the system at once.
 
