@@ -106,5 +106,5 @@ def test_commands_in_the_documents_are_understood(words):
 def test_options_in_the_document_on_the_command_line_exist():
     text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     known = {"--help"}.union(*map(_options, PROGRAM.commands.values()))
-    assert set(re.findall(r"--[a-z][a-z-]+", text)) <= known
+    assert set(re.findall(r"--[a-z][a-z0-9-]+", text)) <= known
     assert set(re.findall(r"^## (\w+)$", text, re.MULTILINE)) <= set(PROGRAM.commands)

@@ -136,6 +136,7 @@ for _function in (
     train_commands.sweep,
     evaluate_command.evaluate,
     commands.colorize,
+    commands.export,
     commands.report,
 ):
     add_command(_app, _function)

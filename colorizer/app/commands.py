@@ -16,8 +16,11 @@ from colorizer.errors import ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
+from colorizer.models.compact import halve_graph
+from colorizer.models.network import ensure_exported
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.storage import write_bytes
 
 
 def data(
@@ -139,6 +142,30 @@ def colorize(
     if skipped := len(result["skipped"]):
         lines = [*lines, f"{skipped} skipped, since the result is there; --overwrite makes it again."]
     return {"model": entry.name, **result}, "\n".join(lines)
+
+
+def export(
+    name: Annotated[str, MODEL],
+    output: Annotated[
+        Path,
+        typer.Option("--output", metavar="FILE", parser=read_path, help="Write this ONNX file, or into this folder."),
+    ],
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Store the weights as float16, which halves the file and rounds them.")
+    ] = False,
+) -> Result:
+    """Write a model as an ONNX file, which runs anywhere.
+
+    docs/models.md describes its inputs and outputs.
+    """
+    entry = ensure_exported(library.find_model(name))
+    graph = library.read_network(entry, "model.onnx")
+    graph = halve_graph(graph) if float16 else graph
+    target = output / f"{entry.name}.onnx" if output.is_dir() else output
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, graph)
+    text = f"{target}\n\n{len(graph) / 1e6:.1f} MB"
+    return {"model": entry.name, "written": str(target), "bytes": len(graph), "float16": float16}, text
 
 
 def report(name: Annotated[str, MODEL], output: Output) -> Result:

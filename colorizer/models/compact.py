@@ -1,4 +1,4 @@
-"""Stores the weights of a saved Keras model as float16, which halves the file; Keras loads it as any other."""
+"""Stores the weights of a saved network as float16, which halves the file."""
 
 import io
 import zipfile
@@ -10,7 +10,7 @@ _WEIGHTS = "model.weights.h5"
 
 
 def store_as_float16(path: Path) -> None:
-    """Rewrite a `.keras` file with float16 instead of float32 weights.
+    """Rewrite a `.keras` file with float16 instead of float32 weights; Keras loads it as any other.
 
     Args:
         path: the file. Where its weights are not exactly float16 numbers, they are rounded.
@@ -37,3 +37,20 @@ def store_as_float16(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in parts.items():
             archive.writestr(name, data)
+
+
+def halve_graph(graph: bytes) -> bytes:
+    """Return an ONNX file with float16 instead of float32 weights, which are rounded; it still computes in float32."""
+    import onnx  # Only this needs it, so the server does not import it.
+
+    model = onnx.load_model_from_string(graph)
+    inputs = {value.name for value in model.graph.input}
+    for weights in list(model.graph.initializer):
+        if weights.data_type == onnx.TensorProto.FLOAT and weights.name not in inputs:
+            stored = f"{weights.name}_float16"
+            values = onnx.numpy_helper.to_array(weights).astype(np.float16)
+            cast = onnx.helper.make_node("Cast", [stored], [weights.name], to=onnx.TensorProto.FLOAT)
+            model.graph.initializer.remove(weights)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, stored))
+            model.graph.node.insert(0, cast)
+    return model.SerializeToString()

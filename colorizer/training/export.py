@@ -159,18 +159,6 @@ def _name_axes(value: onnx.ValueInfoProto) -> None:
             axis.dim_param = f"logits_{name}" if value.name == "logits" and name != "images" else name
 
 
-def store_as_float16(graph: onnx.ModelProto) -> None:
-    """Store the large float32 weights of a graph as float16, which halves its size; it still computes in float32."""
-    for weights in list(graph.graph.initializer):
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size > 1:
-            stored = f"{weights.name}_float16"
-            cast = onnx.helper.make_node("Cast", [stored], [weights.name], to=onnx.TensorProto.FLOAT)
-            graph.graph.initializer.remove(weights)
-            graph.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
-            graph.graph.node.insert(0, cast)
-
-
 def check_graph(exported: bytes, model: keras.Model) -> None:
     """Raise `TrainingError` unless a graph predicts what its Keras model predicts for the built-in samples."""
     luminance = to_luminance(load_samples().images)

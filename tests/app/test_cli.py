@@ -14,6 +14,8 @@ from PIL import Image
 from colorizer.data import datasets
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import load
+from colorizer.models.network import Network
+from colorizer.pixels.color import to_luminance
 from colorizer.pixels.metrics import METRICS
 
 TINY = ["--preset", "notebook", "--encoder-widths", "8", "--decoder-widths", "8", "--dataset", "synthetic"]
@@ -211,3 +213,31 @@ def test_ctrl_c_keeps_what_is_learned(tmp_path):
     assert "Traceback" not in log.read_text()
     assert json.loads(out)["card"]["stopped"]
     assert library.find_model("interrupted").card["epochs_done"] > 0
+
+
+def test_export_writes_the_network_and_float16_halves_it(run, run_json, tmp_path, samples):
+    code, result = run_json("export", "dense", "--output", str(tmp_path / "new" / "dense.onnx"))
+    assert (code, result["bytes"]) == (0, (library.SHIPPED / "dense" / "model.onnx").stat().st_size)
+    assert (tmp_path / "new" / "dense.onnx").read_bytes() == (library.SHIPPED / "dense" / "model.onnx").read_bytes()
+    code, out, _ = run("export", "dense", "--output", str(tmp_path / "new"), "--float16")
+    assert (code, out.split()[0]) == (0, str(tmp_path / "new" / "dense.onnx"))
+    half = (tmp_path / "new" / "dense.onnx").read_bytes()
+    assert len(half) < 0.51 * result["bytes"]
+    luminance = to_luminance(samples.images)
+    difference = np.abs(Network(half)(luminance, [(1.0, 0.0)])[0] - load("dense").predict(luminance))
+    assert 1e-6 < difference.max() < 0.01
+
+
+def test_export_says_in_one_sentence_what_is_wrong(run, tmp_path, save_tiny):
+    graph = save_tiny("broken").path / "model.onnx"
+    graph.write_bytes(bytes(graph.stat().st_size))
+    (tmp_path / "file").touch()
+    for words, reason in (
+        (["nope", "--output", str(tmp_path / "x.onnx")], "There is no model 'nope'"),
+        (["broken", "--output", str(tmp_path / "x.onnx")], "model.onnx of broken does not match the checksum"),
+        (["linear", "--output", str(tmp_path / "file" / "x.onnx")], "Check the disk and the paths given"),
+    ):
+        code, out, err = run("export", *words)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert reason in err
+    assert not (tmp_path / "x.onnx").exists()

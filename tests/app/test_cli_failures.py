@@ -33,6 +33,7 @@ from colorizer.models import evaluation
         ["evaluate", "linear", "--photos", "photos", "--hints", "x"],
         ["colorize", "linear", "photo.png"],
         ["colorize", "linear", "--output", "out"],
+        ["export", "linear"],
         ["report", "linear"],
     ],
     ids=" ".join,

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
+from colorizer import config
 from colorizer.errors import ModelError, TrainingError
 from colorizer.models import library
-from colorizer.models.colorizer import Colorizer
+from colorizer.models.colorizer import Colorizer, load
 from colorizer.models.network import load_network
-from colorizer.pixels.color import to_luminance
+from colorizer.pixels.color import split_luminance, to_luminance
+from colorizer.pixels.images import load_photo
 
 SHIPPED = sorted(path.name for path in library.SHIPPED.iterdir() if path.is_dir())
 
@@ -132,3 +136,18 @@ def test_colorizing_needs_no_tensorflow():
         print([name for name in ("tensorflow", "keras", "onnx") if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("(400, 600, 3)\n[]\n", "")
+
+
+def test_the_lines_in_the_documentation_colorize_a_photo_with_onnxruntime_and_pillow_alone(tmp_path):
+    text = (config.ASSETS.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import numpy.*?)```", text, re.DOTALL)
+    assert len(code.split("\n")) - code.count("\n\n") <= 11 and "colorizer" not in code
+    shutil.copy(library.SHIPPED / "colorist" / "model.onnx", tmp_path / "colorist.onnx")
+    photo = load_photo("chelsea")
+    Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=95)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=60)
+    result = np.asarray(Image.open(tmp_path / "colours.png"))
+    assert result.shape == photo.shape
+    expected = load("colorist").colorize(photo)
+    assert np.abs(split_luminance(result)[1] - split_luminance(expected)[1]).mean() < 0.01
+    assert np.abs(to_luminance(result) - to_luminance(photo)).mean() < 0.01

@@ -152,6 +152,7 @@ with side:
     values = entry.card["metrics"][measured]
     st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
     st.caption("The gray copy has the gray value in all three channels. A model should beat it.")
+    live.offer_graph(entry, f"onnx-{entry.name}")
 
 state.show_damaged_models()
 

@@ -16,6 +16,7 @@ from colorizer.errors import ColorizerError
 from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
+from colorizer.models import library
 
 DATASETS = {
     "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
@@ -228,6 +229,20 @@ def confirm_delete(run: RunView, key: str, label: str) -> None:
         st.button("Yes, delete it", key=f"delete-{run.run_id}-{label}", on_click=_control, args=arguments)
 
 
+def offer_graph(entry: library.ModelEntry, key: str) -> None:
+    """Show a button that downloads a model in ONNX."""
+    st.download_button(
+        "ONNX, runs anywhere",
+        (entry.path / "model.onnx").read_bytes,
+        f"{entry.name}.onnx",
+        "application/octet-stream",
+        key=key,
+        icon=":material/download:",
+        on_click="ignore",
+        help="This file is the whole network. It runs in many languages with ONNX Runtime, without TensorFlow.",
+    )
+
+
 def _set_factor(run_id: str, key: str) -> None:
     _control(training_service().set_learning_rate_factor, run_id, key, st.session_state[f"factor-{run_id}"])
 
@@ -277,3 +292,5 @@ def _show_result(run: RunView) -> None:
         for page, label, icon in links:
             query, icon = {"model": entry.name}, f":material/{icon}:"
             st.page_link(f"colorizer/app/pages/{page}.py", label=label, icon=icon, query_params=query)
+        if entry.exported:
+            offer_graph(entry, f"onnx-result-{run.run_id}")

@@ -82,7 +82,9 @@ def _show_actions(run: RunView, entry: library.ModelEntry | None) -> None:
             "colorizer/app/pages/train.py", label="Open", icon=":material/visibility:", query_params={"run": run.run_id}
         )
         if entry is not None:
-            _download(run, "Model", (entry.path / "model.keras").read_bytes, "keras", "application/zip")
+            files = (("ONNX, runs anywhere", "onnx"), ("Keras", "keras"))
+            for label, suffix in ((label, suffix) for label, suffix in files if f"model.{suffix}" in entry.networks):
+                _download(run, label, (entry.path / f"model.{suffix}").read_bytes, suffix, "application/octet-stream")
         if run.curve:
             _download(run, "History", lambda: history_csv(run), "csv", "text/csv")
             _download(run, "PNG", lambda: _figure(run, "png"), "png", "image/png")
