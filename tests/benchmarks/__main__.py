@@ -22,7 +22,7 @@ BENCHMARKS = (
     "photo",
     "archive",
 )
-PACKAGES = ("tensorflow", "keras", "streamlit", "numpy")
+PACKAGES = ("tensorflow", "keras", "onnxruntime", "streamlit", "numpy")
 
 
 def main() -> int:

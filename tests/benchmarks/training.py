@@ -64,11 +64,6 @@ def _first_point(runs: int) -> Measurement:
 
 def _page_rerun(runs: int) -> Measurement:
     """Milliseconds of a rerun of the Train page, in process, while the run on it is learning."""
-    from colorizer.app.widgets import state
-    from colorizer.models import network
-
-    network.import_keras()  # as in any server that is a few seconds old
-    state.warm_up = lambda: None
     run_id, key = training_service().start(_spec("page", epochs=config.MAX_EPOCHS))
     milliseconds = []
     try:
