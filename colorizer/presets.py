@@ -63,7 +63,7 @@ _ALL = (
     Preset(
         "unet-vivid",
         "This U-Net chooses among 128 chroma bins. A slider goes from the safe mean to the boldest guess.",
-        _UNET.replace(chroma_bins=128),
+        _UNET.replace(chroma_bins=128, hints=True),
         _FINE_TUNING.replace(epochs=12),
     ),
     Preset(

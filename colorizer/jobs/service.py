@@ -18,8 +18,6 @@ from colorizer.models import library
 from colorizer.storage import delete_folder
 
 _log = logging.getLogger(__name__)
-# The next spare worker starts this many seconds after a run, because its start would slow the run's first steps.
-_SPARE_DELAY = 3.0
 _SPARE_SECONDS = 300.0  # A spare worker ends when nobody has asked for one for this many seconds.
 _LOOK_DELAY = 0.2  # The server checks the run that is being trained at this interval in seconds.
 _OTHER_SERVER_DELAY = 1.0  # It checks this often, in seconds, whether another server's run ended.
@@ -49,16 +47,14 @@ class TrainingService:
         self.trouble = ""  # This says why the database could not be read, and is empty if it could.
 
     def prepare(self) -> None:
-        """Keep one worker ready for five minutes, which has TensorFlow imported already."""
-        with self._lock:
-            self._spare_until = time.monotonic() + _SPARE_SECONDS
-            self._start_spare()
+        """Keep one worker ready for five minutes, which has TensorFlow imported already.
 
-    def _start_spare(self) -> None:
-        """Start a spare worker if there is none and somebody asked for one lately."""
+        While a run is being trained there is none: two workers would take the memory of a small machine.
+        """
         with self._lock, contextlib.suppress(OSError, ColorizerError):  # A run that cannot start says why.
-            if self._closing.is_set() or time.monotonic() >= self._spare_until:
+            if self._closing.is_set() or self._attended is not None:
                 return
+            self._spare_until = time.monotonic() + _SPARE_SECONDS
             if self._spare is None or self._spare.ended():
                 self._spare = WorkerProcess(self._command)
             if self._spare_timer is None:
@@ -270,12 +266,9 @@ class TrainingService:
 
     def _attend(self, run_id: str, process: WorkerProcess) -> bool:
         """Wait for a worker's end; return whether it had to be terminated because it did not stop when asked."""
-        begun, asked, forced, spared = time.monotonic(), None, False, False
+        begun, asked, forced = time.monotonic(), None, False
         while not process.ended(_LOOK_DELAY):
             now = time.monotonic()
-            if now - begun > _SPARE_DELAY and not spared:  # One spare is started; if it dies, it is not replaced again.
-                self._start_spare()
-                spared = True
             with contextlib.suppress(TrainingError):  # The worker gets the same error and reports it.
                 found = database.query(_PROGRESS, run_id)
                 if not found:  # It was discarded on another server.

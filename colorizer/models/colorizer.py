@@ -19,9 +19,9 @@ from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, 
 from colorizer.pixels.guided import apply_chroma
 from colorizer.pixels.images import resize_planes
 
-_BATCH = 500
+_BATCH_PIXELS = 2**17  # A network runs on this many pixels of small images at once.
 _MODEL_SIZE = 32
-_BACKBONE_SIZE = 64  # A backbone sees CIFAR-10 images enlarged to this size, as it did when it learned from them.
+_ENLARGEMENT = 2  # A backbone sees CIFAR-10 images enlarged by this factor, as it did when it learned from them.
 _MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # A panorama longer than this is squeezed, to bound time and memory.
 _ROUNDING = 1e-4  # The luminance of white can exceed 1 by a rounding error.
 
@@ -123,18 +123,24 @@ class Colorizer:
         network = self._load()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         decodings = [self.scale.decoding(level) for level in levels]
-        enlarged = self.scale.multiple == _MODEL_SIZE == min(luminance.shape[1:3], default=0)
-        run = self._run_enlarged if enlarged else network
-        for start in range(0, len(luminance), _BATCH):
-            part = slice(start, start + _BATCH)
+        run, pixels = network, luminance[:1].size
+        if self._enlarges(luminance.shape[1:3]):
+            run, pixels = self._run_enlarged, pixels * _ENLARGEMENT**2
+        batch = max(_BATCH_PIXELS // pixels, 1) if pixels else 1
+        for start in range(0, len(luminance), batch):
+            part = slice(start, start + batch)
             output[:, part] = run(luminance[part], decodings, None if hints is None else hints[part])
         return output
+
+    def _enlarges(self, shape: Sequence[int]) -> bool:
+        """Return whether the network sees an image of these sides enlarged."""
+        return self.scale.multiple == _MODEL_SIZE == min(shape)
 
     def _run_enlarged(
         self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]], hints: np.ndarray | None = None
     ) -> np.ndarray:
         """Run the network on images of twice the size, and halve the chroma; the luminance stays as it was."""
-        factor = _BACKBONE_SIZE // _MODEL_SIZE
+        factor = _ENLARGEMENT
         num, height, width, _ = luminance.shape
         large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
         if hints is not None:
@@ -179,7 +185,7 @@ class Colorizer:
     def _check_hints(self, hints: Sequence[Hint] | None, height: int, width: int) -> list[Hint]:
         if hints and not self.hints:
             name = self.entry.name if self.entry else "This model"
-            raise ConfigError(f"{name} takes no hints. Choose a model that does, such as colorist.")
+            raise ConfigError(f"{name} takes no hints. Choose a model that does, such as colorist or unet-vivid.")
         return check_hints(hints, height, width)
 
     def _predict_chroma(
@@ -257,7 +263,8 @@ class Colorizer:
         step = self.scale.multiple
         if not step:
             return _MODEL_SIZE, _MODEL_SIZE
-        longest, scale = _MAX_WORKING_PIXELS // size // step * step, size / min(height, width)
+        seen = size * _ENLARGEMENT**2 if self._enlarges((size,)) else size
+        longest, scale = _MAX_WORKING_PIXELS // seen // step * step, size / min(height, width)
         return tuple(min(max(round(side * scale / step), 1) * step, longest) for side in (height, width))
 
     def _check_luminance(self, luminance: np.ndarray) -> np.ndarray:

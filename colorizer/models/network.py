@@ -35,6 +35,7 @@ def use_one_thread() -> None:
 @functools.cache
 def _runtime() -> Any:
     """Import ONNX Runtime and bound the memory of all networks: a graph that asks for more raises an error."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # From version 1.29 on it would report its use to its makers.
     import onnxruntime
 
     memory = onnxruntime.OrtMemoryInfo(

@@ -1,6 +1,6 @@
 """What all trainings share, and the training on the images of a data set.
 
-The step is compiled: inside one graph, rows of uint8 images become a batch, a loss and new weights.
+The step is compiled: inside one graph, a batch of uint8 images becomes a loss and new weights.
 """
 
 import abc
@@ -236,7 +236,7 @@ class ImageTrainer(Trainer):
         if self._crops_per_batch:
             photos = open_photos(expand_path(train_config.photos))
             images = np.concatenate([images, cut_small_crops(photos, _CROPS_PER_PHOTO, train_config.seed)])
-        self._images = tf.constant(images)
+        self._images = images  # They may be mapped from a file, of which each batch reads its rows.
         steps = self.steps_per_epoch * train_config.epochs
         self._optimizer = self._add_optimizer(model.trainable_variables, train_config.learning_rate, steps)
         self._compiled_step = compile_graph(self._step)
@@ -257,12 +257,10 @@ class ImageTrainer(Trainer):
     def step(self, batch: np.ndarray, step: int, rate_factor: float) -> float:
         """Take one optimizer step on the images of those rows and return their loss."""
         self._rate_factor.assign(rate_factor)
-        return self._compiled_step(self._images, tf.constant(batch), tf.constant(step, tf.int32)).numpy()
+        return self._compiled_step(tf.constant(self._images[batch]), tf.constant(step, tf.int32)).numpy()
 
-    def _step(self, images: tf.Tensor, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        # The images are an argument, not a constant of the graph: where an activation has a gradient of its own,
-        # TensorFlow never frees the graph, and the images would stay in memory with it.
-        luminance, truth = self._to_float(self._augment(tf.gather(images, rows), step))
+    def _step(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        luminance, truth = self._to_float(self._augment(images, step))
         with tf.GradientTape() as tape:
             if self._bins is None:
                 loss = tf.reduce_mean(tf.square(self._model(luminance, training=True) - truth))

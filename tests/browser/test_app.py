@@ -1,10 +1,13 @@
 """The app's first story, in Chromium: look at reconstructions, colorize a picture, train, and use the result."""
 
+import os
+from pathlib import Path
+
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.conftest import settle
+from tests.browser.conftest import serve, settle
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=30_000)  # The machine may be busy with a training.
@@ -104,3 +107,23 @@ def test_the_start_button_trains_from_gray_to_colour_on_the_same_page(open_page)
     page.get_by_role("button", name="Watch one learn").click()
     expect(page.get_by_text("Error (mse)")).to_be_visible(timeout=90_000)
     assert "run=" in page.url
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux, where a process lists its libraries")
+def test_the_server_colours_and_browses_without_tensorflow_and_without_a_worker(browser, tmp_path):
+    environment = dict(os.environ) | {"COLORIZER_HOME": str(tmp_path / "home")}
+    picture = tmp_path / "mine.png"
+    Image.linear_gradient("L").resize((64, 48)).save(picture)
+    with serve("streamlit_app.py", environment, tmp_path / "server.log") as (address, process):
+        page = browser.new_page()
+        page.goto(address + "/photo")
+        page.locator("input[type=file]").set_input_files(picture)
+        expect(page.get_by_role("img", name="mine.png, colorized by colorist")).to_be_visible(timeout=60_000)
+        page.get_by_role("link", name="Gallery").click()
+        expect(reconstructions(page)).to_have_count(12)
+        page.close()
+        libraries = Path(f"/proc/{process.pid}/maps").read_text()
+        workers = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/children")]
+    assert "onnxruntime" in libraries
+    assert "tensorflow" not in libraries
+    assert not "".join(workers).split()

@@ -45,15 +45,32 @@ def test_a_warning_of_the_training_is_the_message_of_its_run_and_stays(trainings
     assert (run.state, run.message) == ("done", "The first checkpoint could not be written.")
 
 
-def test_a_spare_worker_is_ready_used_once_and_replaced(trainings, spec, monkeypatch):
-    monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
+def test_a_spare_worker_is_used_and_another_waits_only_when_no_run_is_trained(trainings, spec):
     trainings.prepare()
     spare = trainings._spare.process.pid
-    run_id, _ = trainings.start(spec("long"))
+    run_id, key = trainings.start(spec("long"))
     assert worker_id(trainings, run_id) == spare
-    wait(lambda: trainings._spare)
-    assert trainings._spare.process.pid != spare
     assert os.getpriority(os.PRIO_PROCESS, spare) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    trainings.prepare()
+    assert trainings._spare is None
+    trainings.discard(run_id, key)
+    wait(lambda: trainings.prepare() or trainings._spare)
+    assert trainings._spare.process.pid != spare
+
+
+def test_a_spare_worker_ends_when_nobody_has_asked_for_one_for_a_while(trainings, spec, monkeypatch):
+    monkeypatch.setattr(service, "_SPARE_SECONDS", 1.0)
+    trainings.prepare()
+    spare, begun = trainings._spare, time.monotonic()
+    time.sleep(0.7)
+    trainings.prepare()  # A page is still open, so the same worker stays longer.
+    assert trainings._spare is spare
+    wait(lambda: trainings._spare is None)
+    assert time.monotonic() - begun >= 1.7
+    assert spare.ended()
+    run_id, _ = trainings.start(spec("quick"))
+    assert finish(trainings, run_id).state == "done"
+    assert trainings._spare is None
 
 
 @pytest.mark.slow
@@ -63,19 +80,6 @@ def test_a_dead_spare_is_replaced_when_it_is_needed(trainings, spec):
     trainings._spare.process.wait()
     run_id, _ = trainings.start(spec("quick"))
     assert finish(trainings, run_id).state == "done"
-
-
-@pytest.mark.slow
-def test_a_spare_that_dies_during_a_run_is_not_replaced_again_and_again(trainings, spec, monkeypatch):
-    started, start = [], worker.WorkerProcess.__init__
-    monkeypatch.setattr(worker.WorkerProcess, "__init__", lambda *args: started.append(args) or start(*args))
-    monkeypatch.setattr(service, "_SPARE_DELAY", 0.0)
-    monkeypatch.setattr(service, "_LOOK_DELAY", 0.01)
-    learning(trainings, spec("long"))
-    wait(lambda: trainings._spare)
-    trainings._spare.kill()
-    time.sleep(0.5)  # The service looks at its run fifty times.
-    assert len(started) == 2
 
 
 def test_a_stopped_run_keeps_its_model(trainings, spec):
@@ -204,7 +208,6 @@ def test_a_worker_that_takes_its_time_to_save_is_not_ended(trainings, spec, home
 @pytest.mark.slow
 def test_the_time_limit_stops_a_run_and_says_so(trainings, spec, monkeypatch):
     monkeypatch.setattr(config, "MAX_TRAINING_SECONDS", 0.3)
-    monkeypatch.setattr(service, "_SPARE_DELAY", 0.1)
     monkeypatch.setattr(worker, "PATIENCE", SECONDS)
     run_id, _ = trainings.start(spec("long"))
     run = finish(trainings, run_id)

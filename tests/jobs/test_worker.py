@@ -10,7 +10,7 @@ import pytest
 
 from colorizer import config
 from colorizer.config import TrainConfig, TrainingSpec
-from colorizer.jobs import database, service
+from colorizer.jobs import database
 from colorizer.jobs.service import TrainingService
 from colorizer.models import library
 from tests.trainings import FAKE_WORKER, SECONDS, finish, wait, worker_id
@@ -53,11 +53,9 @@ def small_disk(shared_home):
 
 @pytest.fixture(scope="module")
 def trainings(small_disk):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "_SPARE_DELAY", 0)
-        trainings = TrainingService()
-        yield trainings
-        trainings.close()
+    trainings = TrainingService()
+    yield trainings
+    trainings.close()
 
 
 def _spec(name, model, **changes):

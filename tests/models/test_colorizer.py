@@ -81,7 +81,7 @@ def test_batches_give_what_single_images_give(linear, samples, monkeypatch):
     luminance = to_luminance(samples.images)
     whole = linear.predict(luminance)
     assert (whole.shape, whole.dtype) == ((20, 32, 32, 3), np.float32)
-    monkeypatch.setattr("colorizer.models.colorizer._BATCH", 7)
+    monkeypatch.setattr("colorizer.models.colorizer._BATCH_PIXELS", 7 * 1024)
     np.testing.assert_allclose(linear.predict(luminance), whole, atol=1e-5)
     assert linear.predict(luminance[:0]).shape == (0, 32, 32, 3)
 

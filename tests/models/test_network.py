@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -151,3 +152,13 @@ def test_the_lines_in_the_documentation_colorize_a_photo_with_onnxruntime_and_pi
     expected = load("colorist").colorize(photo)
     assert np.abs(split_luminance(result)[1] - split_luminance(expected)[1]).mean() < 0.01
     assert np.abs(to_luminance(result) - to_luminance(photo)).mean() < 0.01
+
+
+def test_the_runtime_leaves_no_telemetry_and_no_file(tmp_path):
+    code = "import os, colorizer, numpy; colorizer.load('linear').colorize(numpy.zeros((8, 8), numpy.uint8)); "
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(tmp_path))
+    kept = {key: value for key, value in os.environ.items() if key not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | folders, timeout=60)
+    assert done.stdout.strip() == "1", done.stderr
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ CONFIGS = {preset.name: preset.model for preset in PRESETS.values()} | {
     "linear chroma": ModelConfig(target="chroma", linear_path=True, encoder_widths=(), decoder_widths=()),
     "small unet": PRESETS["unet"].model.replace(latent_dim=16),
     "smallest unet with bins": PRESETS["unet"].model.replace(latent_dim=4, chroma_bins=7),
-    "unet that takes hints": PRESETS["unet-vivid"].model.replace(hints=True),
+    "unet that takes no hints": PRESETS["unet-vivid"].model.replace(hints=False),
     "small conv": PRESETS["conv"].model.replace(latent_dim=32),
     "smallest conv": PRESETS["conv"].model.replace(latent_dim=16),
     "backbone without hints": PRESETS["colorist"].model.replace(hints=False),
