@@ -224,7 +224,8 @@ def test_runs_table_deletes_after_a_confirmation_what_is_the_visitors(open_page,
     run_id, key = start_fake(fake_service, "quick", lambda run: run.state == "done")
     watcher = open_page("train")
     watcher.multiselect(key="picked").set_value([run_id]).run()
-    assert {"ONNX, runs anywhere", "Keras", "History", "PNG", "SVG"} <= {button.proto.label for button in watcher.get("download_button")}
+    offered = {button.proto.label for button in watcher.get("download_button")}
+    assert {"ONNX, runs anywhere", "Keras", "History", "PNG", "SVG"} <= offered
     assert "Yes, delete it" not in labels(watcher)
     app = open_page("train", run=run_id, key=key)
     row = app.dataframe[0].value.iloc[0]
