@@ -91,7 +91,7 @@ def test_without_hints_the_weights_for_hints_change_nothing(untrained):
 
 
 def test_a_model_without_hints_says_so(linear):
-    with pytest.raises(ConfigError, match="linear takes no hints. Choose a model that does, such as colorist"):
+    with pytest.raises(ConfigError, match=r"linear takes no hints\. Choose a model that does, such as colorist"):
         linear.colorize(random_image(40, 50, 3), hints=[BROWN])
 
 
