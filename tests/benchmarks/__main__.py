@@ -14,14 +14,7 @@ from importlib import metadata
 
 from colorizer.errors import ColorizerError
 
-BENCHMARKS = (
-    "startup",
-    "inference",
-    "load",
-    "training",
-    "photo",
-    "archive",
-)
+BENCHMARKS = ("startup", "inference", "memory", "load", "training", "photo", "archive")
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "streamlit", "numpy")
 
 

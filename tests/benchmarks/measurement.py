@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -47,3 +48,9 @@ class Measurement:
             bound = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
             goal = f"; goal {bound}: {'met' if self.met else 'missed'}"
         return f"{self.name}: {self.median:.4g} {self.unit} (median of {len(self.values)}{goal})"
+
+
+def resident_megabytes(process: int | str = "self", which: str = "VmRSS") -> float:
+    """Return the memory that a process holds (`VmRSS`) or has held at most (`VmHWM`), in MB; on Linux."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024 / 1e6

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from colorizer.data import datasets
 from colorizer.pixels.images import encode_png, load_photo
 from tests.benchmarks.home import own_home, prepare_gallery
-from tests.benchmarks.measurement import Measurement
+from tests.benchmarks.measurement import Measurement, resident_megabytes
 from tests.benchmarks.photo import make_jpeg
 from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium, serve
 
@@ -32,7 +32,7 @@ def measure(runs: int) -> list[Measurement]:
                 page = chromium.new_page()
                 _colorize(page, address, photo)
                 time.sleep(2)
-                first.append(_megabytes(process.pid))
+                first.append(resident_megabytes(process.pid))
                 spare = len(_children(process.pid))
                 page.close()
                 if run == runs - 1:
@@ -41,7 +41,7 @@ def measure(runs: int) -> list[Measurement]:
                     _browse(page, address)
                     page.close()
                     time.sleep(2)
-                    last = _megabytes(process.pid)
+                    last = resident_megabytes(process.pid)
         training = _train(chromium.new_page, home)
         chromium.close()
     return [
@@ -83,7 +83,7 @@ def _train(open_page: Callable[[], Page], home: Path) -> float:
         expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=120_000)
         end = time.monotonic() + _TRAINING_SECONDS
         while time.monotonic() < end:
-            highest = max(highest, sum(_megabytes(number) for number in (process.pid, *_children(process.pid))))
+            highest = max(highest, sum(resident_megabytes(number) for number in (process.pid, *_children(process.pid))))
             time.sleep(0.5)
         page.get_by_role("button", name="Discard").click()
         page.get_by_role("button", name="Yes, delete it").click()
@@ -96,9 +96,3 @@ def _children(process: int) -> list[int]:
     """Return the ids of the processes that a process has started; on Linux."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
     return [int(number) for task in tasks for number in task.read_text().split()]
-
-
-def _megabytes(process: int) -> float:
-    """Return the resident memory of a process; on Linux."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024 / 1e6

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from colorizer.pixels.images import decode_image, encode_png, load_photo
-from tests.benchmarks.measurement import Measurement
+from tests.benchmarks.measurement import Measurement, resident_megabytes
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("dense", "unet", "colorist")
@@ -85,20 +85,14 @@ def _memory(name: str, runs: int) -> list[float]:
     return megabytes
 
 
-def _resident(which: str) -> float:
-    """Megabytes that this process holds (`VmRSS`) or has held at most (`VmHWM`); on Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024 / 1e6
-
-
 def main(name: str) -> None:
     """Print how many megabytes above the imported process it takes to colorize the picture on stdin."""
     from colorizer.models.colorizer import load
 
     data = sys.stdin.buffer.read()
-    before = _resident("VmRSS")
+    before = resident_megabytes()
     encode_png(load(name).colorize(decode_image(data)))
-    print(json.dumps(_resident("VmHWM") - before))
+    print(json.dumps(resident_megabytes(which="VmHWM") - before))
 
 
 if __name__ == "__main__":
