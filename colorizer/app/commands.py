@@ -160,7 +160,7 @@ def export(
     """
     entry = ensure_exported(library.find_model(name))
     graph = library.read_network(entry, "model.onnx")
-    graph = halve_graph(graph) if float16 else graph
+    graph = halve_graph(graph, rounded=True) if float16 else graph
     target = output / f"{entry.name}.onnx" if output.is_dir() else output
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, graph)

@@ -39,16 +39,23 @@ def store_as_float16(path: Path) -> None:
             archive.writestr(name, data)
 
 
-def halve_graph(graph: bytes) -> bytes:
-    """Return an ONNX file with float16 instead of float32 weights, which are rounded; it still computes in float32."""
+def halve_graph(graph: bytes, rounded: bool) -> bytes:
+    """Return an ONNX file with float16 instead of float32 weights; it still computes in float32.
+
+    Args:
+        graph: the file.
+        rounded: whether weights that are not exactly float16 numbers are rounded; else they stay float32.
+    """
     import onnx  # Only this needs it, so the server does not import it.
 
     model = onnx.load_model_from_string(graph)
     inputs = {value.name for value in model.graph.input}
     for weights in list(model.graph.initializer):
         if weights.data_type == onnx.TensorProto.FLOAT and weights.name not in inputs:
-            stored = f"{weights.name}_float16"
-            values = onnx.numpy_helper.to_array(weights).astype(np.float16)
+            stored, exact = f"{weights.name}_float16", onnx.numpy_helper.to_array(weights)
+            values = exact.astype(np.float16)
+            if exact.size <= 1 or not (rounded or np.array_equal(values, exact)):
+                continue
             cast = onnx.helper.make_node("Cast", [stored], [weights.name], to=onnx.TensorProto.FLOAT)
             model.graph.initializer.remove(weights)
             model.graph.initializer.append(onnx.numpy_helper.from_array(values, stored))

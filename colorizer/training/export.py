@@ -19,6 +19,7 @@ import tensorflow as tf
 from colorizer.data.datasets import load_samples
 from colorizer.errors import ColorizerError, ModelError, TrainingError
 from colorizer.models import library
+from colorizer.models.compact import halve_graph
 from colorizer.models.network import ARCHITECTURE, EXPORT_REFUSED, Network
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
 from colorizer.pixels.color import to_luminance
@@ -57,7 +58,7 @@ def export_network(model: keras.Model) -> bytes:
     onnx.helper.set_model_props(graph, {ARCHITECTURE: model.name})
     for node in graph.graph.node:
         _mend_resize(node)
-    exported = graph.SerializeToString()
+    exported = halve_graph(graph.SerializeToString(), rounded=False)
     check_graph(exported, model)
     return exported
 

@@ -228,6 +228,18 @@ def test_export_writes_the_network_and_float16_halves_it(run, run_json, tmp_path
     assert 1e-6 < difference.max() < 0.01
 
 
+@pytest.mark.parametrize("name", ["unet-vivid", "colorist"])
+def test_a_float16_network_takes_photos_of_any_size(run, tmp_path, name):
+    code, _, err = run("export", name, "--output", str(tmp_path), "--float16")
+    assert (code, err) == (0, "")
+    luminance = np.random.default_rng(0).random((1, 64, 96, 1), np.float32)
+    half, full = (
+        Network((folder / file).read_bytes())(luminance, [(0.6, 1.0)])
+        for folder, file in ((tmp_path, f"{name}.onnx"), (library.SHIPPED / name, "model.onnx"))
+    )
+    assert np.abs(half - full).max() < 0.02
+
+
 def test_export_says_in_one_sentence_what_is_wrong(run, tmp_path, save_tiny):
     graph = save_tiny("broken").path / "model.onnx"
     graph.write_bytes(bytes(graph.stat().st_size))
