@@ -39,8 +39,14 @@ _ALL = (
     Preset(
         "dense",
         "This improves the original network: it starts from the closed form and is trained with augmentation.",
-        _DENSE.replace(decoder_widths=(512, 512, 384), activation="gelu", output_components=256),
-        _COSINE.replace(epochs=20, shift=1),
+        _DENSE.replace(
+            encoder_widths=(1024, 512),
+            decoder_widths=(512, 512, 384),
+            activation="gelu",
+            input_components=256,
+            output_components=256,
+        ),
+        _COSINE.replace(epochs=200, weight_decay=0.7, shift=3),
     ),
     Preset(
         "dense-chroma",
