@@ -330,3 +330,21 @@ def trainings(open_server):
 def spec(tiny_model):
     """A function that makes a specification under a name, which tells the fake worker how to behave."""
     return lambda name: TrainingSpec(name, tiny_model, TrainConfig(dataset="synthetic"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; without it the tests fail in CI and are skipped elsewhere."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium
+
+    executable = find_chromium()
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is missing; install it, for example with apt-get install chromium")
+        pytest.skip("needs Chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 import colorizer
-from tests.browser.conftest import CHROMIUM_ARGUMENTS, find_chromium, settle, wait_until_healthy
+from tests.browser.conftest import settle, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -169,21 +168,16 @@ def test_the_installed_app_answers(address):
 
 
 @pytest.mark.slow
-def test_the_installed_app_has_its_theme_its_pages_and_its_models(address):
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("needs Chromium")
+def test_the_installed_app_has_its_theme_its_pages_and_its_models(address, browser):
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["theme"]["light"]
     channels = [int(theme["backgroundColor"][place : place + 2], 16) for place in (1, 3, 5)]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        page = chromium.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(f"{address}/gallery")
-        settle(page)
-        colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
-        assert colour == f"rgb({', '.join(map(str, channels))})"
-        assert page.get_by_role("link", name="How it works").count()
-        assert page.locator("[data-testid=stMain] img").count() >= 10
-        assert not page.locator("[data-testid=stException]").count()
-        chromium.close()
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{address}/gallery")
+    settle(page)
+    colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    assert colour == f"rgb({', '.join(map(str, channels))})"
+    assert page.get_by_role("link", name="How it works").count()
+    assert page.locator("[data-testid=stMain] img").count() >= 10
+    assert not page.locator("[data-testid=stException]").count()
+    page.close()

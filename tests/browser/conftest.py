@@ -73,22 +73,6 @@ def server(server_home):
         yield address
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium; without it the tests fail in CI and are skipped elsewhere."""
-    executable = find_chromium()
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is missing; install it, for example with apt-get install chromium")
-        pytest.skip("needs Chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def open_page(browser, server):
     """A function that opens a path of the app in a new window and waits until it is painted.
