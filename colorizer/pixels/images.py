@@ -319,7 +319,7 @@ PHOTOS = {
     "rocket": "A rocket on its launch pad",
     "retina": "The retina of an eye",
 }
-"""This maps the name of each photo that scikit-image ships to a caption; `skimage.data` loads it by that name."""
+"""This maps the name of each photo that scikit-image ships to a caption."""
 
 
 def load_photo(name: str) -> np.ndarray:
@@ -328,4 +328,7 @@ def load_photo(name: str) -> np.ndarray:
 
     if name not in PHOTOS:
         raise ImageError(f"There is no sample photo {name!r}. Choose one of {', '.join(PHOTOS)}.")
-    return np.asarray(getattr(skimage.data, name)())
+    # Pillow opens the file, because the loader of scikit-image would first import SciPy.
+    (path,) = Path(skimage.data.__file__).parent.glob(f"{name}.*")
+    with Image.open(path) as photo:
+        return np.asarray(photo.convert("RGB"))

@@ -29,7 +29,7 @@ def test_smoothing_takes_any_curve(points):
 def test_a_run_is_drawn_raw_smoothed_with_validation_and_the_gray_copy():
     chart = loss_chart(CURVE, 0.0066, 5)
     assert names(chart) == ["each batch", "smoothed", "validation", "gray copy"]
-    assert chart["datasets"]["batches"].columns.tolist() == ["epochs", "loss", "smoothed"]
+    assert list(chart["datasets"]["batches"][0]) == ["epochs", "loss", "smoothed"]
     assert chart["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
     assert loss_chart(CURVE, None, 5, log=False)["layer"][0]["encoding"]["y"]["scale"]["type"] == "linear"
 
@@ -37,7 +37,7 @@ def test_a_run_is_drawn_raw_smoothed_with_validation_and_the_gray_copy():
 def test_others_are_drawn_beside_it_up_to_a_limit():
     chart = loss_chart(None, 0.0066, 5, {f"run-{number}": CURVE for number in range(9)})
     assert names(chart) == ["gray copy", *(f"run-{number}" for number in range(MAX_OTHERS))]
-    assert set(chart["datasets"]["others"]["line"]) == {f"run-{number}" for number in range(MAX_OTHERS)}
+    assert {row["line"] for row in chart["datasets"]["others"]} == {f"run-{number}" for number in range(MAX_OTHERS)}
 
 
 @pytest.mark.parametrize("losses", [[0.0046, 0.023], [1e-5, 3.0], [0.02], [0.00511, 0.00512], [0.0101, 0.0099, 0.5]])

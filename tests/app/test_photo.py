@@ -48,7 +48,7 @@ def sliders(app):
 
 
 def results(app):
-    return [data["after"]["alt"] for data in sliders(app)]
+    return [data["after"][1] for data in sliders(app)]
 
 
 def shown(app):
@@ -64,10 +64,10 @@ def test_without_a_picture_it_says_what_to_do_and_what_it_takes(open_page):
 def test_an_upload_is_shown_before_and_after_at_its_own_proportions(open_page):
     app = upload(open_page("photo", model="dense-chroma"), ("mine.png", GRAY))
     (data,) = sliders(app)
-    assert data["before"]["alt"] == "mine.png, in grayscale"
-    assert data["after"]["alt"] == "mine.png, colorized by dense-chroma"
+    assert data["before"][1] == "mine.png, in grayscale"
+    assert data["after"][1] == "mine.png, colorized by dense-chroma"
     assert data["ratio"] == pytest.approx(61 / 47)
-    assert all(data[side]["src"].startswith("data:image/jpeg;base64,") for side in ("before", "after"))
+    assert all(data[side][0].startswith("data:image/jpeg;base64,") for side in ("before", "after"))
     assert "61 x 47 pixels" in texts(app)
     assert "Against the original" not in texts(app)  # A gray picture has no colours to compare with.
 
@@ -96,7 +96,7 @@ def test_sample_photos_are_shown_beside_their_own_colours(open_page, name):
 def test_several_models_are_shown_side_by_side_on_the_same_photo(open_page):
     app = open_page("photo", source="Sample photos", model=["linear", "dense-chroma"])
     assert [alt.split("by ")[1] for alt in results(app)] == ["linear", "dense-chroma"]
-    before, after = zip(*((data["before"]["src"], data["after"]["src"]) for data in sliders(app)), strict=True)
+    before, after = zip(*((data["before"][0], data["after"][0]) for data in sliders(app)), strict=True)
     assert before[0] == before[1] and after[0] != after[1]
     assert "| linear | dense-chroma | gray copy |" in texts(app)
 
@@ -153,24 +153,24 @@ def test_vividness_is_offered_to_the_models_that_have_it_and_working_size_to_une
 @pytest.mark.slow
 def test_strength_vividness_and_size_change_the_picture(open_page):
     app = upload(open_page("photo", model="unet-vivid"), ("mine.png", encode(skimage.data.camera()[::8, ::8])))
-    pictures = [sliders(app)[0]["after"]["src"]]
+    pictures = [sliders(app)[0]["after"][0]]
     for slider, value in (("vividness", 1.0), ("strength", 1.5)):
         app.slider(key=slider).set_value(value).run()
-        pictures.append(sliders(app)[0]["after"]["src"])
+        pictures.append(sliders(app)[0]["after"][0])
     app.select_slider(key="size").set_value("96").run()
-    pictures.append(sliders(app)[0]["after"]["src"])
+    pictures.append(sliders(app)[0]["after"][0])
     assert len(set(pictures)) == 4
     app.slider(key="strength").set_value(0.0).run()
-    assert sliders(app)[0]["after"]["src"] == sliders(app)[0]["before"]["src"]
+    assert sliders(app)[0]["after"][0] == sliders(app)[0]["before"][0]
 
 
 def test_moving_strength_and_vividness_runs_no_network_and_sample_photos_load_none(open_page, monkeypatch):
     monkeypatch.setattr("colorizer.models.colorizer.load_network", None)
     app = open_page("photo", source="Sample photos", photo="coffee", model="unet-vivid")
-    seen = [sliders(app)[0]["after"]["src"]]
+    seen = [sliders(app)[0]["after"][0]]
     for slider, value in (("strength", 0.5), ("vividness", 1.0)):
         app.slider(key=slider).set_value(value).run()
-        seen.append(sliders(app)[0]["after"]["src"])
+        seen.append(sliders(app)[0]["after"][0])
     assert len(set(seen)) == 3 and not app.error and not app.exception
 
 

@@ -45,8 +45,9 @@ export default function ({ data, parentElement }) {
   frame.style.setProperty("--ratio", data.ratio)
   for (const side of ["before", "after"]) {
     const image = find("." + side)
-    image.alt = data[side].alt
-    if (image.src !== data[side].src) image.src = data[side].src
+    const [source, alt] = data[side]
+    image.alt = alt
+    if (image.src !== source) image.src = source
   }
   range.setAttribute("aria-label", data.label)
   range.oninput = () => {
@@ -76,8 +77,9 @@ def show_before_after(before: np.ndarray, after: np.ndarray, title: str, model: 
     data = {
         "ratio": width / height,
         "label": f"{title}: how much of it to show before it was colorized",
-        "before": {"src": _data_uri(before), "alt": f"{title}, in grayscale"},
-        "after": {"src": _data_uri(after), "alt": f"{title}, colorized by {model}"},
+        # These are tuples, since Streamlit would import pandas to see whether a dict is a table.
+        "before": (_data_uri(before), f"{title}, in grayscale"),
+        "after": (_data_uri(after), f"{title}, colorized by {model}"),
     }
     _mount(key=key, data=data)
 

@@ -84,8 +84,6 @@ def loss_chart(
     Returns:
         A Vega-Lite specification with its data.
     """
-    import pandas as pd  # It is imported here because pages without a curve do not need it.
-
     others = dict(list((others or {}).items())[:MAX_OTHERS])
     colors = _COLORS | _DARK if dark else _COLORS
     lines = {name: colors[name] for name in ("each batch", "smoothed", "validation") if curve}
@@ -119,9 +117,9 @@ def loss_chart(
     thin, thick = {"type": "line", "strokeWidth": 1, "opacity": 0.6}, {"type": "line", "strokeWidth": 2}
     dots = {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 45}}
     if curve:
-        batches = pd.DataFrame(curve[0], columns=["epochs", "loss"], dtype=float)
-        datasets["batches"] = batches.assign(smoothed=np.array(smooth(curve[0]), float))
-        datasets["validation"] = pd.DataFrame(curve[1], columns=["epochs", "loss"], dtype=float)
+        smoothed = [(x, y, z) for (x, y), z in zip(curve[0], smooth(curve[0]), strict=True)]
+        datasets["batches"] = _rows(smoothed, "epochs", "loss", "smoothed")
+        datasets["validation"] = _rows(curve[1], "epochs", "loss")
         layers = [layer("batches", thin, line="each batch"), layer("batches", thick, "smoothed", "smoothed")]
         layers.append(layer("validation", dots, line="validation"))
     if gray_copy is not None:
@@ -132,9 +130,18 @@ def loss_chart(
         smoothed = [(x, y, name) for name, (b, _) in others.items() for (x, _), y in zip(b, smooth(b), strict=True)]
         validation = [(x, y, name) for name, (_, points) in others.items() for x, y in points]
         for key, rows, mark in (("others", smoothed, thin), ("others_validation", validation, dots)):
-            datasets[key] = pd.DataFrame(rows, columns=["epochs", "loss", "line"])
+            datasets[key] = _rows(rows, "epochs", "loss", "line")
             layers.append(layer(key, mark))
     return {"datasets": datasets, "layer": layers}
+
+
+def _rows(points: Iterable[tuple[Any, ...]], *fields: str) -> list[dict[str, Any]]:
+    """Return the rows of a data set; a number that is not finite becomes None, since JSON has none such."""
+
+    def clean(value: Any) -> Any:
+        return value if isinstance(value, str) or math.isfinite(value) else None
+
+    return [dict(zip(fields, map(clean, point), strict=True)) for point in points]
 
 
 def curve(run: RunView) -> Curve:
@@ -197,8 +204,10 @@ def show_history(entry: library.ModelEntry) -> None:
         if not history["batch_loss"]:
             st.caption("This model was solved in closed form, so it has no loss curve.")
             return
-        batches = list(zip(history["batch_epochs"], history["batch_loss"], strict=True))
-        validation = list(zip(history["epoch"], history["val_loss"], strict=True))
+        batches, validation = (
+            [(float(x), float(y)) for x, y in zip(history[epochs], history[losses], strict=True)]
+            for epochs, losses in (("batch_epochs", "batch_loss"), ("epoch", "val_loss"))
+        )
         alt = f"Loss curve of {entry.name}: each batch, smoothed, validation, and the gray copy"
         _draw((batches, validation), entry.gray_copy_loss, max(history["batch_epochs"]), alt)
     except (ColorizerError, KeyError, TypeError, ValueError):
@@ -215,4 +224,10 @@ def _draw(
     key: str | None = None,
 ) -> None:
     chart = loss_chart(shown, gray_copy, epochs, others, log, st.context.theme.type == "dark")
+    if not key:
+        # A chart that stays as it is has its data in itself. Streamlit would import pandas to send named data sets,
+        # which it can replace while a run goes on.
+        datasets = chart.pop("datasets")
+        for layer in chart["layer"]:
+            layer["data"] = {"values": datasets[layer["data"]["name"]]} if "name" in layer["data"] else layer["data"]
     st.vega_lite_chart(spec=chart, height=HEIGHT, alt=alt, key=key)
