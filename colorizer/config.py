@@ -40,6 +40,7 @@ MAX_CHROMA_BINS = 256
 MAX_STRENGTH = 1.5
 MIN_WORKING_SIZE, MAX_WORKING_SIZE = 32, 256
 MAX_HINTS = 200
+MAX_PAGE_HINTS = 32  # The page, whose address holds them, takes this many.
 PHOTO_MODEL = "colorist"  # This model colorizes photos where nobody names one.
 RETIRED_NAMES = {"unet-photo": PHOTO_MODEL}  # The names of former models and presets, and what took their places.
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")

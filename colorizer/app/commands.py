@@ -3,24 +3,29 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from tqdm import tqdm
 
 from colorizer import config
 from colorizer.app import tables
-from colorizer.app.options import MODEL, Output, Result, Size, Strength, Vividness, read_path
+from colorizer.app.options import MODEL, Output, Result, Size, Strength, Vividness, read_number, read_path
 from colorizer.data import datasets
 from colorizer.errors import ModelError
 from colorizer.jobs import batch
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
 from colorizer.models.compact import halve_graph
+from colorizer.models.hints import read_hints
 from colorizer.models.network import ensure_exported
+from colorizer.models.reference import PALETTES
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
+from colorizer.pixels.images import decode_file, fit_inside, lay_on_white
 from colorizer.storage import write_bytes
+
+_REFERENCE_PIXELS = 256  # A reference is shrunk to this longer side, since only its colours count.
 
 
 def data(
@@ -102,6 +107,31 @@ def colorize(
     vividness: Vividness = None,
     strength: Strength = 1.0,
     size: Size = None,
+    hints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=read_path,
+            help='Give pixels of one picture their colour by a JSON file such as [{"x": 12, "y": 30, "color": '
+            '"#a0522d"}].',
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=read_path, help="Bring the colours closer to those of this picture in colour."
+        ),
+    ] = None,
+    palette: Annotated[
+        Literal[tuple(PALETTES)] | None,
+        typer.Option(help="Bring the colours closer to those of this palette.", show_default="none"),
+    ] = None,
+    reference_strength: Annotated[
+        float,
+        typer.Option(
+            metavar="0 to 1", parser=read_number(float), help="Set how much --reference or --palette changes."
+        ),
+    ] = 1.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist instead of skipping their pictures.")
     ] = False,
@@ -118,12 +148,22 @@ def colorize(
     If the first word is a picture or a folder, the model colorist is used.
     """
     entry, files = _choose_model(name, files or [])
-    settings = {"vividness": vividness, "strength": strength, "size": size}
+    settings: dict[str, Any] = {"vividness": vividness, "strength": strength, "size": size}
+    if reference and palette:
+        raise typer.BadParameter("Give either --reference or --palette.")
     if not files:
         raise typer.BadParameter(f"There is nothing to colorize with {name}. Give pictures, or folders with some.")
     colorizer = Colorizer(None, entry)
     colorizer.check_settings(**settings)
     planned = batch.plan_files(files, output, overwrite)
+    if reference or palette:
+        shown = palette or fit_inside(lay_on_white(decode_file(reference)), _REFERENCE_PIXELS)
+        colorizer.check_reference(shown, reference_strength)
+        settings |= {"reference": shown, "reference_strength": reference_strength}
+    if hints:
+        if len(planned) > 1:
+            raise typer.BadParameter(f"--hints names pixels of one picture, received {len(planned)} pictures.")
+        settings["hints"] = read_hints(hints)
     if ray:
         from colorizer.jobs import archives
 

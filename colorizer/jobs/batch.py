@@ -11,6 +11,7 @@ from typing import Any
 
 from colorizer.errors import ColorizerError, ImageError
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.credit import credit
 from colorizer.pixels.images import SUFFIXES, decode_file, encode_png
 from colorizer.storage import write_bytes
 
@@ -94,7 +95,8 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
             raise ImageError(_MISSING)
         result = colorizer.colorize(decode_file(file.source), **settings)
         file.target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file.target, encode_png(result))
+        name = colorizer.entry.name if colorizer.entry else "not saved"
+        write_bytes(file.target, encode_png(result, credit(name, **settings)))
     except ColorizerError as error:
         return replace(file, error=str(error))
     except OSError as error:

@@ -1,18 +1,21 @@
 """Defines `Colorizer`, a saved model that colorizes batches of small images and whole photos."""
 
-import math
 import numbers
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from colorizer.config import MAX_PIXELS, MAX_STRENGTH, MAX_WORKING_SIZE, MIN_WORKING_SIZE
-from colorizer.errors import ConfigError, ImageError
+from colorizer.config import MAX_STRENGTH, MAX_WORKING_SIZE, MIN_WORKING_SIZE
+from colorizer.errors import ConfigError
 from colorizer.models import library
+from colorizer.models.belief import Belief
+from colorizer.models.checks import MAX_WORKING_PIXELS, check_chroma, check_image, check_values, describe
 from colorizer.models.hints import Hint, check_hints, draw_hints, spread_hints
 from colorizer.models.network import Network, load_network
+from colorizer.models.reference import make_prior, reference_shares
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES, VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.budget import pixels_in_work
 from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
@@ -22,8 +25,6 @@ from colorizer.pixels.images import resize_planes
 _BATCH_PIXELS = 2**17  # A network runs on this many pixels of small images at once.
 _MODEL_SIZE = 32
 _ENLARGEMENT = 2  # A backbone sees CIFAR-10 images enlarged by this factor, as it did when it learned from them.
-_MAX_WORKING_PIXELS = MAX_WORKING_SIZE * 1024  # A panorama longer than this is squeezed, to bound time and memory.
-_ROUNDING = 1e-4  # The luminance of white can exceed 1 by a rounding error.
 
 
 class Colorizer:
@@ -70,7 +71,7 @@ class Colorizer:
         """
         if not _is_number(strength, 0, MAX_STRENGTH):
             raise ConfigError(f"strength must be a number from 0 to {MAX_STRENGTH:g}, received {strength!r}.")
-        name = self.entry.name if self.entry else "This model"
+        name = self._name
         if vividness is not None and not self.vivid:
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
         levels = vividness if isinstance(vividness, tuple | list) else [vividness]
@@ -118,45 +119,39 @@ class Colorizer:
             output = gray + np.float32(strength) * (output - gray)
         return output if isinstance(vividness, tuple | list) else output[0]
 
-    def _predict(self, luminance: np.ndarray, levels: Sequence[float], hints: np.ndarray | None = None) -> np.ndarray:
+    def _predict(self, luminance: np.ndarray, levels: Sequence[float]) -> np.ndarray:
         """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
         network = self._load()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         decodings = [self.scale.decoding(level) for level in levels]
         run, pixels = network, luminance[:1].size
-        if self._enlarges(luminance.shape[1:3]):
+        if self.scale.multiple == _MODEL_SIZE == min(luminance.shape[1:3]):
             run, pixels = self._run_enlarged, pixels * _ENLARGEMENT**2
         batch = max(_BATCH_PIXELS // pixels, 1) if pixels else 1
         for start in range(0, len(luminance), batch):
             part = slice(start, start + batch)
-            output[:, part] = run(luminance[part], decodings, None if hints is None else hints[part])
+            output[:, part] = run(luminance[part], decodings)
         return output
 
-    def _enlarges(self, shape: Sequence[int]) -> bool:
-        """Return whether the network sees an image of these sides enlarged."""
-        return self.scale.multiple == _MODEL_SIZE == min(shape)
-
-    def _run_enlarged(
-        self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]], hints: np.ndarray | None = None
-    ) -> np.ndarray:
+    def _run_enlarged(self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]]) -> np.ndarray:
         """Run the network on images of twice the size, and halve the chroma; the luminance stays as it was."""
         factor = _ENLARGEMENT
         num, height, width, _ = luminance.shape
         large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
-        if hints is not None:
-            hints = hints.repeat(factor, axis=1).repeat(factor, axis=2)
-        output = self._network(np.clip(large, 0, 1), decodings, hints)
+        output = self._network(np.clip(large, 0, 1), decodings)
         chroma = split_luminance(output)[1].reshape(len(decodings), num, height, factor, width, factor, 2)
         return luminance + chroma.mean(axis=(3, 5)) @ YCBCR_TO_RGB[1:]
 
-    def predict_chroma(
+    def look(
         self,
         luminance: np.ndarray,
         vividness: float | Sequence[float] | None = None,
         size: int | None = None,
         hints: Sequence[Hint] | None = None,
-    ) -> np.ndarray:
-        """Predict the chroma of a photo at the model's working size.
+        reference: np.ndarray | str | None = None,
+        reference_strength: float = 1.0,
+    ) -> tuple[np.ndarray, Belief | None]:
+        """Predict the chroma of a photo at the model's working size, and return what the network believes about it.
 
         Args:
             luminance: float of shape (H, W, 1) in [0, 1].
@@ -165,47 +160,101 @@ class Colorizer:
                 of the model's `scale` from `MIN_WORKING_SIZE` to `MAX_WORKING_SIZE`; by default the results at the
                 `default_sizes` of that scale are averaged.
             hints: pixels of the photo whose colour is given, see `models.hints`.
+            reference: a picture in colour, uint8 (H, W, 3 or 4), or the name of one of `reference.PALETTES`, toward
+                whose colours the belief is biased.
+            reference_strength: how much, from 0, not at all, to 1; see `reference.make_prior`.
 
         Returns:
-            float32 of shape (32, 32, 2). For a convolutional model, the shorter side is `size`, or the largest of the
-            default ones. With several values of vividness, the array has one such map for each.
+            chroma, float32 of shape (32, 32, 2). For a convolutional model, the shorter side is `size`, or the largest
+            of the default ones. With several values of vividness, the array has one such map for each. And
+            the belief at the largest size, or None if the model has no chroma bins.
 
         Raises:
             ValueError: `luminance` is not such an array.
-            ConfigError: `size`, `vividness` or a hint is out of range, or the model does not take it.
+            ConfigError: a setting or a hint is out of its range, or the model does not take it.
         """
         levels, sizes = self.check_settings(vividness, size=size)
+        shares = self.check_reference(reference, reference_strength)
         shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
         if len(shape) != 3 or shape[2] != 1 or 0 in shape:
-            raise ValueError(f"expected luminance of shape (H, W, 1), received {_describe(luminance)}")
-        _check_values(luminance)
-        chroma = self._predict_chroma(luminance, levels, sizes, self._check_hints(hints, *shape[:2]))
-        return chroma if isinstance(vividness, tuple | list) else chroma[0]
+            raise ValueError(f"expected luminance of shape (H, W, 1), received {describe(luminance)}")
+        check_values(luminance)
+        hints = self._check_hints(hints, *shape[:2])
+        chroma, belief = self._look(luminance, levels, sizes, hints, shares, reference_strength)
+        return (chroma if isinstance(vividness, tuple | list) else chroma[0]), belief
+
+    def predict_chroma(self, *args: Any, **settings: Any) -> np.ndarray:
+        """Return the chroma that `look` predicts, whose arguments it takes."""
+        return self.look(*args, **settings)[0]
+
+    def belief(self, image: np.ndarray, **settings: Any) -> Belief:
+        """Return what the network believes about a photo.
+
+        Args:
+            image: as in `colorize`.
+            settings: `size`, `hints`, `reference` and `reference_strength`, as in `look`.
+
+        Raises:
+            ConfigError: the model has no chroma bins, or a setting is wrong.
+            ImageError: `image` is not such an array.
+        """
+        if not self.vivid:
+            raise ConfigError(f"{self._name} has no chroma bins, so it has no belief. Choose a model such as colorist.")
+        image = check_image(image)
+        with pixels_in_work(image.shape[0] * image.shape[1]):
+            return self.look(to_luminance(image[..., :3]), **settings)[1]
+
+    @property
+    def _name(self) -> str:
+        return self.entry.name if self.entry else "This model"
 
     def _check_hints(self, hints: Sequence[Hint] | None, height: int, width: int) -> list[Hint]:
         if hints and not self.hints:
-            name = self.entry.name if self.entry else "This model"
-            raise ConfigError(f"{name} takes no hints. Choose a model that does, such as colorist or unet-vivid.")
+            raise ConfigError(f"{self._name} takes no hints. Choose a model that does, such as colorist or unet-vivid.")
         return check_hints(hints, height, width)
 
-    def _predict_chroma(
-        self, luminance: np.ndarray, levels: Sequence[float], sizes: Sequence[int], hints: Sequence[Hint] = ()
-    ) -> np.ndarray:
-        """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2)."""
-        maps, shape = [], luminance.shape[:2]
+    def check_reference(self, reference: np.ndarray | str | None, strength: float) -> np.ndarray | None:
+        """Return how frequent each chroma bin is in a reference, or None without one; see `look` for the errors."""
+        if not _is_number(strength, 0, 1):
+            raise ConfigError(f"reference_strength must be a number from 0 to 1, received {strength!r}.")
+        if reference is None:
+            return None
+        if not self.vivid:
+            raise ConfigError(f"{self._name} takes no reference. Choose a model with chroma bins, such as colorist.")
+        return reference_shares(reference if isinstance(reference, str) else check_image(reference), self._load().bins)
+
+    def _look(
+        self,
+        luminance: np.ndarray,
+        levels: Sequence[float],
+        sizes: Sequence[int],
+        hints: Sequence[Hint] = (),
+        shares: np.ndarray | None = None,
+        reference_strength: float = 1.0,
+    ) -> tuple[np.ndarray, Belief | None]:
+        """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2), and the belief."""
+        network, maps, shape, logits, prior = self._load(), [], luminance.shape[:2], None, None
+        decodings = [self.scale.decoding(level) for level in levels]
         for size in sizes:
             working_shape = self._working_shape(size, *shape)
             small = np.clip(resize_planes(luminance, *working_shape), 0, 1)
             planes = draw_hints(hints, shape, working_shape)[None] if hints else None
-            output = self._predict(small[None], levels, planes)[:, 0]
+            if self.vivid:
+                if shares is not None:
+                    _, logits = network.look(small[None], decodings[:1], planes)
+                    prior = make_prior(logits[0], shares, reference_strength)
+                output, logits = network.look(small[None], decodings, planes, prior)
+            else:
+                output = network(small[None], decodings, planes)
             # Boosted chroma often leaves the gamut; `apply_chroma` brings it back and keeps its hue.
-            maps.append(split_luminance(output if self.scale.boost else np.clip(output, 0, 1))[1])
+            maps.append(split_luminance(output if self.scale.boost else np.clip(output, 0, 1))[1][:, 0])
         height, width = maps[-1].shape[1:3]
         mean = np.mean([[resize_planes(planes, height, width) for planes in chroma] for chroma in maps], axis=0)
-        if not hints:
-            return mean
         small = resize_planes(luminance, height, width)
-        return np.stack([spread_hints(planes, small, hints, shape) for planes in mean])
+        belief = None if logits is None else Belief(logits[0], network.bins, small, self.scale)
+        if hints:
+            mean = np.stack([spread_hints(planes, small, hints, shape) for planes in mean])
+        return mean, belief
 
     def colorize(
         self,
@@ -215,16 +264,19 @@ class Colorizer:
         size: int | None = None,
         chroma: np.ndarray | None = None,
         hints: Sequence[Hint] | None = None,
+        reference: np.ndarray | str | None = None,
+        reference_strength: float = 1.0,
     ) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 
         Args:
             image: uint8 of shape (H, W, 3), of which only the luminance is used, gray (H, W), or (H, W, 4) with alpha.
             vividness, strength: as in `predict`.
-            size: as in `predict_chroma`.
+            size: as in `look`.
             chroma: what `predict_chroma` gave for this photo, at one vividness or at `levels`, of which the nearest
-                is taken. The network is then neither run nor loaded, and hints change nothing.
-            hints: as in `predict_chroma`, pixels of `image`.
+                is taken. The network is then neither run nor loaded, and hints and reference change nothing.
+            hints: as in `look`, pixels of `image`.
+            reference, reference_strength: as in `look`.
 
         Returns:
             uint8 of shape (H, W, 3), or (H, W, 4) with the alpha of `image`. Its luminance is that of `image` to
@@ -238,13 +290,14 @@ class Colorizer:
         levels, sizes = self.check_settings(vividness, strength, size)
         image = check_image(image)
         hints = self._check_hints(hints, *image.shape[:2])
+        shares = self.check_reference(reference, reference_strength) if chroma is None else None
         if chroma is not None:
             chroma = check_chroma(chroma)
             chroma = chroma[nearest_level(levels[0])] if chroma.ndim == 4 else chroma
         with pixels_in_work(image.shape[0] * image.shape[1]):
             luminance = to_luminance(image[..., :3])
             if chroma is None:
-                chroma = self._predict_chroma(luminance, levels, sizes, hints)[0]
+                chroma = self._look(luminance, levels, sizes, hints, shares, reference_strength)[0][0]
             return apply_chroma(image, np.float32(strength) * chroma, luminance)
 
     def reconstruct(self, image: np.ndarray, vividness: float | None = None) -> np.ndarray:
@@ -263,8 +316,7 @@ class Colorizer:
         step = self.scale.multiple
         if not step:
             return _MODEL_SIZE, _MODEL_SIZE
-        seen = size * _ENLARGEMENT**2 if self._enlarges((size,)) else size
-        longest, scale = _MAX_WORKING_PIXELS // seen // step * step, size / min(height, width)
+        longest, scale = MAX_WORKING_PIXELS // size // step * step, size / min(height, width)
         return tuple(min(max(round(side * scale / step), 1) * step, longest) for side in (height, width))
 
     def _check_luminance(self, luminance: np.ndarray) -> np.ndarray:
@@ -274,22 +326,9 @@ class Colorizer:
         shape = luminance.shape if isinstance(luminance, np.ndarray) else ()
         fits = len(shape) == 4 and shape[3] == 1
         if not fits or not all(side > 0 and side % step == 0 if step else side == 32 for side in shape[1:3]):
-            raise ValueError(f"expected luminance of shape {expected}, received {_describe(luminance)}")
-        _check_values(luminance)
+            raise ValueError(f"expected luminance of shape {expected}, received {describe(luminance)}")
+        check_values(luminance)
         return luminance.astype(np.float32, copy=False)
-
-
-def _check_values(luminance: np.ndarray) -> None:
-    """Raise `ValueError` unless all values are floats in [0, 1], none of them NaN."""
-    if not np.issubdtype(luminance.dtype, np.floating):
-        raise ValueError(f"expected luminance as floats in [0, 1], received {luminance.dtype}; divide uint8 by 255")
-    if luminance.size and not (luminance.min() >= -_ROUNDING and luminance.max() <= 1 + _ROUNDING):
-        low, high = luminance.min(), luminance.max()
-        raise ValueError(f"expected luminance in [0, 1], received values from {low:g} to {high:g}")
-
-
-def _describe(value: object) -> str:
-    return str(value.shape) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def _is_number(value: object, low: float, high: float) -> bool:
@@ -300,28 +339,3 @@ def load(name_or_path: str | Path) -> Colorizer:
     """Load a model of the library by name, or from its folder; a missing or damaged one raises `ModelError`."""
     entry = library.find_model(name_or_path)
     return Colorizer(load_network(entry), entry)
-
-
-def check_image(image: np.ndarray) -> np.ndarray:
-    """Return `image` as uint8 (H, W, 3) or (H, W, 4), or raise `ImageError` with what was received."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        received = f"{image.dtype} array" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ImageError(f"An image must be a uint8 array, received a {received}. Read files with decode_image.")
-    if image.ndim == 2:
-        image = np.broadcast_to(image[..., None], (*image.shape, 3))
-    if image.ndim != 3 or image.shape[-1] not in (3, 4) or not image.size:
-        raise ImageError(f"An image must have the shape (H, W, 3), (H, W, 4) or (H, W), received {image.shape}.")
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
-        raise ImageError(f"The image has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down first.")
-    return image
-
-
-def check_chroma(chroma: np.ndarray) -> np.ndarray:
-    """Return chroma (h, w, 2), or (levels, h, w, 2) at `VIVIDNESS_LEVELS`, as float32; else raise `ValueError`."""
-    shape = chroma.shape if isinstance(chroma, np.ndarray) else ()
-    fits = len(shape) == 3 or (len(shape) == 4 and shape[0] == len(VIVIDNESS_LEVELS))
-    if not fits or shape[-1] != 2 or not 0 < math.prod(shape[-3:]) < 4 * _MAX_WORKING_PIXELS:
-        raise ValueError(f"expected chroma of shape (h, w, 2) or (6, h, w, 2), received {_describe(chroma)}")
-    if not np.issubdtype(chroma.dtype, np.floating) or not np.isfinite(chroma).all():
-        raise ValueError("expected chroma of finite floats, received other values")
-    return chroma.astype(np.float32, copy=False)

@@ -14,7 +14,8 @@ from colorizer.config import MAX_LATENT_DIM
 from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.models import library, linear
-from colorizer.models.colorizer import Colorizer, check_chroma
+from colorizer.models.checks import check_chroma
+from colorizer.models.colorizer import Colorizer
 from colorizer.models.scale import VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_luminance, to_uint8
 from colorizer.pixels.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse

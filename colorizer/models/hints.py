@@ -1,7 +1,9 @@
 """Hints: pixels of a photo whose colour the user fixes, and the planes in which a network receives them."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ _WIDE, _NEAR = (
     np.array(scales, np.float32) for scales in ((2.7, 2.7, 0.55, 0.13, 0.13), (0.025, 0.025, 0.3, 0.1, 0.1))
 )
 _NEAR_SHARE, _NOISE = 0.065, 0.01
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_MAX_HINT_BYTES = 100_000  # A file of hints is not read if it is larger.
+COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def check_hints(hints: Sequence[Hint] | None, height: int, width: int) -> list[Hint]:
@@ -42,9 +45,32 @@ def check_hints(hints: Sequence[Hint] | None, height: int, width: int) -> list[H
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < side:
                 wanted = f"a whole number from 0 to {side - 1}"
                 raise ConfigError(f"A hint's {key} must be {wanted}, received {value!r:.80}.")
-        if not isinstance(hint["color"], str) or not _COLOR.fullmatch(hint["color"]):
+        if not isinstance(hint["color"], str) or not COLOR.fullmatch(hint["color"]):
             raise ConfigError(f"A hint's color must be like #a0522d, received {hint['color']!r:.80}.")
     return list(hints)
+
+
+def read_hints(path: Path) -> list[Any]:
+    """Read a JSON file with a list of hints, which `check_hints` is still to check.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large or holds no list in JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_HINT_BYTES + 1)
+        if len(data) > _MAX_HINT_BYTES:
+            raise ConfigError(f"{path} has more than {_MAX_HINT_BYTES // 1000} kB. Give at most {MAX_HINTS} hints.")
+        hints = json.loads(data)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error}). Give a JSON file with hints.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f'{path} is not JSON. Write a list such as [{{"x": 12, "y": 30, "color": "#a0522d"}}].'
+        ) from error
+    if not isinstance(hints, list):
+        raise ConfigError(f"{path} must hold a list of hints, received a {type(hints).__name__}.")
+    return hints
 
 
 def _read_chroma(hint: Hint) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Runs the network of a saved model with ONNX Runtime."""
 
 import functools
+import json
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 from colorizer.errors import ModelError
 from colorizer.models import library
 
-ARCHITECTURE = "architecture"  # The metadata of a graph name its architecture under this key.
+ARCHITECTURE, BINS = "architecture", "bins"  # The metadata of a graph have these keys.
 _MAX_THREADS = 4
 _MAX_BYTES = 4 * 2**30  # All networks of a process together may hold this much memory for intermediate results.
 EXPORT_REFUSED = 3  # The process that exports ends with this exit code after it printed a sentence.
@@ -67,6 +68,7 @@ class Network:
         vivid: whether the network chooses among chroma bins.
         hints: whether the network takes hints.
         any_size: whether the network takes images of more than one size.
+        bins: the chroma bins among which the network chooses, float32 (bins, 2), or None.
     """
 
     def __init__(self, graph: bytes) -> None:
@@ -80,7 +82,9 @@ class Network:
         # A graph of ours has its weights inside. One that names other files finds none in a folder that is not there.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
         self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.architecture = self._session.get_modelmeta().custom_metadata_map.get(ARCHITECTURE, "")
+        about = self._session.get_modelmeta().custom_metadata_map
+        self.architecture = about.get(ARCHITECTURE, "")
+        self.bins = np.array(json.loads(about[BINS]), np.float32).reshape(-1, 2) if BINS in about else None
         inputs = {value.name: value for value in self._session.get_inputs()}
         defaults = {value.name for value in self._session.get_overridable_initializers()}
         self.vivid, self._boosted = ("temperature" in defaults), ("boost" in defaults)
@@ -97,14 +101,42 @@ class Network:
                 each.
             hints: float32 of shape (N, H, W, 3), Cb, Cr and a mask that is 1 where they are given; None for no hints.
         """
+        (images,) = self._run(["image"], luminance, decodings, hints, None)
+        return images
+
+    def look(
+        self,
+        luminance: np.ndarray,
+        decodings: Sequence[tuple[float, float]],
+        hints: np.ndarray | None = None,
+        prior: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a call returns, and the logits of the chroma bins, float32 (N, H / s, W / s, bins).
+
+        Args:
+            luminance, decodings, hints: as in a call.
+            prior: float32 (bins,), added to the logits at each place; None for zeros.
+        """
+        return self._run(["image", "logits"], luminance, decodings, hints, prior)
+
+    def _run(
+        self,
+        outputs: list[str],
+        luminance: np.ndarray,
+        decodings: Sequence[tuple[float, float]],
+        hints: np.ndarray | None,
+        prior: np.ndarray | None,
+    ) -> list[np.ndarray]:
         inputs = {"luminance": luminance}
         if self.hints:
             inputs["hints"] = np.zeros((*luminance.shape[:3], 3), np.float32) if hints is None else hints
         if self.vivid:
             temperatures, boosts = np.array(decodings, np.float32).T
             inputs |= {"temperature": temperatures} | ({"boost": boosts} if self._boosted else {})
+        if prior is not None:
+            inputs["prior"] = prior
         try:
-            (images,) = self._session.run(["image"], inputs, _run_options(luminance[:1].size > _LARGE))
+            images, *others = self._session.run(outputs, inputs, _run_options(luminance[:1].size > _LARGE))
             images = images if self.vivid else np.broadcast_to(images, (len(decodings), *images.shape))
         except Exception as error:  # ONNX Runtime raises many kinds.
             raise ModelError(
@@ -113,7 +145,7 @@ class Network:
         expected = (len(decodings), *luminance.shape[:3])
         if images.shape[:-1] != expected or images.shape[-1] not in (1, 3) or images.dtype != np.float32:
             raise ModelError(f"A network made {images.dtype} {images.shape} of {len(luminance)} images.")
-        return images
+        return [images, *others]
 
 
 def load_network(entry: library.ModelEntry) -> Network:
@@ -131,7 +163,8 @@ def load_network(entry: library.ModelEntry) -> Network:
         raise ModelError(f"The model {entry.name} cannot be loaded ({reason}). {library.what_to_do(entry)}") from error
     config = entry.model_config
     found = network.architecture, network.vivid, network.hints, network.any_size
-    if found != (config.architecture, entry.vivid, config.hints, entry.any_size):
+    described = config.architecture, entry.vivid, config.hints, entry.any_size
+    if found != described or network.vivid != (network.bins is not None):
         raise ModelError(f"model.onnx of {entry.name} is not what its card describes. {library.what_to_do(entry)}")
     return network
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from colorizer.config import MAX_EXIF_BYTES, MAX_PIXELS, MAX_SCANNED_PIXELS, MAX_UPLOAD_BYTES
 from colorizer.errors import ImageError
@@ -240,10 +240,17 @@ def lay_on_white(image: np.ndarray) -> np.ndarray:
     return result
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """Encode an image, uint8 of shape (H, W), (H, W, 3) or, with alpha, (H, W, 4), as PNG."""
+def encode_png(image: np.ndarray, description: str = "") -> bytes:
+    """Encode an image, uint8 of shape (H, W), (H, W, 3) or, with alpha, (H, W, 4), as PNG.
+
+    A `description` is kept in the file under the PNG keyword of this name.
+    """
+    about = PngImagePlugin.PngInfo()
+    if description:
+        about.add_text("Description", description)
+        about.add_text("Software", "colorizer")
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3, pnginfo=about)
     return buffer.getvalue()
 
 

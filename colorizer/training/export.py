@@ -4,6 +4,7 @@ docs/models.md describes the inputs and outputs of such a graph. `python -m colo
 a model that was saved by an earlier version.
 """
 
+import json
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ from colorizer.data.datasets import load_samples
 from colorizer.errors import ColorizerError, ModelError, TrainingError
 from colorizer.models import library
 from colorizer.models.compact import halve_graph
-from colorizer.models.network import ARCHITECTURE, EXPORT_REFUSED, Network
+from colorizer.models.network import ARCHITECTURE, BINS, EXPORT_REFUSED, Network
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
 from colorizer.pixels.color import to_luminance
 from colorizer.training.step import split_at_logits
@@ -49,13 +50,18 @@ def export_network(model: keras.Model) -> bytes:
     predict, specs = _build_graph(model)
     graph, _ = tf2onnx.convert.from_function(tf.function(predict, autograph=False), specs, opset=_OPSET)
     graph.producer_name, graph.producer_version = "colorizer", ""
-    defaults = dict(zip(("temperature", "boost"), SCALES[model.name].decoding(DEFAULT_VIVIDNESS), strict=True))
+    properties = {ARCHITECTURE: model.name}
+    usual = SCALES[model.name].decoding(DEFAULT_VIVIDNESS)
+    defaults = {name: np.float32([value]) for name, value in zip(("temperature", "boost"), usual, strict=True)}
+    if any(layer.name == "logits" for layer in model.layers):
+        bins = _bins(model)
+        defaults["prior"], properties[BINS] = np.zeros(len(bins), np.float32), json.dumps(bins.tolist())
     for value in graph.graph.input:
         if value.name in defaults:  # An initializer of the same name is the default of an input.
-            graph.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([defaults[value.name]]), value.name))
+            graph.graph.initializer.append(onnx.numpy_helper.from_array(defaults[value.name], value.name))
     for value in [*graph.graph.input, *graph.graph.output]:
         _name_axes(value)
-    onnx.helper.set_model_props(graph, {ARCHITECTURE: model.name})
+    onnx.helper.set_model_props(graph, properties)
     for node in graph.graph.node:
         _mend_resize(node)
     exported = halve_graph(graph.SerializeToString(), rounded=False)
@@ -82,12 +88,13 @@ def _build_graph(model: keras.Model) -> tuple[Callable[..., dict[str, tf.Tensor]
     if not vivid:
         return lambda luminance: {"image": run(luminance)}, specs
 
-    centres, to_rgb = (model.get_layer(name).get_weights()[0][0, 0] for name in ("bin_centres", "ycbcr_to_rgb"))
+    centres, to_rgb = _bins(model), model.get_layer("ycbcr_to_rgb").get_weights()[0][0, 0]
     levels = [tf.TensorSpec((None,), tf.float32, name) for name in ("temperature", "boost")[: 1 + boosted]]
+    prior = tf.TensorSpec((len(centres),), tf.float32, "prior")
 
     def paint(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        planes, levels = inputs[: len(specs)], [level[:, None, None, None, None] for level in inputs[len(specs) :]]
-        logits = run(*planes)
+        planes, levels = inputs[: len(specs)], [level[:, None, None, None, None] for level in inputs[len(specs) : -1]]
+        logits = run(*planes) + inputs[-1]
         softened = logits / levels[0]
         belief = tf.nn.softmax(softened)
         chroma = tf.linalg.matmul(belief, centres)
@@ -98,7 +105,12 @@ def _build_graph(model: keras.Model) -> tuple[Callable[..., dict[str, tf.Tensor]
         chroma = tf.reshape(chroma, tf.concat([shape[:2], tf.shape(chroma)[1:]], axis=0))
         return {"image": luminance + tf.linalg.matmul(chroma, to_rgb[1:]), "logits": logits}
 
-    return paint, specs + levels
+    return paint, [*specs, *levels, prior]
+
+
+def _bins(model: keras.Model) -> np.ndarray:
+    """Return the chroma bins of a network, float32 (bins, 2)."""
+    return model.get_layer("bin_centres").get_weights()[0][0, 0]
 
 
 def _entropy(belief: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

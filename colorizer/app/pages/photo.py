@@ -5,16 +5,20 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from colorizer.app.widgets import files, pictures, state
+from colorizer.app.widgets import asking, files, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.text import show_error
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES
 from colorizer.errors import ColorizerError
 from colorizer.models import library
+from colorizer.models.reference import PALETTES
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import FORMAT_NAMES, PHOTOS, SUFFIXES
 
 _OWN, _CAMERA, _SAMPLE = "Your own", "Camera", "Sample photos"
+_COMPARE, _ASK = "Compare", "Ask and hint"
+_NONE, _DROPPED = "the network's own", "another picture"
+_GRAY, _PLAIN, _ORIGINAL = "grayscale", "without hints and reference", "original"
 
 
 def _choose_pictures() -> list[tuple[str, bytes | str]]:
@@ -62,7 +66,59 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
             f"things. Auto {auto}."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
-    return chosen, state.PhotoSettings(vividness, strength, None if size == "auto" else int(size))
+    reference, reference_strength = _steer_by_reference() if any(entry.vivid for entry in chosen) else (None, 1.0)
+    working_size = None if size == "auto" else int(size)
+    return chosen, state.PhotoSettings(vividness, strength, working_size, (), reference, reference_strength)
+
+
+def _steer_by_reference() -> tuple[str | bytes | None, float]:
+    """Show from where the colours come; return the reference, and how much it changes."""
+    options = [_NONE, *PALETTES, *PHOTOS, _DROPPED]
+    about = "The belief of the network is biased toward the colours of a palette, a sample photo or a picture of yours."
+    chosen = st.selectbox(
+        "Colours",
+        options,
+        key="reference",
+        help=about,
+        bind="query-params",
+        format_func=lambda name: PHOTOS.get(name, name),
+    )
+    if chosen == _NONE:
+        return None, 1.0
+    reference: str | bytes | None = chosen
+    if chosen == _DROPPED:
+        upload = st.file_uploader("Drop a picture whose colours you like", type=SUFFIXES, key="reference-upload")
+        reference = upload.getvalue() if upload else None
+    strength = st.slider(
+        "How much", 0.0, 1.0, 0.7, 0.1, "%.1f", key="reference-strength", bind="query-params", help="0 changes nothing."
+    )
+    return reference, strength
+
+
+def _choose_pointer(entry: library.ModelEntry) -> bool:
+    """Show what the pointer does on the picture; return whether it asks."""
+    if not entry.vivid:
+        return False
+    pointer = st.segmented_control(
+        "Pointer",
+        (_COMPARE, _ASK),
+        default=_COMPARE,
+        required=True,
+        key="pointer",
+        bind="query-params",
+        help="Move the line between two versions, or click a pixel to see what the network believes there and to say "
+        "which colour it has.",
+    )
+    return pointer == _ASK
+
+
+def _choose_before(chosen: list[library.ModelEntry], settings: state.PhotoSettings, has_colours: bool) -> str:
+    """Show what is left of the line, and return its name: gray, the original, a plain result or another model."""
+    options = [_GRAY] + [_ORIGINAL] * has_colours
+    if settings.hints or settings.reference is not None:
+        options.append(_PLAIN)
+    options += [entry.name for entry in chosen[1:]]
+    return st.selectbox("Left of the line", options, key="before") if len(options) > 1 else _GRAY
 
 
 def _show_result(
@@ -73,10 +129,36 @@ def _show_result(
     entry: library.ModelEntry,
     settings: state.PhotoSettings,
     raw: bool,
+    before: tuple[np.ndarray, str],
+    asked: asking.Asking | None,
+    uncertain: bool,
 ) -> None:
-    """Show a picture as a model colorizes it, with its download; with `raw`, show the network's small image too."""
-    result = state.colorize(entry, picture, settings)
-    show_before_after(gray, result, title, entry.name, key=f"before-after-{entry.name}")
+    """Show a picture as a model colorizes it, with its download; with `raw`, show the network's small image too.
+
+    With `asked`, the visitor points at pixels; with `uncertain`, a map of the entropy takes the place of the result.
+    """
+    result, key = state.colorize(entry, picture, settings), f"before-after-{entry.name}"
+    shown = result
+    if uncertain and (belief := state.belief(entry, picture, settings)) is not None:
+        shown = asking.entropy_map(belief.entropy(), gray, len(belief.bins))
+    image, name = before
+    show_before_after(
+        image,
+        shown,
+        title,
+        entry.name,
+        key,
+        "Before" if name == _GRAY else name.capitalize(),
+        "in grayscale" if name == _GRAY else name,
+        asked is not None,
+        asked and asked.place,
+        asked.points() if asked else (),
+        partial(asking.on_gesture, asked, key) if asked else lambda: None,
+    )
+    if shown is not result:
+        st.caption("Dark blue: the network knows. Green: it hesitates between a few colours. Yellow: it guesses.")
+    if asked:
+        asking.show_panel(asked, entry, picture, settings, result)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"Colorized by {entry.name}", width="content")
         st.download_button(
@@ -93,6 +175,23 @@ def _show_result(
         pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")
 
 
+def _before(
+    name: str,
+    picture: bytes | str,
+    chosen: list[library.ModelEntry],
+    settings: state.PhotoSettings,
+    gray: np.ndarray,
+    colours: np.ndarray,
+) -> np.ndarray:
+    """Return what is left of the line, uint8 (H, W, 3)."""
+    if name == _PLAIN:
+        return state.colorize(chosen[0], picture, settings._replace(hints=(), reference=None))
+    others = {entry.name: entry for entry in chosen}
+    if name in others:
+        return state.colorize(others[name], picture, settings)
+    return colours if name == _ORIGINAL else gray
+
+
 def _show_picture(
     title: str, picture: bytes | str, chosen: list[library.ModelEntry], settings: state.PhotoSettings, raw: bool
 ) -> None:
@@ -106,11 +205,31 @@ def _show_picture(
     with st.grid(min(3, num_cells), min_column_width=280):
         cells = [st.container() for _ in range(num_cells)]
     worked = []
+    asked = asking.current(picture) if chosen[0].vivid else None
+    if asked is not None:
+        asking.keep_in_address(asked, picture)
+        settings = settings._replace(hints=asked.hints)
+    with side:
+        points, name = _choose_pointer(chosen[0]), _choose_before(chosen, settings, not was_gray)
+        about = "Show where the networks with chroma bins know the colour and where they guess."
+        uncertain = asked is not None and st.toggle("Uncertainty map", key="uncertain", bind="query-params", help=about)
     with st.spinner("Colorizing …"):  # It stands below the last results, which stay in place.
         for entry, cell in zip(chosen, cells, strict=False):
             try:
                 with cell:
-                    _show_result(title, stem, picture, gray, entry, settings, raw)
+                    before = _before(name, picture, chosen, settings, gray, colours)
+                    _show_result(
+                        title,
+                        stem,
+                        picture,
+                        gray,
+                        entry,
+                        settings,
+                        raw,
+                        (before, name),
+                        asked if points and entry is chosen[0] else None,
+                        uncertain and entry.vivid,
+                    )
                 worked.append(entry)
             except ColorizerError as error:
                 with cell:

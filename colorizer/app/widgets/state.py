@@ -6,7 +6,7 @@ import functools
 import hashlib
 import platform
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -16,8 +16,11 @@ from colorizer.config import MAX_PIXELS
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
 from colorizer.models import evaluation, library, linear
+from colorizer.models.belief import Belief
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.credit import credit
 from colorizer.models.network import ensure_exported
+from colorizer.models.reference import PALETTES
 from colorizer.models.scale import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
@@ -26,6 +29,7 @@ from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
 _PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
 MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
+_REFERENCE_PIXELS = 256  # Only the colours of a reference count, so it is shrunk.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These numbers are defined in malloc.h.
 _KEPT_BYTES = 8 * 2**20  # With a lower threshold, the memory for a photo's arrays would be requested again each time.
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
@@ -184,6 +188,9 @@ class PhotoSettings(NamedTuple):
     vividness: float = DEFAULT_VIVIDNESS
     strength: float = 1.0
     working_size: int | None = None
+    hints: tuple[tuple[int, int, str], ...] = ()  # The column, the row and the colour of pixels.
+    reference: str | bytes | None = None  # A palette, the name of a sample photo, or the content of a picture.
+    reference_strength: float = 1.0
 
 
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
@@ -225,24 +232,51 @@ def shrink_picture(picture: bytes | str, longest: int = _PAGE_PIXELS) -> np.ndar
 
 def _options(entry: library.ModelEntry, settings: PhotoSettings) -> dict[str, float | int | None]:
     """Return those settings of `Colorizer.colorize` that the model has."""
-    vividness, strength, size = settings
-    own = {"vividness": vividness if entry.vivid else None, "size": size if entry.any_size else None}
-    return {"strength": strength} | own
+    size = settings.working_size if entry.any_size else None
+    return {"strength": settings.strength, "vividness": settings.vividness if entry.vivid else None, "size": size}
 
 
 def _chroma(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> np.ndarray:
     """Return the chroma that a model predicts; for most sample photos it was saved with the model."""
-    size = _options(entry, settings)["size"]
-    stored = evaluation.stored_chroma(entry, picture) if isinstance(picture, str) and size is None else None
-    return _predict_chroma(entry, picture, size) if stored is None else stored
+    steered = steering(entry, settings)
+    stored = None
+    if isinstance(picture, str) and steered == steering(entry, PhotoSettings()):
+        stored = evaluation.stored_chroma(entry, picture)
+    return look(entry, picture, *steered)[0] if stored is None else stored
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
-def _predict_chroma(entry: library.ModelEntry, picture: bytes | str, size: int | None) -> np.ndarray:
-    """Predict chroma, for a vivid model at every level, so that its slider does not run the network."""
+def steering(entry: library.ModelEntry, settings: PhotoSettings) -> tuple[Any, ...]:
+    """Return those settings for which a model must run its network again, as the arguments of `look`."""
+    size = settings.working_size if entry.any_size else None
+    hints = settings.hints if entry.model_config.hints else ()
+    reference = settings.reference if entry.vivid else None
+    return size, hints, reference, settings.reference_strength if reference is not None else 1.0
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+def look(
+    entry: library.ModelEntry,
+    picture: bytes | str,
+    size: int | None,
+    hints: tuple[tuple[int, int, str], ...],
+    reference: str | bytes | None,
+    reference_strength: float,
+) -> tuple[np.ndarray, Belief | None]:
+    """Predict chroma, for a vivid model at every level, so that its slider does not run the network, and the belief.
+
+    Both are shared and must not be changed.
+    """
     colorizer = load_colorizer(entry)
+    given = [{"x": x, "y": y, "color": color} for x, y, color in hints]
+    shown = reference if reference is None or reference in PALETTES else shrink_picture(reference, _REFERENCE_PIXELS)
     with _working_on(picture) as image:
-        return colorizer.predict_chroma(to_luminance(image[..., :3]), colorizer.levels, size)
+        luminance = to_luminance(image[..., :3])
+        return colorizer.look(luminance, colorizer.levels, size, given, shown, reference_strength)
+
+
+def belief(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> Belief | None:
+    """Return what a model believes about a picture, which the last run of its network left."""
+    return look(entry, picture, *steering(entry, settings))[1]
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
@@ -258,7 +292,11 @@ def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Ph
     """Colorize a picture at its own resolution, its alpha kept, as PNG."""
     chroma = _chroma(entry, picture, settings)
     with _working_on(picture) as image:
-        return images.encode_png(load_colorizer(entry).colorize(image, **_options(entry, settings), chroma=chroma))
+        result = load_colorizer(entry).colorize(image, **_options(entry, settings), chroma=chroma)
+    _, hints, reference, strength = steering(entry, settings)
+    shown = reference if reference is None or reference in PALETTES else b""
+    about = _options(entry, settings) | {"hints": hints, "reference": shown, "reference_strength": strength}
+    return images.encode_png(result, credit(entry.name, **about))
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)

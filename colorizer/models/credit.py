@@ -1,0 +1,23 @@
+"""Says, in the metadata of a result, that its colours were added."""
+
+from typing import Any
+
+
+def credit(model: str, **settings: Any) -> str:
+    """Return the text that a result carries in its metadata.
+
+    Args:
+        model: name of the model.
+        settings: those of `Colorizer.colorize`; what is None or empty is left out.
+    """
+    used = []
+    for name, value in settings.items():
+        if name == "hints":
+            used += [f"{len(value)} hint{'s' if len(value) != 1 else ''}"] if value else []
+        elif name == "reference":
+            used += [] if value is None else [f"palette {value}" if isinstance(value, str) else "a reference picture"]
+        elif value is not None and not (name == "reference_strength" and settings.get("reference") is None):
+            used.append(f"{name.replace('_', ' ')} {value:g}")
+    return (
+        f"The colours were added by a network and are a guess. Model: {model}. Settings: {', '.join(used) or 'none'}."
+    )
