@@ -131,7 +131,7 @@ def colorize(
         typer.Option(
             metavar="0 to 1", parser=read_number(float), help="Set how much --reference or --palette changes."
         ),
-    ] = 1.0,
+    ] = 0.5,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist instead of skipping their pictures.")
     ] = False,

@@ -149,7 +149,7 @@ class Colorizer:
         size: int | None = None,
         hints: Sequence[Hint] | None = None,
         reference: np.ndarray | str | None = None,
-        reference_strength: float = 1.0,
+        reference_strength: float = 0.5,
     ) -> tuple[np.ndarray, Belief | None]:
         """Predict the chroma of a photo at the model's working size, and return what the network believes about it.
 
@@ -230,7 +230,7 @@ class Colorizer:
         sizes: Sequence[int],
         hints: Sequence[Hint] = (),
         shares: np.ndarray | None = None,
-        reference_strength: float = 1.0,
+        reference_strength: float = 0.5,
     ) -> tuple[np.ndarray, Belief | None]:
         """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2), and the belief."""
         network, maps, shape, logits, prior = self._load(), [], luminance.shape[:2], None, None
@@ -265,7 +265,7 @@ class Colorizer:
         chroma: np.ndarray | None = None,
         hints: Sequence[Hint] | None = None,
         reference: np.ndarray | str | None = None,
-        reference_strength: float = 1.0,
+        reference_strength: float = 0.5,
     ) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 

@@ -15,9 +15,9 @@ _LIMIT = 6.0  # A prior changes no logit by more than this.
 # A palette is a list of chroma (Cb, Cr), its share, and how far its colours spread.
 PALETTES = {
     "neutral": [((0.0, 0.0), 1.0, 0.03)],
-    "warm": [((-0.09, 0.09), 0.6, 0.05), ((-0.03, 0.02), 0.4, 0.03)],
-    "cold": [((0.09, -0.06), 0.6, 0.05), ((0.02, -0.02), 0.4, 0.03)],
-    "autumn": [((-0.14, 0.12), 0.45, 0.05), ((-0.16, 0.03), 0.25, 0.04), ((-0.02, 0.01), 0.3, 0.03)],
+    "warm": [((-0.07, 0.07), 0.6, 0.05), ((-0.03, 0.02), 0.4, 0.03)],
+    "cold": [((0.07, -0.05), 0.6, 0.05), ((0.02, -0.02), 0.4, 0.03)],
+    "autumn": [((-0.11, 0.09), 0.45, 0.05), ((-0.12, 0.02), 0.25, 0.04), ((-0.02, 0.01), 0.3, 0.03)],
     "faded-print": [((-0.05, 0.035), 0.8, 0.02), ((-0.01, 0.0), 0.2, 0.02)],
 }
 """Names of palettes, each a mixture of Gaussians over chroma: centre (Cb, Cr), share and standard deviation."""

@@ -12,6 +12,9 @@ _NAMED = {
     "gray": "#808080",
     "light gray": "#c0c0c0",
     "white": "#ffffff",
+    "grayish brown": "#857565",
+    "grayish blue": "#8090a0",
+    "grayish pink": "#a89090",
     "beige": "#d8c8a8",
     "sand": "#c2a878",
     "brown": "#7a5230",
@@ -45,6 +48,10 @@ _NAMED = {
 }
 
 
+_NUM_GRAYS = 5  # The first of them are grays.
+_GRAY_CHROMA = 5.0  # A colour with a smaller chroma in CIE Lab is called gray.
+
+
 @functools.cache
 def _anchors() -> np.ndarray:
     channels = [[int(color[start : start + 2], 16) for start in (1, 3, 5)] for color in _NAMED.values()]
@@ -53,6 +60,8 @@ def _anchors() -> np.ndarray:
 
 def name_colors(colors: np.ndarray) -> list[str]:
     """Return for each colour, uint8 (N, 3), the name of the nearest of some thirty in CIE Lab, such as "olive"."""
-    distances = np.linalg.norm(to_lab(colors)[:, None] - _anchors(), axis=-1)
-    names = list(_NAMED)
+    lab, names = to_lab(colors), list(_NAMED)
+    distances = np.linalg.norm(lab[:, None] - _anchors(), axis=-1)
+    is_gray = np.linalg.norm(lab[:, 1:], axis=-1) < _GRAY_CHROMA
+    distances[is_gray, _NUM_GRAYS:] = distances[~is_gray, :_NUM_GRAYS] = np.inf
     return [names[index] for index in distances.argmin(axis=1)]

@@ -66,7 +66,7 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
             f"things. Auto {auto}."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
-    reference, reference_strength = _steer_by_reference() if any(entry.vivid for entry in chosen) else (None, 1.0)
+    reference, reference_strength = _steer_by_reference() if any(entry.vivid for entry in chosen) else (None, 0.5)
     working_size = None if size == "auto" else int(size)
     return chosen, state.PhotoSettings(vividness, strength, working_size, (), reference, reference_strength)
 
@@ -84,41 +84,49 @@ def _steer_by_reference() -> tuple[str | bytes | None, float]:
         format_func=lambda name: PHOTOS.get(name, name),
     )
     if chosen == _NONE:
-        return None, 1.0
+        return None, 0.5
     reference: str | bytes | None = chosen
     if chosen == _DROPPED:
         upload = st.file_uploader("Drop a picture whose colours you like", type=SUFFIXES, key="reference-upload")
         reference = upload.getvalue() if upload else None
     strength = st.slider(
-        "How much", 0.0, 1.0, 0.7, 0.1, "%.1f", key="reference-strength", bind="query-params", help="0 changes nothing."
+        "How much", 0.0, 1.0, 0.5, 0.1, "%.1f", key="reference-strength", bind="query-params", help="0 changes nothing."
     )
     return reference, strength
 
 
-def _choose_pointer(entry: library.ModelEntry) -> bool:
-    """Show what the pointer does on the picture; return whether it asks."""
-    if not entry.vivid:
-        return False
-    pointer = st.segmented_control(
-        "Pointer",
-        (_COMPARE, _ASK),
-        default=_COMPARE,
-        required=True,
-        key="pointer",
-        bind="query-params",
-        help="Move the line between two versions, or click a pixel to see what the network believes there and to say "
-        "which colour it has.",
-    )
-    return pointer == _ASK
-
-
-def _choose_before(chosen: list[library.ModelEntry], settings: state.PhotoSettings, has_colours: bool) -> str:
-    """Show what is left of the line, and return its name: gray, the original, a plain result or another model."""
-    options = [_GRAY] + [_ORIGINAL] * has_colours
-    if settings.hints or settings.reference is not None:
-        options.append(_PLAIN)
-    options += [entry.name for entry in chosen[1:]]
-    return st.selectbox("Left of the line", options, key="before") if len(options) > 1 else _GRAY
+def _choose_view(
+    chosen: list[library.ModelEntry], settings: state.PhotoSettings, has_colours: bool
+) -> tuple[bool, bool, str]:
+    """Show what the pointer does, and what is shown; return whether it asks, whether the entropy is drawn, and the name
+    of what is left of the line: gray, the original, the result without hints and reference, or that of another model.
+    """
+    before = [_GRAY, *([_ORIGINAL] * has_colours)]
+    before += [_PLAIN] * (bool(settings.hints) or settings.reference is not None)
+    before += [entry.name for entry in chosen[1:]]
+    asks = uncertain = False
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if chosen[0].vivid:
+            about = "Move a line between two versions, or click a pixel to see what the network believes there."
+            pointer = st.segmented_control(
+                "Pointer",
+                (_COMPARE, _ASK),
+                default=_COMPARE,
+                required=True,
+                key="pointer",
+                bind="query-params",
+                help=about,
+                width="content",
+            )
+            asks = pointer == _ASK
+        if len(before) > 1 and not asks:
+            name = st.selectbox("Left of the line", before, key="before", width=240)
+        else:
+            name = _GRAY
+        if chosen[0].vivid:
+            about = "Show where the networks with chroma bins know the colour and where they guess."
+            uncertain = st.toggle("Uncertainty map", key="uncertain", bind="query-params", help=about)
+    return asks, uncertain, name
 
 
 def _show_result(
@@ -202,17 +210,14 @@ def _show_picture(
     was_gray = bool(np.all(np.ptp(colours.astype(np.int16), axis=-1) <= 2))
     stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
     num_cells = len(chosen) + (not was_gray)
-    with st.grid(min(3, num_cells), min_column_width=280):
-        cells = [st.container() for _ in range(num_cells)]
     worked = []
     asked = asking.current(picture) if chosen[0].vivid else None
     if asked is not None:
         asking.keep_in_address(asked, picture)
         settings = settings._replace(hints=asked.hints)
-    with side:
-        points, name = _choose_pointer(chosen[0]), _choose_before(chosen, settings, not was_gray)
-        about = "Show where the networks with chroma bins know the colour and where they guess."
-        uncertain = asked is not None and st.toggle("Uncertainty map", key="uncertain", bind="query-params", help=about)
+    asks, uncertain, name = _choose_view(chosen, settings, not was_gray)
+    with st.grid(min(3, num_cells), min_column_width=280):
+        cells = [st.container() for _ in range(num_cells)]
     with st.spinner("Colorizing …"):  # It stands below the last results, which stay in place.
         for entry, cell in zip(chosen, cells, strict=False):
             try:
@@ -227,7 +232,7 @@ def _show_picture(
                         settings,
                         raw,
                         (before, name),
-                        asked if points and entry is chosen[0] else None,
+                        asked if asks and entry is chosen[0] else None,
                         uncertain and entry.vivid,
                     )
                 worked.append(entry)

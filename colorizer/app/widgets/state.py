@@ -190,7 +190,7 @@ class PhotoSettings(NamedTuple):
     working_size: int | None = None
     hints: tuple[tuple[int, int, str], ...] = ()  # The column, the row and the colour of pixels.
     reference: str | bytes | None = None  # A palette, the name of a sample photo, or the content of a picture.
-    reference_strength: float = 1.0
+    reference_strength: float = 0.5
 
 
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
@@ -250,7 +250,7 @@ def steering(entry: library.ModelEntry, settings: PhotoSettings) -> tuple[Any, .
     size = settings.working_size if entry.any_size else None
     hints = settings.hints if entry.model_config.hints else ()
     reference = settings.reference if entry.vivid else None
-    return size, hints, reference, settings.reference_strength if reference is not None else 1.0
+    return size, hints, reference, settings.reference_strength if reference is not None else 0.5
 
 
 @st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
