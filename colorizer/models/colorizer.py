@@ -246,6 +246,7 @@ class Colorizer:
                 output, logits = network.look(small[None], decodings, planes, prior)
             else:
                 output = network(small[None], decodings, planes)
+                output = np.broadcast_to(output, (*output.shape[:-1], 3))
             # Boosted chroma often leaves the gamut; `apply_chroma` brings it back and keeps its hue.
             maps.append(split_luminance(output if self.scale.boost else np.clip(output, 0, 1))[1][:, 0])
         height, width = maps[-1].shape[1:3]

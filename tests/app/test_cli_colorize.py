@@ -1,5 +1,6 @@
 """cli: `colorize`: what it writes, skips and refuses, and what Ctrl-C leaves."""
 
+import json
 import os
 import signal
 import subprocess
@@ -131,3 +132,70 @@ def test_ctrl_c_leaves_whole_pictures_only(tmp_path, samples):
     made = list((tmp_path / "out").iterdir())
     assert 1 <= len(made) < 2000
     assert all(decode_image(path.read_bytes()).shape == (128, 32, 3) for path in made)
+
+
+@pytest.mark.slow
+def test_hints_and_references_reach_the_picture_and_its_description(run, run_json, pictures, tmp_path):
+    hints, output = [{"x": 12, "y": 9, "color": "#a0522d"}], tmp_path / "out"
+    (tmp_path / "hints.json").write_text(json.dumps(hints))
+    image, model = decode_image(pictures[0].read_bytes()), load("unet-vivid")
+    command = ["colorize", "unet-vivid", pictures[0], "--output", output, "--overwrite"]
+    made = {}
+    for words, settings in (
+        (["--hints", tmp_path / "hints.json"], {"hints": hints}),
+        (["--palette", "autumn", "--reference-strength", "0.8"], {"reference": "autumn", "reference_strength": 0.8}),
+        (["--reference", pictures[0]], {"reference": image}),
+    ):
+        code, result = run_json(*command, *words)
+        assert (code, result["failed"]) == (0, [])
+        with Image.open(output / "colour.png") as picture:
+            made[words[0]] = picture.info["Description"]
+            np.testing.assert_array_equal(
+                np.asarray(picture.convert("RGB")), model.colorize(image, **settings)[..., :3]
+            )
+    assert made["--hints"] == (
+        "The colours were added by a network and are a guess. Model: unet-vivid. Settings: strength 1, 1 hint."
+    )
+    assert "strength 1, palette autumn, reference strength 0.8." in made["--palette"]
+    assert "a reference picture" in made["--reference"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is not JSON"),
+        ('{"x": 1}', "must hold a list of hints, received a dict"),
+        ("[" * 10000, "is not JSON"),
+        ("[" + "1," * 100_000 + "1]", "has more than 100 kB"),
+        ('[{"x": 1, "y": 1, "color": "#12345"}]', "color must be like #a0522d"),
+        ('[{"x": NaN, "y": 1, "color": "#123456"}]', "x must be a whole number"),
+        ('[{"x": 999, "y": 1, "color": "#123456"}]', "x must be a whole number from 0 to"),
+        ('[{"x": 1, "y": 1, "colour": "#123456"}]', "must have x, y and color"),
+        (str([{"x": 1, "y": 1, "color": "#123456"}] * 201).replace("'", '"'), "at most 200 hints, received 201"),
+    ],
+)
+def test_wrong_hints_are_refused_with_a_sentence(run, pictures, tmp_path, content, reason):
+    (tmp_path / "hints.json").write_text(content)
+    words = ["colorize", "unet-vivid", pictures[0], "--output", tmp_path / "out", "--hints", tmp_path / "hints.json"]
+    code, _, err = run(*words)
+    assert code == 1
+    assert reason in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_hints_for_several_pictures_and_wrong_references_are_refused(run, pictures, tmp_path):
+    (tmp_path / "hints.json").write_text("[]")
+    (tmp_path / "gray.png").write_bytes(encode_png(np.full((9, 9), 90, np.uint8)))
+    out = ["--output", tmp_path / "out"]
+    for words, code, reason in (
+        ([*pictures, "--hints", tmp_path / "hints.json"], 2, "names pixels of one picture, received 4 pictures"),
+        ([pictures[0], "--hints", tmp_path / "no.json"], 1, "cannot be read (No such file or directory)"),
+        ([pictures[0], "--reference", tmp_path / "gray.png"], 1, "The reference is gray"),
+        ([pictures[0], "--reference", tmp_path / "hints.json"], 1, "not a picture"),
+        ([pictures[0], "--palette", "spring"], 2, "spring"),
+        ([pictures[0], "--palette", "warm", "--reference", pictures[0]], 2, "either --reference or --palette"),
+        ([pictures[0], "--palette", "warm", "--reference-strength", "2"], 1, "must be a number from 0 to 1"),
+    ):
+        found, _, err = run("colorize", "unet-vivid", *words, *out)
+        assert (found, reason in err, "Traceback" in err) == (code, True, False), err

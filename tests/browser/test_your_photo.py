@@ -143,3 +143,55 @@ def test_start_has_the_slider_too(open_page):
     slider.press("Home")
     assert line(page)[1] == pytest.approx(0, abs=0.01)
     expect(page.get_by_role("img", name="colorized by colorist")).to_be_visible()
+
+
+ASKING = "/photo?source=Sample+photos&photo=coffee&pointer=Ask+and+hint"
+
+
+def colours_of(page):
+    """The source of the coloured picture, which changes with the hints."""
+    return page.locator("img.after").first.get_attribute("src")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_pixel_is_asked_hinted_moved_undone_and_kept_in_the_address(open_page, width, scheme):
+    page = open_page(ASKING, width=width, color_scheme=scheme)
+    pad, before = page.locator(".pad").first, colours_of(page)
+    box = pad.bounding_box()
+    pad.click(position={"x": box["width"] * 0.3, "y": box["height"] * 0.4})
+    expect(page.get_by_text("Its entropy is")).to_be_visible(timeout=30_000)
+    swatches = page.get_by_role("group", name="What the network believes").get_by_role("button")
+    expect(swatches).to_have_count(12)
+    swatches.nth(4).click()
+    expect(page.locator(".point")).to_have_count(1, timeout=30_000)
+    page.wait_for_function("location.search.includes('hints=')")
+    hinted = page.evaluate("new URL(location).searchParams.get('hints')")
+    dot = page.locator(".point").bounding_box()
+    page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=4)
+    page.mouse.up()
+    page.wait_for_function("old => new URL(location).searchParams.get('hints') !== old", arg=hinted)
+    moved = page.evaluate("new URL(location).searchParams.get('hints')")
+    pad.focus()
+    page.keyboard.press("Control+z")
+    page.wait_for_function("old => new URL(location).searchParams.get('hints') === old", arg=hinted)
+    assert moved.split(".")[2] == hinted.split(".")[2]
+    again = open_page(f"{ASKING}&hints={hinted}", width=width, color_scheme=scheme)
+    expect(again.locator(".point")).to_have_count(1)
+    assert colours_of(again) == colours_of(page) != before
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".point")).to_have_count(0)
+
+
+def test_a_pixel_is_asked_by_the_keyboard(open_page):
+    page = open_page(ASKING)
+    pad = page.locator(".pad").first
+    pad.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowUp"):
+        page.keyboard.press(key)
+    expect(page.locator(".said").first).to_have_text("54 percent from the left, 48 percent from the top")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Pixel 324, 190.")).to_be_visible(timeout=30_000)
+    page.keyboard.press("Escape")
+    assert not pad.evaluate("pad => pad.getRootNode().activeElement === pad")

@@ -167,7 +167,7 @@ def show_panel(
             st.button(
                 "Undo", icon=":material/undo:", on_click=undo, disabled=not asking.undo, help="Ctrl-Z does it too."
             )
-            st.button("Clear all", icon=":material/clear_all:", on_click=clear, disabled=not asking.hints)
+            st.button("Remove all", icon=":material/clear_all:", on_click=clear, disabled=not asking.hints)
 
 
 def _believed(belief: PixelBelief) -> list[Swatch]:
