@@ -16,7 +16,9 @@ from colorizer.pixels.color import to_luminance
 from colorizer.training.export import load_keras_model
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.notebook_epoch import operations_a_second
+from tests.benchmarks.photo import make_jpeg
 
+_HINTS = 5  # in a run
 _CALLS = 50  # of a single image, in a run
 _IMAGES = 10_000
 _LATENCY_GOALS = {"linear": 0.1, "dense": 0.4, "unet": 2.0, "unet-vivid": 2.5}  # milliseconds
@@ -28,7 +30,28 @@ def measure(runs: int) -> list[Measurement]:
     luminance = to_luminance(_images())
     shipped = [entry for entry in library.list_models() if entry.shipped]
     measured = [measurement for entry in shipped for measurement in _measure_model(entry, luminance, runs)]
-    return [*measured, _measure_photo(runs)]
+    return [*measured, _measure_photo(runs), *_measure_asking(runs)]
+
+
+def _measure_asking(runs: int) -> list[Measurement]:
+    """Milliseconds of the server until a photo of 12 megapixels follows a new hint, and until a belief is described."""
+    from colorizer.app.widgets import state
+
+    entry, picture, plain = library.find_model("colorist"), make_jpeg(4000, 3000), state.PhotoSettings()
+    state.colorize(entry, picture, plain)
+    state.belief(entry, picture, plain).at(0.5, 0.5, 0.4).describe()
+    followed, described = [], []
+    for number in range(_HINTS * runs):
+        begin = time.perf_counter()
+        state.colorize(entry, picture, plain._replace(hints=((1000 + number, 900, "#a0522d"),)))
+        followed.append(1000 * (time.perf_counter() - begin))
+        begin = time.perf_counter()
+        state.belief(entry, picture, plain).at(0.3, number / (_HINTS * runs), 0.4).describe()
+        described.append(1000 * (time.perf_counter() - begin))
+    return [
+        Measurement("a photo of 12 megapixels follows a hint", "ms", followed, at_most=150),
+        Measurement("the belief at a pixel", "ms", described, at_most=50),
+    ]
 
 
 def _measure_photo(runs: int) -> Measurement:

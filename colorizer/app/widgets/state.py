@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer.app.widgets.text import describe, escape
-from colorizer.config import MAX_PIXELS
+from colorizer.config import MAX_PIXELS, MAX_WORKING_SIZE
 from colorizer.data import datasets
 from colorizer.errors import DataError, ModelError
 from colorizer.models import evaluation, library, linear
@@ -25,6 +25,7 @@ from colorizer.models.scale import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
 from colorizer.pixels.color import to_luminance
+from colorizer.pixels.images import resize_planes
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
 _PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
@@ -196,13 +197,13 @@ class PhotoSettings(NamedTuple):
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
 @st.cache_resource(show_spinner=False)
 def _decoded_pictures() -> PictureCache:
-    return PictureCache(MAX_PIXELS)
+    return PictureCache(MAX_PIXELS // 2)
 
 
 def open_picture(picture: bytes | str) -> np.ndarray:
     """Decode a picture, uint8 (H, W, 3 or 4); the array is shared and must not be changed.
 
-    Only a few are kept, since one can take 200 MB. Code that works on the array must use `_working_on`.
+    One or two are kept, since a picture can take 200 MB. Code that works on the array must use `_working_on`.
     """
     decode = images.load_photo if isinstance(picture, str) else images.decode_image
     key = picture if isinstance(picture, str) else hashlib.sha256(picture).digest()
@@ -253,7 +254,7 @@ def steering(entry: library.ModelEntry, settings: PhotoSettings) -> tuple[Any, .
     return size, hints, reference, settings.reference_strength if reference is not None else 0.5
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def look(
     entry: library.ModelEntry,
     picture: bytes | str,
@@ -266,12 +267,24 @@ def look(
 
     Both are shared and must not be changed.
     """
-    colorizer = load_colorizer(entry)
-    given = [{"x": x, "y": y, "color": color} for x, y, color in hints]
+    colorizer, luminance, (height, width) = load_colorizer(entry), _seen_luminance(picture), picture_size(picture)
+    down, across = luminance.shape[0] / height, luminance.shape[1] / width
+    given = [{"x": int(x * across), "y": int(y * down), "color": color} for x, y, color in hints]
     shown = reference if reference is None or reference in PALETTES else shrink_picture(reference, _REFERENCE_PIXELS)
+    return colorizer.look(luminance, colorizer.levels, size, given, shown, reference_strength)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _seen_luminance(picture: bytes | str) -> np.ndarray:
+    """Return the luminance of a picture, float32 (h, w, 1), of a large one averaged to twice what a network sees.
+
+    So a new hint does not go through all pixels of a photo. The array is shared and must not be changed.
+    """
     with _working_on(picture) as image:
         luminance = to_luminance(image[..., :3])
-        return colorizer.look(luminance, colorizer.levels, size, given, shown, reference_strength)
+    height, width = luminance.shape[:2]
+    factor = 2 * MAX_WORKING_SIZE / min(height, width)
+    return luminance if factor >= 1 else resize_planes(luminance, round(factor * height), round(factor * width))
 
 
 def belief(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings) -> Belief | None:
@@ -279,7 +292,7 @@ def belief(entry: library.ModelEntry, picture: bytes | str, settings: PhotoSetti
     return look(entry, picture, *steering(entry, settings))[1]
 
 
-@st.cache_data(max_entries=16, show_spinner=False, hash_funcs=_BY_CHECKSUM)
+@st.cache_data(max_entries=8, show_spinner=False, hash_funcs=_BY_CHECKSUM)
 def colorize(
     entry: library.ModelEntry, picture: bytes | str, settings: PhotoSettings, longest: int = _PAGE_PIXELS
 ) -> np.ndarray:
