@@ -123,3 +123,22 @@ def test_references_change_the_picture_and_plain_results_can_stand_beside(open_p
     app.toggle(key="uncertain").set_value(True).run()
     assert "Yellow: it guesses." in texts(app)
     assert not app.exception
+
+
+@pytest.mark.slow
+def test_the_hints_of_one_picture_are_not_those_of_the_next(open_page):
+    app = open_page("photo", **ADDRESS, hints="10.20.a0522d")
+    app.button_group(key="photo").set_value("coffee").run()
+    assert points(app) == []
+    assert "hints" not in app.query_params
+    assert not app.warning
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["unet-vivid", "colorist"])
+def test_a_test_image_is_asked_about_too(open_page, model):
+    app = open_page("gallery", model=model, image="4", ask="true", hints="10.20.a0522d")
+    assert not app.exception
+    assert [point["color"] for point in points(app)] == ["#a0522d"]
+    assert f"Test image 4, frog, colorized by {model}" in json.loads(app.get("bidi_component")[0].proto.json)["after"]
+    assert "Click a pixel of the picture" in " ".join(info.value for info in app.info)

@@ -5,15 +5,18 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from colorizer.app.widgets import live, losses, pictures, state
+from colorizer.app.widgets import asking, live, losses, pictures, state
+from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.text import show_error
 from colorizer.data.datasets import CLASS_NAMES, download_cifar10
 from colorizer.errors import ColorizerError
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import as_float, gray_copy, to_uint8
+from colorizer.pixels.images import encode_png
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_mse
 
 _PAGE_SIZE = 12
+_ENLARGED = 12  # A test image that is asked about is shown this many times as large.
 
 
 def _wanted_image() -> int | None:
@@ -36,13 +39,20 @@ def _show_closely() -> None:
     heat = to_uint8(np.stack([error / scale, (error / scale) ** 2, 0.15 * error / scale], axis=-1))
     name = CLASS_NAMES[split.labels[index]]
     picture, numbers = st.columns([3, 2], gap="medium")
+    about = "See what the network believes at a pixel, and tell it which colour is right."
+    asks = entry.vivid and entry.any_size and numbers.toggle("Ask and hint", key="ask", bind="query-params", help=about)
     with picture:
-        alt = f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong"
-        pictures.show_tiles([[original, gray], [reconstructed, heat]], 10, alt)
-        st.caption(
-            f"The upper row shows the original and its grayscale version. The lower row shows the reconstruction by "
-            f"{entry.name} and its absolute error, from black for 0 to yellow for {scale:.2f} of full scale."
-        )
+        if asks:
+            _ask(index, name)
+        else:
+            alt = (
+                f"Test image {index}, {name}: original, grayscale, reconstructed by {entry.name}, and where it is wrong"
+            )
+            pictures.show_tiles([[original, gray], [reconstructed, heat]], 10, alt)
+            st.caption(
+                "The upper row shows the original and its grayscale version. The lower row shows the reconstruction by "
+                f"{entry.name} and its absolute error, from black for 0 to yellow for {scale:.2f} of full scale."
+            )
     truth = split.images[index : index + 1]
     numbers.markdown(f"**#{index}, {name}**")
     measured = {"model": compute_metrics(reconstructed[None], truth), "gray copy": gray_copy_metrics(truth)}
@@ -55,6 +65,28 @@ def _show_closely() -> None:
             target = {"image": str(shown[other] if inside else index)}
             change = st.query_params.update
             st.button(label, icon=f":material/{icon}:", on_click=change, kwargs=target, disabled=not inside)
+
+
+def _ask(index: int, name: str) -> None:
+    """Show a test image in colour, enlarged, and what the network believes about it."""
+    content = encode_png(split.images[index])
+    asked, key = asking.current(content, shared=True), f"asked-{entry.name}"
+    size = 2 * entry.scale.multiple if entry.scale.multiple == len(split.images[index]) else len(split.images[index])
+    settings = state.PhotoSettings(vividness, 1.0, size, asked.hints)
+    result = state.colorize(entry, content, settings)
+    before, after = (image.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1) for image in (to_uint8(gray_copy(result)), result))
+    show_before_after(
+        before,
+        after,
+        f"Test image {index}, {name}",
+        entry.name,
+        key,
+        asking=True,
+        place=asked.place,
+        points=asked.points(),
+        on_gesture=partial(asking.on_gesture, asked, key),
+    )
+    asking.show_panel(asked, entry, content, settings, result)
 
 
 def _download() -> None:

@@ -211,9 +211,8 @@ def _show_picture(
     stem = files.safe_names([title if isinstance(picture, bytes) else picture])[0]
     num_cells = len(chosen) + (not was_gray)
     worked = []
-    asked = asking.current(picture) if chosen[0].vivid else None
+    asked = asking.current(picture, isinstance(picture, str)) if chosen[0].vivid else None
     if asked is not None:
-        asking.keep_in_address(asked, picture)
         settings = settings._replace(hints=asked.hints)
     asks, uncertain, name = _choose_view(chosen, settings, not was_gray)
     with st.grid(min(3, num_cells), min_column_width=280):

@@ -73,24 +73,26 @@ class Asking:
             self.change((*kept, (x, y, color)))
 
 
-def current(picture: bytes | str) -> Asking:
-    """Return what the visitor asked and said about a picture; for another picture than before, nothing yet."""
+def current(picture: bytes | str, shared: bool) -> Asking:
+    """Return what the visitor asked and said about a picture; for another picture than before, nothing yet.
+
+    Args:
+        picture: the content of a file, or the name of a sample photo.
+        shared: whether others have this picture too, so that the address keeps its hints.
+    """
     name = picture if isinstance(picture, str) else hashlib.sha256(picture).hexdigest()
     kept = st.session_state.get("asking")
     if kept is None or kept.picture != name:
+        first = kept is None  # After a visit to another picture, the address still has the hints of that one.
         kept = Asking(name, state.picture_size(picture))
-        kept.hints = _read_address(kept.size) if isinstance(picture, str) else ()
+        kept.hints = _read_address(kept.size) if shared and first else ()
         st.session_state.asking = kept
-    return kept
-
-
-def keep_in_address(asking: Asking, picture: bytes | str) -> None:
-    """Write the hints of a picture that others have too into the address."""
-    written = "_".join(f"{x}.{y}.{color[1:]}" for x, y, color in asking.hints)
-    if isinstance(picture, str) and written:
+    written = "_".join(f"{x}.{y}.{color[1:]}" for x, y, color in kept.hints)
+    if shared and written:
         st.query_params.hints = written
     else:
         st.query_params.pop("hints", None)
+    return kept
 
 
 def _read_address(size: tuple[int, int]) -> Hints:
