@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
@@ -22,9 +23,10 @@ from colorizer.models.network import ensure_exported
 from colorizer.models.reference import PALETTES
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
-from colorizer.pixels.images import decode_file, fit_inside, lay_on_white
+from colorizer.pixels.images import PHOTOS, cut_small, decode_file, fit_inside, lay_on_white, load_photo
 from colorizer.storage import write_bytes
 
+_PHOTO_SIDE = 240  # A report shows squares of photos with sides of so many pixels.
 _REFERENCE_PIXELS = 256  # A reference is shrunk to this longer side, since only its colours count.
 
 
@@ -226,6 +228,12 @@ def report(name: Annotated[str, MODEL], output: Output) -> Result:
         originals, captions = samples.images[shown], [f"mse {mse:.4f}" for mse in predictions.mse[shown]]
         pictures = originals, to_uint8(gray_copy(originals)), predictions.images[shown]
         drawn[f"results_visualization/{file}"] = figures.comparison(*pictures, captions, title)
+    originals = np.stack([cut_small(load_photo(photo), _PHOTO_SIDE) for photo in PHOTOS])
+    colorizer = Colorizer(None, entry)
+    results = np.stack([cut_small(colorizer.colorize(load_photo(photo)), _PHOTO_SIDE) for photo in PHOTOS])
+    pictures = originals, to_uint8(gray_copy(originals)), results
+    title = f"{entry.name} on the photos of scikit-image"
+    drawn["results_visualization/photos"] = figures.comparison(*pictures, list(PHOTOS), title)
     written = [output / f"{name}.png" for name in drawn]
     for path, figure in zip(written, drawn.values(), strict=True):
         figures.save_figure(figure, path)

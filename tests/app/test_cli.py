@@ -174,7 +174,7 @@ def test_evaluate_puts_every_metric_beside_the_gray_copy(run, run_json):
 @pytest.mark.slow
 def test_report_writes_its_pictures(run_json, tmp_path):
     code, result = run_json("report", "notebook", "--output", tmp_path / "report")
-    names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png"]
+    names = ["original_vs_grayscale_vs_reconstructed.png", "worst.png", "photos.png"]
     names = ["loss_curve_plot.png", *(f"results_visualization/{name}" for name in names), "training.webp"]
     assert (code, result["written"]) == (0, [str(tmp_path / "report" / name) for name in names])
     for path in result["written"]:
