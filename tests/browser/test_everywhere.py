@@ -17,6 +17,8 @@ PATHS = (
     "/gallery?view=Compare+models",
     "/photo",
     "/photo?source=Sample+photos&photo=coffee&model=dense-chroma&model=unet-vivid&raw=true",
+    "/photo?source=Sample+photos&photo=coffee&pointer=Ask+and+hint&uncertain=true&hints=100.100.a0522d",
+    "/gallery?model=unet-vivid&image=4&ask=true&hints=9.9.a0522d",
     "/train",
     "/how-it-works",
 )

@@ -221,13 +221,14 @@ def _show_picture(
         for entry, cell in zip(chosen, cells, strict=False):
             try:
                 with cell:
+                    ready = state.prepare(entry)
                     before = _before(name, picture, chosen, settings, gray, colours)
                     _show_result(
                         title,
                         stem,
                         picture,
                         gray,
-                        entry,
+                        ready,
                         settings,
                         raw,
                         (before, name),

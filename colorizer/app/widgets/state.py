@@ -105,14 +105,19 @@ def pick_model(entries: list[library.ModelEntry], key: str) -> library.ModelEntr
         help="The model with the least error comes first; for photos, those that learned from photos do.",
     )
     entry = entries[names.index(name) if name in names else 0]
+    try:
+        return prepare(entry)
+    except ModelError as error:
+        st.error(describe(error), icon=":material/error:")
+        st.stop()
+
+
+def prepare(entry: library.ModelEntry) -> library.ModelEntry:
+    """Return a model that can colorize; one that an earlier version saved is exported first, and the page says so."""
     if entry.exported:
         return entry
     with st.spinner(f"{entry.name} was saved by an earlier version. It is prepared once, about 15 seconds …"):
-        try:
-            return ensure_exported(entry)
-        except ModelError as error:
-            st.error(describe(error), icon=":material/error:")
-            st.stop()
+        return ensure_exported(entry)
 
 
 def pick_vividness(entry: library.ModelEntry, width: int | Literal["stretch"] = 240) -> float:
