@@ -7,13 +7,13 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from colorizer.app.widgets.estimate import count
 from colorizer.data import datasets
 from colorizer.errors import DataError
 from colorizer.models import library
 from colorizer.models.colorizer import load
 from colorizer.pixels.color import to_luminance
 from colorizer.training.export import load_keras_model
+from colorizer.training.shapes import count
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.notebook_epoch import operations_a_second
 from tests.benchmarks.photo import make_jpeg
