@@ -256,7 +256,9 @@ def steering(entry: library.ModelEntry, settings: PhotoSettings) -> tuple[Any, .
     size = settings.working_size if entry.any_size else None
     hints = settings.hints if entry.model_config.hints else ()
     reference = settings.reference if entry.vivid else None
-    return size, hints, reference, settings.reference_strength if reference is not None else 0.5
+    # Spreading hints at every level would take longer than to run the network again for another one.
+    vividness = settings.vividness if hints and entry.vivid else None
+    return size, hints, reference, settings.reference_strength if reference is not None else 0.5, vividness
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_CHECKSUM)
@@ -267,16 +269,18 @@ def look(
     hints: tuple[tuple[int, int, str], ...],
     reference: str | bytes | None,
     reference_strength: float,
+    vividness: float | None,
 ) -> tuple[np.ndarray, Belief | None]:
-    """Predict chroma, for a vivid model at every level, so that its slider does not run the network, and the belief.
+    """Predict chroma and the belief; both are shared and must not be changed.
 
-    Both are shared and must not be changed.
+    Without `vividness` a vivid model predicts at every level, so that its slider does not run the network.
     """
     colorizer, luminance, (height, width) = load_colorizer(entry), _seen_luminance(picture), picture_size(picture)
     down, across = luminance.shape[0] / height, luminance.shape[1] / width
     given = [{"x": int(x * across), "y": int(y * down), "color": color} for x, y, color in hints]
     shown = reference if reference is None or reference in PALETTES else shrink_picture(reference, _REFERENCE_PIXELS)
-    return colorizer.look(luminance, colorizer.levels, size, given, shown, reference_strength)
+    levels = colorizer.levels if vividness is None else vividness
+    return colorizer.look(luminance, levels, size, given, shown, reference_strength)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -311,7 +315,7 @@ def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Ph
     chroma = _chroma(entry, picture, settings)
     with _working_on(picture) as image:
         result = load_colorizer(entry).colorize(image, **_options(entry, settings), chroma=chroma)
-    _, hints, reference, strength = steering(entry, settings)
+    _, hints, reference, strength, _ = steering(entry, settings)
     shown = reference if reference is None or reference in PALETTES else b""
     about = _options(entry, settings) | {"hints": hints, "reference": shown, "reference_strength": strength}
     return images.encode_png(result, credit(entry.name, **about))
