@@ -12,7 +12,6 @@ _SPREAD = 0.03  # Each colour counts for the bins around it, by a Gaussian with 
 _SMOOTHING = 0.02  # This share of a histogram is spread evenly, so that no colour is ruled out.
 _LIMIT = 6.0  # A prior changes no logit by more than this.
 
-# A palette is a list of chroma (Cb, Cr), its share, and how far its colours spread.
 PALETTES = {
     "neutral": [((0.0, 0.0), 1.0, 0.03)],
     "warm": [((-0.07, 0.07), 0.6, 0.05), ((-0.03, 0.02), 0.4, 0.03)],

@@ -122,6 +122,7 @@ def test_references_change_the_picture_and_plain_results_can_stand_beside(open_p
     assert third["before"][0] == first["after"][0]
     app.toggle(key="uncertain").set_value(True).run()
     assert "Yellow: it guesses." in texts(app)
+    assert json.loads(app.get("bidi_component")[0].proto.json)["after"][1].endswith("where colorist guesses")
     assert not app.exception
 
 

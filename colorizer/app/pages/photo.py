@@ -158,6 +158,7 @@ def _show_result(
         key,
         "Before" if name == _GRAY else name.capitalize(),
         "in grayscale" if name == _GRAY else name,
+        "" if shown is result else f"where {entry.name} guesses",
         asked is not None,
         asked and asked.place,
         asked.points() if asked else (),
@@ -165,8 +166,6 @@ def _show_result(
     )
     if shown is not result:
         st.caption("Dark blue: the network knows. Green: it hesitates between a few colours. Yellow: it guesses.")
-    if asked:
-        asking.show_panel(asked, entry, picture, settings, result)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"Colorized by {entry.name}", width="content")
         st.download_button(
@@ -178,6 +177,8 @@ def _show_result(
             key=f"download-{entry.name}",
             on_click="ignore",
         )
+    if asked:
+        asking.show_panel(asked, entry, picture, settings, result)
     if raw:
         made = state.reconstruct(entry, picture, settings.vividness)
         pictures.show_tiles([[made]], 12, f"{title}, the 32 x 32 pixels that {entry.name} made", width="content")

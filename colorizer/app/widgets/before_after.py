@@ -32,6 +32,7 @@ def show_before_after(
     key: str,
     before_label: str = "Before",
     before_alt: str = "in grayscale",
+    after_alt: str = "",
     asking: bool = False,
     place: tuple[float, float] | None = None,
     points: Sequence[dict[str, Any]] = (),
@@ -48,6 +49,7 @@ def show_before_after(
         model: The name of the model that colorized it.
         key: The component's key in the session.
         before_label, before_alt: What the left version is, on the picture and for screen readers.
+        after_alt: What the right version is, for screen readers; by default, that `model` colorized it.
         asking: Whether the visitor points at pixels instead of moving the line.
         place: The pixel that is asked about, as shares of the width and the height.
         points: Hints as dicts of `x` and `y`, which are such shares, and `color`.
@@ -59,7 +61,7 @@ def show_before_after(
         "label": f"{title}: how much of it to show before it was colorized",
         # These are tuples and text, since Streamlit would import pandas to see whether a dict is a table.
         "before": (_data_uri(before), f"{title}, {before_alt}", before_label),
-        "after": (_data_uri(after), f"{title}, colorized by {model}", "After"),
+        "after": (_data_uri(after), f"{title}, {after_alt or f'colorized by {model}'}", "After"),
         "asking": asking,
         "pad": f"{title}: choose a pixel. Arrow keys move the crosshair, Enter asks, Escape leaves.",
         "place": json.dumps(place),
