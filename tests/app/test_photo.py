@@ -20,6 +20,8 @@ from colorizer.pixels.images import PHOTOS, decode_image
 from colorizer.pixels.metrics import compute_metrics
 from tests.app.conftest import texts
 
+pytestmark = pytest.mark.slow  # Whole pages are run.
+
 ENTRIES = {entry.name: entry for entry in library.list_models()}
 NO_PICTURE = "is not a picture this app can read"
 

@@ -20,6 +20,8 @@ from colorizer.presets import get_preset
 from tests.app.conftest import alt_texts, texts
 from tests.trainings import wait_for
 
+pytestmark = pytest.mark.slow  # Whole pages are run.
+
 
 def test_train_preset_fills_the_sliders(open_page):
     app = open_page("train", epochs="80")

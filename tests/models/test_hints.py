@@ -62,7 +62,7 @@ def test_where_hints_overlap_their_mean_counts():
     np.testing.assert_allclose(planes[planes[..., 2] == 1], [[*expected.mean(axis=0), 1]], atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=["unet", "backbone"])
+@pytest.fixture(scope="module", params=["unet", pytest.param("backbone", marks=pytest.mark.slow)])
 def untrained(request):
     """Return a small model that takes hints, with random weights also for the hints."""
     keras.utils.set_random_seed(0)
