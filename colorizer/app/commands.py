@@ -20,14 +20,13 @@ from colorizer.models.colorizer import Colorizer, load
 from colorizer.models.compact import halve_graph
 from colorizer.models.hints import read_hints
 from colorizer.models.network import ensure_exported
-from colorizer.models.reference import PALETTES
+from colorizer.models.reference import DEFAULT_STRENGTH, PALETTES, shrink_reference
 from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
-from colorizer.pixels.images import PHOTOS, cut_small, decode_file, fit_inside, lay_on_white, load_photo
+from colorizer.pixels.images import PHOTOS, cut_small, decode_file, load_photo
 from colorizer.storage import write_bytes
 
-_PHOTO_SIDE = 240  # A report shows squares of photos with sides of so many pixels.
-_REFERENCE_PIXELS = 256  # A reference is shrunk to this longer side, since only its colours count.
+_PHOTO_SIDE = 240  # A report shows the middle of each photo, shrunk to a square with sides of so many pixels.
 
 
 def data(
@@ -133,7 +132,7 @@ def colorize(
         typer.Option(
             metavar="0 to 1", parser=read_number(float), help="Set how much --reference or --palette changes."
         ),
-    ] = 0.5,
+    ] = DEFAULT_STRENGTH,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist instead of skipping their pictures.")
     ] = False,
@@ -159,7 +158,7 @@ def colorize(
     colorizer.check_settings(**settings)
     planned = batch.plan_files(files, output, overwrite)
     if reference or palette:
-        shown = palette or fit_inside(lay_on_white(decode_file(reference)), _REFERENCE_PIXELS)
+        shown = palette or shrink_reference(decode_file(reference))  # Workers need only its colours.
         colorizer.check_reference(shown, reference_strength)
         settings |= {"reference": shown, "reference_strength": reference_strength}
     if hints:

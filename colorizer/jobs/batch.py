@@ -95,8 +95,7 @@ def colorize_file(colorizer: Colorizer, file: PictureFile, **settings: Any) -> P
             raise ImageError(_MISSING)
         result = colorizer.colorize(decode_file(file.source), **settings)
         file.target.parent.mkdir(parents=True, exist_ok=True)
-        name = colorizer.entry.name if colorizer.entry else "not saved"
-        write_bytes(file.target, encode_png(result, credit(name, **settings)))
+        write_bytes(file.target, encode_png(result, credit(colorizer.name, **settings)))
     except ColorizerError as error:
         return replace(file, error=str(error))
     except OSError as error:

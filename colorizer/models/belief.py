@@ -5,11 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
-from colorizer.models.scale import Scale
+from colorizer.models.scale import MAX_ENTROPY, Scale
 from colorizer.pixels.color import merge_luminance, to_uint8
 from colorizer.pixels.names import name_colors
 
-_MAX_ENTROPY = 3.0  # A belief with this entropy in bits, or more, gets the whole boost, see `training.export`.
 _SURE = 0.7  # A network is sure of a colour that has at least this share of its belief.
 _WORTH_NAMING = 0.15  # A colour with a smaller share is not named in the sentence.
 
@@ -134,8 +133,8 @@ def decode(logits: np.ndarray, bins: np.ndarray, temperature: float, boost: floa
     probabilities = softmax(logits / temperature)
     chroma = probabilities @ bins
     if boost:
-        entropy = np.minimum(_entropy(probabilities)[..., None], _MAX_ENTROPY)
-        chroma = chroma * (1 + boost * entropy / _MAX_ENTROPY)
+        entropy = np.minimum(_entropy(probabilities)[..., None], MAX_ENTROPY)
+        chroma = chroma * (1 + boost * entropy / MAX_ENTROPY)
     return chroma
 
 

@@ -15,16 +15,15 @@ from colorizer.models.belief import Belief
 from colorizer.models.checks import MAX_WORKING_PIXELS, check_chroma, check_image, check_values, describe
 from colorizer.models.hints import Hint, check_hints, draw_hints, spread_hints
 from colorizer.models.network import Network, load_network
-from colorizer.models.reference import make_prior, reference_shares
+from colorizer.models.reference import DEFAULT_STRENGTH, make_prior, reference_shares
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES, VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.budget import pixels_in_work
 from colorizer.pixels.color import YCBCR_TO_RGB, split_luminance, to_luminance, to_uint8
 from colorizer.pixels.guided import apply_chroma
 from colorizer.pixels.images import resize_planes
 
-_BATCH_PIXELS = 2**17  # A network runs on this many pixels of small images at once.
+_BATCH_PIXELS = 2**17  # A batch of small images is cut into parts of at most so many pixels, to bound memory.
 _MODEL_SIZE = 32
-_ENLARGEMENT = 2  # A backbone sees CIFAR-10 images enlarged by this factor, as it did when it learned from them.
 
 
 class Colorizer:
@@ -52,7 +51,8 @@ class Colorizer:
         self.any_size = self.scale.multiple > 0
         self.levels = VIVIDNESS_LEVELS if self.vivid else None
 
-    def _load(self) -> Network:
+    def open_network(self) -> Network:
+        """Return the network; the first call loads it, unless it was given."""
         with self._loading:
             if self._network is None:
                 self._network = load_network(self.entry)
@@ -71,7 +71,7 @@ class Colorizer:
         """
         if not _is_number(strength, 0, MAX_STRENGTH):
             raise ConfigError(f"strength must be a number from 0 to {MAX_STRENGTH:g}, received {strength!r}.")
-        name = self._name
+        name = self.name
         if vividness is not None and not self.vivid:
             raise ConfigError(f"{name} has no vividness to set. Choose a model with chroma bins, such as unet-vivid.")
         levels = vividness if isinstance(vividness, tuple | list) else [vividness]
@@ -121,12 +121,12 @@ class Colorizer:
 
     def _predict(self, luminance: np.ndarray, levels: Sequence[float]) -> np.ndarray:
         """Run the network on a checked batch; return float32 (levels, N, H, W, 3)."""
-        network = self._load()
+        network = self.open_network()
         output = np.empty((len(levels), *luminance.shape[:3], 3), np.float32)
         decodings = [self.scale.decoding(level) for level in levels]
         run, pixels = network, luminance[:1].size
-        if self.scale.multiple == _MODEL_SIZE == min(luminance.shape[1:3]):
-            run, pixels = self._run_enlarged, pixels * _ENLARGEMENT**2
+        if self.scale.small_size > _MODEL_SIZE == min(luminance.shape[1:3]):
+            run, pixels = self._run_enlarged, pixels * (self.scale.small_size // _MODEL_SIZE) ** 2
         batch = max(_BATCH_PIXELS // pixels, 1) if pixels else 1
         for start in range(0, len(luminance), batch):
             part = slice(start, start + batch)
@@ -134,8 +134,8 @@ class Colorizer:
         return output
 
     def _run_enlarged(self, luminance: np.ndarray, decodings: Sequence[tuple[float, float]]) -> np.ndarray:
-        """Run the network on images of twice the size, and halve the chroma; the luminance stays as it was."""
-        factor = _ENLARGEMENT
+        """Run the network on enlarged images, and average the chroma down; the luminance stays as it was."""
+        factor = self.scale.small_size // _MODEL_SIZE
         num, height, width, _ = luminance.shape
         large = np.stack([resize_planes(planes, factor * height, factor * width) for planes in luminance])
         output = self._network(np.clip(large, 0, 1), decodings)
@@ -149,7 +149,7 @@ class Colorizer:
         size: int | None = None,
         hints: Sequence[Hint] | None = None,
         reference: np.ndarray | str | None = None,
-        reference_strength: float = 0.5,
+        reference_strength: float = DEFAULT_STRENGTH,
     ) -> tuple[np.ndarray, Belief | None]:
         """Predict the chroma of a photo at the model's working size, and return what the network believes about it.
 
@@ -199,18 +199,19 @@ class Colorizer:
             ImageError: `image` is not such an array.
         """
         if not self.vivid:
-            raise ConfigError(f"{self._name} has no chroma bins, so it has no belief. Choose a model such as colorist.")
+            raise ConfigError(f"{self.name} has no chroma bins, so it has no belief. Choose a model such as colorist.")
         image = check_image(image)
         with pixels_in_work(image.shape[0] * image.shape[1]):
             return self.look(to_luminance(image[..., :3]), **settings)[1]
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The model's name, or "This model" for one that is not saved."""
         return self.entry.name if self.entry else "This model"
 
     def _check_hints(self, hints: Sequence[Hint] | None, height: int, width: int) -> list[Hint]:
         if hints and not self.hints:
-            raise ConfigError(f"{self._name} takes no hints. Choose a model that does, such as colorist or unet-vivid.")
+            raise ConfigError(f"{self.name} takes no hints. Choose a model that does, such as colorist or unet-vivid.")
         return check_hints(hints, height, width)
 
     def check_reference(self, reference: np.ndarray | str | None, strength: float) -> np.ndarray | None:
@@ -220,8 +221,10 @@ class Colorizer:
         if reference is None:
             return None
         if not self.vivid:
-            raise ConfigError(f"{self._name} takes no reference. Choose a model with chroma bins, such as colorist.")
-        return reference_shares(reference if isinstance(reference, str) else check_image(reference), self._load().bins)
+            raise ConfigError(f"{self.name} takes no reference. Choose a model with chroma bins, such as colorist.")
+        return reference_shares(
+            reference if isinstance(reference, str) else check_image(reference), self.open_network().bins
+        )
 
     def _look(
         self,
@@ -230,10 +233,10 @@ class Colorizer:
         sizes: Sequence[int],
         hints: Sequence[Hint] = (),
         shares: np.ndarray | None = None,
-        reference_strength: float = 0.5,
+        reference_strength: float = DEFAULT_STRENGTH,
     ) -> tuple[np.ndarray, Belief | None]:
         """Return the mean of the chroma predicted at each working size, float32 (levels, h, w, 2), and the belief."""
-        network, maps, shape, logits, prior = self._load(), [], luminance.shape[:2], None, None
+        network, maps, shape, logits, prior = self.open_network(), [], luminance.shape[:2], None, None
         decodings = [self.scale.decoding(level) for level in levels]
         for size in sizes:
             working_shape = self._working_shape(size, *shape)
@@ -266,7 +269,7 @@ class Colorizer:
         chroma: np.ndarray | None = None,
         hints: Sequence[Hint] | None = None,
         reference: np.ndarray | str | None = None,
-        reference_strength: float = 0.5,
+        reference_strength: float = DEFAULT_STRENGTH,
     ) -> np.ndarray:
         """Colorize a photo at its own resolution: its luminance is kept, chroma comes from the model.
 

@@ -1,4 +1,4 @@
-"""Stores the weights of a saved network as float16, which halves the file."""
+"""Makes the files of a saved network smaller: it compresses them, and stores weights as float16."""
 
 import io
 import zipfile
@@ -9,18 +9,28 @@ import numpy as np
 _WEIGHTS = "model.weights.h5"
 
 
-def store_as_float16(path: Path) -> None:
-    """Rewrite a `.keras` file with float16 instead of float32 weights; Keras loads it as any other.
+def compress_weights(path: Path, half: bool) -> None:
+    """Rewrite a `.keras` file compressed; Keras loads it as any other.
 
     Args:
-        path: the file. Where its weights are not exactly float16 numbers, they are rounded.
+        path: the file.
+        half: whether its float32 weights become float16; those that are not exactly float16 numbers are rounded.
     """
-    import h5py  # Keras writes its weights with it.
-
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
+    if half:
+        parts[_WEIGHTS] = _halve(parts[_WEIGHTS])
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+
+
+def _halve(weights: bytes) -> bytes:
+    """Return an HDF5 file with float16 in place of float32."""
+    import h5py  # Keras writes its weights with it.
+
     buffer = io.BytesIO()
-    with h5py.File(io.BytesIO(parts[_WEIGHTS]), "r") as before, h5py.File(buffer, "w") as after:
+    with h5py.File(io.BytesIO(weights), "r") as before, h5py.File(buffer, "w") as after:
         after.attrs.update(before.attrs)
 
         def copy(name: str, item: "h5py.Group | h5py.Dataset") -> None:
@@ -33,10 +43,7 @@ def store_as_float16(path: Path) -> None:
             made.attrs.update(item.attrs)
 
         before.visititems(copy)
-    parts[_WEIGHTS] = buffer.getvalue()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in parts.items():
-            archive.writestr(name, data)
+    return buffer.getvalue()
 
 
 def halve_graph(graph: bytes, rounded: bool) -> bytes:

@@ -19,7 +19,7 @@ from colorizer import config
 from colorizer.config import ModelConfig, TrainConfig
 from colorizer.errors import ColorizerError, ModelError
 from colorizer.models.card import check_card
-from colorizer.models.compact import store_as_float16
+from colorizer.models.compact import compress_weights
 from colorizer.models.scale import SCALES, Scale
 from colorizer.storage import clean_up, delete_folder, read_json, replace_folder, write_bytes, write_json
 
@@ -277,8 +277,7 @@ def save_model(
         with replace_folder(target) as staging:
             file = staging / "model.keras"
             model.save(file)
-            if ModelConfig.from_dict(card["model"]).architecture == "backbone":
-                store_as_float16(file)
+            compress_weights(file, half=ModelConfig.from_dict(card["model"]).architecture == "backbone")
             (staging / "model.onnx").write_bytes(graph)
             stored = {"sha256": _checksum(file.read_bytes()), "bytes": file.stat().st_size}
             write_json(staging / "card.json", card | stored | _describe_graph(graph))

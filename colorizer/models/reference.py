@@ -7,8 +7,9 @@ from colorizer.models.belief import softmax
 from colorizer.pixels.color import split_luminance
 from colorizer.pixels.images import fit_inside, lay_on_white
 
-_SIZE = 128  # The colours of a reference are counted at this many pixels on its longer side.
-_SPREAD = 0.03  # Each colour counts for the bins around it, by a Gaussian with this standard deviation.
+DEFAULT_STRENGTH = 0.5  # With a larger strength, the colours of `colorist` become bolder than those of the reference.
+REFERENCE_SIZE = 128  # The colours of a reference are counted at this many pixels on its longer side.
+_SPREAD = 0.03  # A pixel's chroma is shared among the bins near it by a Gaussian with this standard deviation.
 _SMOOTHING = 0.02  # This share of a histogram is spread evenly, so that no colour is ruled out.
 _LIMIT = 6.0  # A prior changes no logit by more than this.
 
@@ -42,12 +43,17 @@ def reference_shares(reference: np.ndarray | str, bins: np.ndarray) -> np.ndarra
             share * _near(bins, np.array([centre]), spread)[0] for centre, share, spread in PALETTES[reference]
         )
     else:
-        small = fit_inside(lay_on_white(reference), _SIZE)
+        small = shrink_reference(reference)
         chroma = split_luminance(small)[1].reshape(-1, 2)
         if np.ptp(small.astype(np.int16), axis=-1).max() <= 2:
             raise ConfigError("The reference is gray, so it has no colours to give. Choose a picture in colour.")
         shares = _near(bins, chroma, _SPREAD).mean(axis=0)
     return (1 - _SMOOTHING) * shares / shares.sum() + _SMOOTHING / len(bins)
+
+
+def shrink_reference(reference: np.ndarray) -> np.ndarray:
+    """Return a small copy of a picture, uint8 (h, w, 3), that has its colours; what is transparent becomes white."""
+    return fit_inside(lay_on_white(reference), REFERENCE_SIZE)
 
 
 def _near(bins: np.ndarray, chroma: np.ndarray, spread: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 VIVIDNESS_LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEFAULT_VIVIDNESS = 0.4
+MAX_ENTROPY = 3.0  # A belief with an entropy of so many bits, or more, gets the whole boost.
 _BOOSTED_TEMPERATURE = 0.6  # It and the boost were chosen on validation; lower ones tear colours into patches.
 
 
@@ -20,12 +21,14 @@ class Scale:
         multiple: the sides at which the network sees a photo are multiples of this number; 0 if they are always 32.
         default_sizes: by default, results with these shorter sides are averaged; they were chosen on validation.
         offered_sizes: the page offers these shorter sides.
-        boost: at vividness 1, chroma grows by this factor where the network is unsure, see `network.split_at_logits`.
+        small_size: the network sees an image of 32 x 32 pixels enlarged to this side, as it did in its training.
+        boost: at vividness 1, chroma grows by this factor where the network is unsure, see `belief.decode`.
     """
 
     multiple: int
     default_sizes: tuple[int, ...]
     offered_sizes: tuple[int, ...] = ()
+    small_size: int = 32
     boost: float = 0.0
 
     def decoding(self, vividness: float) -> tuple[float, float]:
@@ -40,5 +43,5 @@ SCALES = {
     "dense": Scale(0, (32,)),
     "conv": Scale(0, (32,)),
     "unet": Scale(8, (32, 64), (32, 48, 64, 96, 128)),
-    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), boost=3.8),
+    "backbone": Scale(32, (192,), (96, 128, 160, 192, 224, 256), small_size=64, boost=3.8),
 }

@@ -22,13 +22,12 @@ from colorizer.errors import ColorizerError, ModelError, TrainingError
 from colorizer.models import library
 from colorizer.models.compact import halve_graph
 from colorizer.models.network import ARCHITECTURE, BINS, EXPORT_REFUSED, Network
-from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
+from colorizer.models.scale import DEFAULT_VIVIDNESS, MAX_ENTROPY, SCALES
 from colorizer.pixels.color import to_luminance
 from colorizer.training.step import split_at_logits
 
 _OPSET = 18
 _LARGEST_DIFFERENCE = 2e-5  # An exported graph may differ from Keras by this much on the built-in samples.
-_MAX_ENTROPY = 3.0  # A belief with this entropy in bits, or more, gets the whole boost.
 
 
 def export_network(model: keras.Model) -> bytes:
@@ -99,7 +98,7 @@ def _build_graph(model: keras.Model) -> tuple[Callable[..., dict[str, tf.Tensor]
         belief = tf.nn.softmax(softened)
         chroma = tf.linalg.matmul(belief, centres)
         if boosted:
-            chroma *= 1 + levels[1] * tf.minimum(_entropy(belief, softened), _MAX_ENTROPY) / _MAX_ENTROPY
+            chroma *= 1 + levels[1] * tf.minimum(_entropy(belief, softened), MAX_ENTROPY) / MAX_ENTROPY
         luminance, shape = planes[0], tf.shape(chroma)
         chroma = tf.image.resize(tf.reshape(chroma, (-1, shape[2], shape[3], 2)), tf.shape(luminance)[1:3])
         chroma = tf.reshape(chroma, tf.concat([shape[:2], tf.shape(chroma)[1:]], axis=0))

@@ -7,6 +7,7 @@ reads it. It knows no classes and calls no functions by name, so nothing in the 
 import io
 import math
 import pickletools
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +27,11 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     """
     file, storages = io.BytesIO(data), {}
     try:
-        for _ in range(3):  # The magic number, a protocol version, and facts about the machine.
-            _read_pickle(file, {})
-        tensors, keys = _read_pickle(file, storages), _read_pickle(file, {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Damaged text can have wrong escapes, of which Python warns.
+            for _ in range(3):  # The magic number, a protocol version, and facts about the machine.
+                _read_pickle(file, {})
+            tensors, keys = _read_pickle(file, storages), _read_pickle(file, {})
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError("its pickle is damaged") from error
     if type(tensors) is not dict or not all(isinstance(tensor, _Tensor) for tensor in tensors.values()):

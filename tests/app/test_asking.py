@@ -1,4 +1,4 @@
-"""Asking and hinting on the page: the address, gestures from a browser that may lie, and what the panel says."""
+"""The page keeps hints in its address, ignores gestures that a browser made up, and says what a network believes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Beliefs: their numbers against hand-made logits, what the graph makes of them, references, and the sentence."""
+"""A belief has the numbers of hand-made logits, becomes what the graph makes of it, and follows a reference."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_a_prior_is_the_logarithm_of_the_ratio_of_shares():
 
 @pytest.mark.parametrize("palette", PALETTES)
 def test_the_shares_of_a_palette_have_the_sum_1_and_rule_no_colour_out(palette):
-    bins = load("unet-vivid")._load().bins
+    bins = load("unet-vivid").open_network().bins
     shares = reference_shares(palette, bins)
     assert shares.sum() == pytest.approx(1)
     assert shares.min() > 0

@@ -158,7 +158,6 @@ def test_state_and_large_memos_of_a_pickle_change_nothing():
             np.testing.assert_array_equal(array, [[0, 1, 2], [3, 4, 5]])
 
 
-@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")  # pickletools warns of damaged text.
 @given(strategies.data())
 @settings(max_examples=100, deadline=None)
 def test_a_damaged_file_is_read_or_refused(data):

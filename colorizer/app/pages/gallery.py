@@ -16,7 +16,7 @@ from colorizer.pixels.images import encode_png
 from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics, image_mse
 
 _PAGE_SIZE = 12
-_ENLARGED = 12  # A test image that is asked about is shown this many times as large.
+_ENLARGED = 12  # A test image that the visitor asks about is shown this many times as large.
 
 
 def _wanted_image() -> int | None:
@@ -71,8 +71,7 @@ def _ask(index: int, name: str) -> None:
     """Show a test image in colour, enlarged, and what the network believes about it."""
     content = encode_png(split.images[index])
     asked, key = asking.current(content, shared=True), f"asked-{entry.name}"
-    size = 2 * entry.scale.multiple if entry.scale.multiple == len(split.images[index]) else len(split.images[index])
-    settings = state.PhotoSettings(vividness, 1.0, size, asked.hints)
+    settings = state.PhotoSettings(vividness, 1.0, entry.scale.small_size, asked.hints)
     result = state.colorize(entry, content, settings)
     before, after = (image.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1) for image in (to_uint8(gray_copy(result)), result))
     show_before_after(

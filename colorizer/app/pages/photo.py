@@ -11,7 +11,7 @@ from colorizer.app.widgets.text import show_error
 from colorizer.config import MAX_FILES, MAX_PIXELS, MAX_STRENGTH, MAX_UPLOAD_BYTES
 from colorizer.errors import ColorizerError
 from colorizer.models import library
-from colorizer.models.reference import PALETTES
+from colorizer.models.reference import DEFAULT_STRENGTH, PALETTES
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import FORMAT_NAMES, PHOTOS, SUFFIXES
 
@@ -66,7 +66,9 @@ def _steer(entries: list[library.ModelEntry]) -> tuple[list[library.ModelEntry],
             f"things. Auto {auto}."
         )
         size = st.select_slider("Working size", sizes, key="size", help=about, bind="query-params")
-    reference, reference_strength = _steer_by_reference() if any(entry.vivid for entry in chosen) else (None, 0.5)
+    reference, reference_strength = (
+        _steer_by_reference() if any(entry.vivid for entry in chosen) else (None, DEFAULT_STRENGTH)
+    )
     working_size = None if size == "auto" else int(size)
     return chosen, state.PhotoSettings(vividness, strength, working_size, (), reference, reference_strength)
 
@@ -84,13 +86,21 @@ def _steer_by_reference() -> tuple[str | bytes | None, float]:
         format_func=lambda name: PHOTOS.get(name, name),
     )
     if chosen == _NONE:
-        return None, 0.5
+        return None, DEFAULT_STRENGTH
     reference: str | bytes | None = chosen
     if chosen == _DROPPED:
         upload = st.file_uploader("Drop a picture whose colours you like", type=SUFFIXES, key="reference-upload")
         reference = upload.getvalue() if upload else None
     strength = st.slider(
-        "How much", 0.0, 1.0, 0.5, 0.1, "%.1f", key="reference-strength", bind="query-params", help="0 changes nothing."
+        "How much",
+        0.0,
+        1.0,
+        DEFAULT_STRENGTH,
+        0.1,
+        "%.1f",
+        key="reference-strength",
+        bind="query-params",
+        help="0 changes nothing.",
     )
     return reference, strength
 

@@ -67,4 +67,5 @@ if trained:
     pictures.show_snapshot(images[index], entry.name, marks[index])
 else:
     st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")
+state.load_soon(best)
 live.keep_worker_ready()

@@ -70,7 +70,6 @@ def show_before_after(
     _mount(key=key, data=data, on_asked_change=on_gesture, on_moved_change=on_gesture, on_undo_change=on_gesture)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
 def _data_uri(image: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=88, subsampling=0)

@@ -39,7 +39,7 @@ _STATES = {
 }
 _low, _high = config.LEARNING_RATE_FACTORS
 _FACTORS = (_low, 0.03, 0.1, 0.3, 1.0, 3.0, _high)
-_PAINTED = 3.0  # A first picture is in colour, and nobody waits for the server, after this many seconds.
+_PAINTED = 3.0  # After so many seconds a visitor has the page and its first picture, so a worker's start slows nobody.
 _EIGHT, _OWN = "Eight test images", "Uploaded picture"
 _LATEST = "latest"
 

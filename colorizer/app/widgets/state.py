@@ -5,6 +5,7 @@ import ctypes
 import functools
 import hashlib
 import platform
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,7 @@ from colorizer.models.belief import Belief
 from colorizer.models.colorizer import Colorizer
 from colorizer.models.credit import credit
 from colorizer.models.network import ensure_exported
-from colorizer.models.reference import PALETTES
+from colorizer.models.reference import DEFAULT_STRENGTH, PALETTES, REFERENCE_SIZE
 from colorizer.models.scale import DEFAULT_VIVIDNESS, VIVIDNESS_LEVELS
 from colorizer.pixels import images
 from colorizer.pixels.budget import PictureCache, pixels_in_work
@@ -30,7 +31,6 @@ from colorizer.pixels.metrics import compute_metrics, gray_copy_metrics
 
 _PAGE_PIXELS = 1200  # The longer side of a photo on a page has this many pixels.
 MEASURED_PIXELS = 600  # The longer side is this when a result is measured, which takes long on larger pictures.
-_REFERENCE_PIXELS = 256  # Only the colours of a reference count, so it is shrunk.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # These numbers are defined in malloc.h.
 _KEPT_BYTES = 8 * 2**20  # With a lower threshold, the memory for a photo's arrays would be requested again each time.
 _BY_CHECKSUM = {library.ModelEntry: lambda entry: (str(entry.path), entry.checksum)}
@@ -157,6 +157,16 @@ def load_colorizer(entry: library.ModelEntry) -> Colorizer:
     return Colorizer(None, entry)
 
 
+def load_soon(entry: library.ModelEntry) -> None:
+    """Load the network of a model while the visitor still looks at the page, so that their first picture is quick."""
+
+    def load() -> None:
+        with contextlib.suppress(ModelError):  # Whoever needs the network gets the error.
+            load_colorizer(entry).open_network()
+
+    threading.Thread(target=load, daemon=True).start()
+
+
 def open_test_images() -> tuple[str, datasets.Split]:
     """Return `cifar10` and its test images where they are, else `samples`; a broken source is named on the page."""
     state = datasets.cifar10_status()["state"]
@@ -196,7 +206,7 @@ class PhotoSettings(NamedTuple):
     working_size: int | None = None
     hints: tuple[tuple[int, int, str], ...] = ()  # The column, the row and the colour of pixels.
     reference: str | bytes | None = None  # A palette, the name of a sample photo, or the content of a picture.
-    reference_strength: float = 0.5
+    reference_strength: float = DEFAULT_STRENGTH
 
 
 # A picture on a page is the content of a file or the name of a sample photo, which is hashed whole, unlike an array.
@@ -258,7 +268,7 @@ def steering(entry: library.ModelEntry, settings: PhotoSettings) -> tuple[Any, .
     reference = settings.reference if entry.vivid else None
     # Spreading hints at every level would take longer than to run the network again for another one.
     vividness = settings.vividness if hints and entry.vivid else None
-    return size, hints, reference, settings.reference_strength if reference is not None else 0.5, vividness
+    return size, hints, reference, settings.reference_strength if reference is not None else DEFAULT_STRENGTH, vividness
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_BY_CHECKSUM)
@@ -278,7 +288,7 @@ def look(
     colorizer, luminance, (height, width) = load_colorizer(entry), _seen_luminance(picture), picture_size(picture)
     down, across = luminance.shape[0] / height, luminance.shape[1] / width
     given = [{"x": int(x * across), "y": int(y * down), "color": color} for x, y, color in hints]
-    shown = reference if reference is None or reference in PALETTES else shrink_picture(reference, _REFERENCE_PIXELS)
+    shown = reference if reference is None or reference in PALETTES else shrink_picture(reference, REFERENCE_SIZE)
     levels = colorizer.levels if vividness is None else vividness
     return colorizer.look(luminance, levels, size, given, shown, reference_strength)
 
@@ -316,8 +326,7 @@ def colorize_fully(entry: library.ModelEntry, picture: bytes | str, settings: Ph
     with _working_on(picture) as image:
         result = load_colorizer(entry).colorize(image, **_options(entry, settings), chroma=chroma)
     _, hints, reference, strength, _ = steering(entry, settings)
-    shown = reference if reference is None or reference in PALETTES else b""
-    about = _options(entry, settings) | {"hints": hints, "reference": shown, "reference_strength": strength}
+    about = _options(entry, settings) | {"hints": hints, "reference": reference, "reference_strength": strength}
     return images.encode_png(result, credit(entry.name, **about))
 
 

@@ -1,4 +1,4 @@
-"""Shows colours in a row, each with a caption; they can be buttons."""
+"""Shows a row of colours with captions, which can be buttons."""
 
 import json
 from collections.abc import Callable
