@@ -68,12 +68,15 @@ def test_points_that_no_page_of_ours_sends_are_ignored(monkeypatch, moved):
     assert (asked.hints, asked.undo) == (((1, 2, "#123456"),), [])
 
 
-def test_no_more_hints_than_the_limit_are_taken():
+def test_no_more_hints_than_the_limit_are_taken_and_the_visitor_is_told(monkeypatch):
+    said = []
+    monkeypatch.setattr(st, "toast", lambda text, **about: said.append(text))
     asked = Asking("x", (1000, 1000))
     for number in range(MAX_PAGE_HINTS + 3):
         asked.place = (0.5, number / 40)
         asked.give("#123456")
     assert len(asked.hints) == MAX_PAGE_HINTS
+    assert said == ["A picture can have 32 hints here. Remove one first."] * 3
 
 
 @pytest.mark.slow

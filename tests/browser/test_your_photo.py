@@ -180,6 +180,13 @@ def test_a_pixel_is_asked_hinted_moved_undone_and_kept_in_the_address(open_page,
     again = open_page(f"{ASKING}&hints={hinted}", width=width, color_scheme=scheme)
     expect(again.locator(".point")).to_have_count(1)
     assert colours_of(again) == colours_of(page) != before
+    dot = page.locator(".point")
+    dot.focus()
+    for _ in range(2):  # The keyboard stays on the hint.
+        old = page.evaluate("new URL(location).searchParams.get('hints')")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function("old => new URL(location).searchParams.get('hints') !== old", arg=old)
+        page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
     page.get_by_role("button", name="Remove all").click()
     expect(page.locator(".point")).to_have_count(0)
 

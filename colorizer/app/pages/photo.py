@@ -166,13 +166,13 @@ def _show_result(
         title,
         entry.name,
         key,
-        "Before" if name == _GRAY else name.capitalize(),
-        "in grayscale" if name == _GRAY else name,
-        "" if shown is result else f"where {entry.name} guesses",
-        asked is not None,
-        asked and asked.place,
-        asked.points() if asked else (),
-        partial(asking.on_gesture, asked, key) if asked else lambda: None,
+        before_label="Before" if name == _GRAY else name.capitalize(),
+        before_alt="in grayscale" if name == _GRAY else name,
+        after_alt="" if shown is result else f"where {entry.name} guesses",
+        asking=asked is not None,
+        place=asked and asked.place,
+        points=asked.points() if asked else (),
+        on_gesture=partial(asking.on_gesture, asked, key) if asked else lambda: None,
     )
     if shown is not result:
         st.caption("Dark blue: the network knows. Green: it hesitates between a few colours. Yellow: it guesses.")

@@ -23,8 +23,9 @@ from colorizer.models.hints import COLOR
 
 Hints = tuple[tuple[int, int, str], ...]
 
-_NEAR = 0.02  # A colour that is chosen this close to a hint, in widths, recolours the hint.
+_NEAR = 0.02  # If a hint is closer than this share of the width to the chosen pixel, the new hint replaces it.
 _NUM_SWATCHES, _NUM_PALETTE = 10, 8
+# The map of the entropy has these colours where the network knows, where it hesitates and where it guesses.
 _LOW, _MIDDLE, _HIGH = (np.float32(color) for color in ((30, 40, 90), (30, 140, 140), (250, 220, 60)))
 
 
@@ -63,14 +64,16 @@ class Asking:
         return min(int(place[0] * width), width - 1), min(int(place[1] * height), height - 1)
 
     def give(self, color: str) -> None:
-        """Give the pixel that is asked about a colour; a hint that is close by gets it instead."""
+        """Give the pixel that is asked about a colour; hints that are close by are replaced."""
         if self.place is None:
             return
         x, y = self.pixel(self.place)
         reach = _NEAR * self.size[1]
         kept = tuple(hint for hint in self.hints if math.hypot(hint[0] - x, hint[1] - y) > reach)
-        if len(kept) < MAX_PAGE_HINTS:
-            self.change((*kept, (x, y, color)))
+        if len(kept) == MAX_PAGE_HINTS:
+            st.toast(f"A picture can have {MAX_PAGE_HINTS} hints here. Remove one first.", icon=":material/error:")
+            return
+        self.change((*kept, (x, y, color)))
 
 
 def current(picture: bytes | str, shared: bool) -> Asking:

@@ -53,6 +53,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
         ;[point.x, point.y] = at(moved)
         put()
       }
+      dot.onpointercancel = () => (dot.onpointermove = dot.onpointerup = null)
       dot.onpointerup = (ended) => {
         dot.onpointermove = dot.onpointerup = null
         const [x, y] = at(ended)
@@ -74,7 +75,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
     return dot
   }
+  // The keyboard stays on the hint that it moves, although all are drawn anew.
+  const focused = [...pad.children].indexOf(pad.getRootNode().activeElement)
   pad.replaceChildren(...points.map(draw), cross)
+  if (focused >= 0) (pad.children[focused].className === "point" ? pad.children[focused] : pad).focus()
   showCross()
   pad.onclick = (event) => {
     place = at(event)

@@ -26,6 +26,7 @@ _DARK = {"smoothed": "#d6d3d1"}
 _OTHER_COLORS = ("#0f9488", "#8b5cf6", "#ca8a04", "#db2777", "#0891b2", "#65a30d")
 _SMOOTHING = 0.02  # The standard deviation of the moving average, as a share of the curve's length.
 _POINTS_AT_A_TIME = 50  # Smoothing all points at once would take 32 MB for each visitor.
+_FEW_EPOCHS = 60  # The validation losses of more epochs have smaller dots, since large ones would touch.
 _LOG, _LINEAR = "Log", "Linear"
 # The digits of ticks on a logarithmic axis, from the roundest to the finest.
 _TICK_DIGITS = ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(digits / 10 for digits in range(10, 100)))
@@ -115,9 +116,10 @@ def loss_chart(
 
     datasets, layers = {}, []
     thin, thick = {"type": "line", "strokeWidth": 1, "opacity": 0.6}, {"type": "line", "strokeWidth": 2}
-    dots = {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 45}}
+    longest = max([len(points) for _, points in [curve or ([], []), *others.values()]])
+    dots = {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 45 if longest <= _FEW_EPOCHS else 5}}
     if curve:
-        smoothed = [(x, y, z) for (x, y), z in zip(curve[0], smooth(curve[0]), strict=True)]
+        smoothed = [(x, y, round(z, 7)) for (x, y), z in zip(curve[0], smooth(curve[0]), strict=True)]
         datasets["batches"] = _rows(smoothed, "epochs", "loss", "smoothed")
         datasets["validation"] = _rows(curve[1], "epochs", "loss")
         layers = [layer("batches", thin, line="each batch"), layer("batches", thick, "smoothed", "smoothed")]
@@ -227,7 +229,9 @@ def _draw(
     if not key:
         # A chart that stays as it is has its data in itself. Streamlit would import pandas to send named data sets,
         # which it can replace while a run goes on.
-        datasets = chart.pop("datasets")
-        for layer in chart["layer"]:
-            layer["data"] = {"values": datasets[layer["data"]["name"]]} if "name" in layer["data"] else layer["data"]
+        for name, rows in chart.pop("datasets").items():
+            named = [layer for layer in chart["layer"] if layer["data"] == {"name": name}]
+            others = [layer for layer in chart["layer"] if layer not in named]
+            drawn = [{key: value for key, value in layer.items() if key != "data"} for layer in named]
+            chart["layer"] = [*others, {"data": {"values": rows}, "layer": drawn}]
     st.vega_lite_chart(spec=chart, height=HEIGHT, alt=alt, key=key)
