@@ -14,7 +14,7 @@ import os
 import signal
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Epoch:
 class Snapshot:
     epochs: float
     images: np.ndarray
+    logits: np.ndarray = field(default_factory=lambda: np.empty(0, np.float16))
 
 
 class Model:

@@ -2,10 +2,11 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
@@ -17,9 +18,13 @@ from colorizer.data.photos import load_photos
 from colorizer.errors import ConfigError
 from colorizer.models import evaluation, library
 from colorizer.models.colorizer import Colorizer, load
+from colorizer.models.hint_evaluation import Method, measure_hints, methods_of
 from colorizer.models.photo_evaluation import Colorize, Features, measure_photos, vary
 from colorizer.training import efficientnet
 from colorizer.training.job import import_tensorflow_quietly
+
+Chosen = Sequence[tuple[library.ModelEntry, dict[str, Any]]]
+"""The models to measure, each with its settings."""
 
 
 def evaluate(
@@ -54,7 +59,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="N,N,...",
-            help="With --photos, also tell by how many dB so many random hints raise the PSNR, such as 1,5,10.",
+            help="With --photos, measure what so many random hints do instead, such as 0,1,10; beside the models that "
+            "take hints stands the optimisation of Levin et al. 2004.",
             show_default="none",
         ),
     ] = "",
@@ -63,8 +69,8 @@ def evaluate(
         typer.Option(
             metavar="FILE",
             parser=read_path,
-            help="With --all, also draw into this PNG, SVG or PDF file: the metrics, or with --photos the errors over "
-            "the colorfulness, as vividness and strength of the U-Nets change.",
+            help="With --all, also draw into this PNG, SVG or PDF file: the metrics; with --photos the errors over "
+            "the colorfulness, as vividness and strength of the U-Nets change; with --hints the errors over the hints.",
         ),
     ] = None,
     vividness: Vividness = None,
@@ -79,10 +85,12 @@ def evaluate(
         figures.check_figure_path(figure)
         if not every:
             raise typer.BadParameter("--figure needs --all.")
-        if photos and (vividness is not None or strength != 1 or hints):
+        if photos and not hints and (vividness is not None or strength != 1):
             raise typer.BadParameter("--figure with --photos draws all settings. Leave the others out.")
     if not photos and (size or backbone or hints):
         raise typer.BadParameter("--size, --backbone and --hints need --photos.")
+    if hints and backbone:
+        raise typer.BadParameter("--backbone does not go with --hints. Leave one of them out.")
     config.validate_dataset(dataset)
     entries = [entry for entry in library.list_models() if not entry.damage] if every else [library.find_model(name)]
     # With --all, a setting applies only to the models that have it.
@@ -91,32 +99,25 @@ def evaluate(
         | ({"size": size if e.any_size or not every else None} if photos else {})
         for e in entries
     ]
-    for entry, chosen in zip(entries, settings, strict=True):
-        Colorizer(None, entry).check_settings(**chosen)
+    for entry, own in zip(entries, settings, strict=True):
+        Colorizer(None, entry).check_settings(**own)
+    chosen: Chosen = list(zip(entries, settings, strict=True))
+    if hints:
+        return _on_hinted_photos(chosen, _read_hints(hints, entries), photos, figure)
     if photos:
-        chosen_hints = _read_hints(hints, entries)
+        return _on_photos(chosen, photos, size, backbone, figure)
+    return _on_images(chosen, every, dataset, split, figure)
 
-        def prepare() -> dict[str, Colorize]:
-            if figure:
-                whole = [load(entry.path) for entry in entries if entry.any_size]
-                return {name: colorize for model in whole for name, colorize in vary(model, size).items()}
-            pairs = zip(entries, settings, strict=True)
-            return {entry.name: functools.partial(load(entry.path).colorize, **chosen) for entry, chosen in pairs}
 
-        measured = _measure_on_photos(photos, prepare, backbone, chosen_hints)
-        text = tables.photos(measured, photos)
-        if figure:
-            figures.save_figure(figures.trade_off(measured), figure)
-            text += f"\n\n{figure}"
-        return {"models": measured}, text
+def _on_images(chosen: Chosen, every: bool, dataset: str, split: str, figure: Path | None) -> Result:
+    """Measure on the images of a data set: one model beside the gray copy, or every model and the baselines."""
     loaded = datasets.load_dataset(dataset)
     images = loaded.split(split).images
     if not len(images):
         raise ConfigError(f"The data set {dataset} has no {split} images. Choose another split.")
     measured = {}
-    pairs = zip(entries, settings, strict=True)
-    for entry, chosen in tqdm(pairs, total=len(entries), unit="model", file=sys.stderr, disable=not every):
-        measured[entry.name] = evaluation.measure(load(entry.path), loaded, split, **chosen)
+    for entry, settings in tqdm(chosen, unit="model", file=sys.stderr, disable=not every):
+        measured[entry.name] = evaluation.measure(load(entry.path), loaded, split, **settings)
     about = {"dataset": dataset, "split": split, "images": len(images)}
     title = f"on {dataset} {split}, {len(images):,} images"
     if not every:
@@ -125,47 +126,83 @@ def evaluate(
         return {"model": name, **about, "metrics": result.pop("model"), **result}, text
     baselines = {"gray copy": next(iter(measured.values()))["gray_copy"]} | evaluation.measure_baselines(images)
     metrics = {name: result["model"] for name, result in measured.items()} | baselines
-    text = f"Models {title}\n\n{tables.all_models(measured, metrics, {e.name: e.card['parameters'] for e in entries})}"
+    parameters = {entry.name: entry.card["parameters"] for entry, _ in chosen}
+    text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
     if figure:
-        figures.save_figure(figures.metrics_chart(metrics, f"Models {title}"), figure)
-        text += f"\n\n{figure}"
+        text += _save(figure, "metrics_chart", metrics, f"Models {title}")
     return {**about, "models": measured, "baselines": baselines}, text
 
 
-def _read_hints(text: str, entries: Sequence[library.ModelEntry]) -> dict[str, tuple[int, ...]]:
-    """Return the numbers of hints to measure for each model that takes hints, or raise `ConfigError`."""
+def _on_photos(chosen: Chosen, path: Path, size: int | None, backbone: Path | None, figure: Path | None) -> Result:
+    """Measure on the photos in a folder or zip; a figure varies the settings of the models that see whole photos."""
+
+    def prepare() -> tuple[dict[str, Colorize], Features | None]:
+        if figure:
+            whole = [load(entry.path) for entry, _ in chosen if entry.any_size]
+            models = {name: colorize for model in whole for name, colorize in vary(model, size).items()}
+        else:
+            models = {e.name: functools.partial(load(e.path).colorize, **settings) for e, settings in chosen}
+        return models, _load_features(backbone) if backbone else None
+
+    def measure(prepared: tuple[dict[str, Colorize], Features | None], photos: Iterator[np.ndarray]) -> dict[str, Any]:
+        models, features = prepared
+        return measure_photos(models, photos, features)
+
+    measured = _measure(path, prepare, measure)
+    text = tables.photos(measured, path)
+    if figure:
+        text += _save(figure, "trade_off", measured)
+    return {"models": measured}, text
+
+
+def _on_hinted_photos(chosen: Chosen, numbers: Sequence[int], path: Path, figure: Path | None) -> Result:
+    """Measure what random hints do to the photos in a folder or zip, for the models that take hints."""
+
+    def prepare() -> dict[str, Method]:
+        takers = [(load(entry.path), settings) for entry, settings in chosen if entry.model_config.hints]
+        return {name: method for model, settings in takers for name, method in methods_of(model, **settings).items()}
+
+    measured = _measure(path, prepare, functools.partial(measure_hints, numbers=numbers))
+    text = tables.hints(measured, path)
+    if figure:
+        text += _save(figure, "hint_curves", measured)
+    return {"hints": measured}, text
+
+
+def _save(path: Path, name: str, *arguments: Any) -> str:
+    """Draw a figure with the function of that name and write it; return what is printed about it."""
+    from colorizer.app import figures  # It imports Matplotlib, which is slow.
+
+    figures.save_figure(getattr(figures, name)(*arguments), path)
+    return f"\n\n{path}"
+
+
+def _read_hints(text: str, entries: Sequence[library.ModelEntry]) -> tuple[int, ...]:
+    """Return the numbers of hints to measure, or raise `ConfigError`."""
     numbers = tuple(dict.fromkeys(read_whole_numbers(text)))
-    if not numbers:
-        return {}
-    if not all(1 <= number <= config.MAX_HINTS for number in numbers):
-        raise ConfigError(f"hints must be whole numbers from 1 to {config.MAX_HINTS}, received {text!r}.")
-    names = [entry.name for entry in entries if entry.model_config.hints]
-    if not names:
+    if not numbers or not all(0 <= number <= config.MAX_HINTS for number in numbers):
+        raise ConfigError(f"hints must be whole numbers from 0 to {config.MAX_HINTS}, received {text!r}.")
+    if not any(entry.model_config.hints for entry in entries):
         who = f"{entries[0].name} takes" if len(entries) == 1 else "The models of the library take"
         raise ConfigError(f"{who} no hints. Leave --hints out, or choose a model that takes them.")
-    return dict.fromkeys(names, numbers)
+    return numbers
 
 
-def _measure_on_photos(
-    path: Path,
-    prepare: Callable[[], dict[str, Colorize]],
-    backbone: Path | None,
-    hints: dict[str, tuple[int, ...]],
-) -> dict[str, dict[str, Any]]:
-    """Measure on the photos in a folder or zip; see `photo_evaluation.measure_photos` for the arguments and the result.
+def _measure(
+    path: Path, prepare: Callable[[], Any], measure: Callable[[Any, Iterator[np.ndarray]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Measure what `prepare` returns on the photos in a folder or zip, with a progress bar.
 
-    The models are prepared when the photos are known to be readable.
+    It is called when the photos are known to be readable.
     """
 
     def show(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
 
-    loaded = load_photos(path, show)
-    features = _load_features(backbone) if backbone else None
-    models = prepare()
+    photos, prepared = load_photos(path, show), prepare()
     with tqdm(unit="photo", file=sys.stderr) as bar:
-        return measure_photos(models, loaded, features, hints)
+        return measure(prepared, photos)
 
 
 def _load_features(path: Path) -> Features:

@@ -110,6 +110,26 @@ def trade_off(measured: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
+def hint_curves(measured: dict[str, dict[str, dict[str, float]]]) -> Figure:
+    """Plot the PSNR and the colour difference over the number of hints; `measured` is from `measure_hints`."""
+    figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
+    models = list(dict.fromkeys(name.partition(",")[0] for name in measured))
+    labels = {"psnr": "PSNR in dB, higher is better", "delta_e": "CIEDE2000, lower is better"}
+    for axes, (metric, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+        for name, found in measured.items():
+            model, _, rival = name.partition(",")
+            style, color = "s--" if rival else "o-", f"C{models.index(model)}"
+            values = [values[metric] for values in found.values()]
+            axes.plot(list(map(int, found)), values, style, color=color, ms=4, label=name)
+        axes.set(xlabel="random hints", ylabel=label)
+        axes.set_xscale("symlog", linthresh=1)
+        _tidy(axes)
+        axes.set_xticks(list(map(int, found)), list(found))
+        axes.xaxis.set_minor_locator(NullLocator())
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 def bottleneck_curve(latent_dims: Sequence[int], losses: dict[str, Sequence[float]], title: str) -> Figure:
     """Plot mean squared errors over the width of the bottleneck; `losses` maps the name of a line to its values."""
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")

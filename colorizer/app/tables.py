@@ -19,6 +19,10 @@ def one_model(name: str, measured: dict[str, Any]) -> str:
         for metric, (better, style) in METRICS.items()
     ]
     text = layout(["metric", name, "gray copy", ""], rows)
+    text += f"\n\ndelta_colorfulness {measured['delta_colorfulness']:+.2f}"
+    if seen := measured.get("recognition"):
+        shares = {"originals": seen["original"], "gray copy": seen["gray_copy"], name: seen["model"]}
+        text += "\ntop-1 of the classifier: " + ", ".join(f"{what} {share:.1%}" for what, share in shares.items())
     if measured["classes"]:
         pairs = zip(measured["classes"].items(), measured["gray_copy_classes"].values(), strict=True)
         rows = [[label, f"{mse:.5f}", f"{gray:.5f}", f"{mse / gray:.2f}"] for (label, mse), gray in pairs]
@@ -42,6 +46,13 @@ def all_models(
     ]
     text = layout(["model", "parameters", *METRICS], rows)
     first = next(iter(measured.values()))
+    if seen := first.get("recognition"):
+        rows = [["originals", f"{seen['original']:.1%}", ""], ["gray copy", f"{seen['gray_copy']:.1%}", ""]]
+        rows += [
+            [name, f"{result['recognition']['model']:.1%}", f"{result['delta_colorfulness']:+.2f}"]
+            for name, result in measured.items()
+        ]
+        text += "\n\n" + layout(["model", "top-1", "delta_colorfulness"], rows)
     if first["classes"]:
         classes = {name: result["classes"] for name, result in measured.items()}
         classes["gray copy"] = first["gray_copy_classes"]
@@ -58,10 +69,8 @@ def photos(measured: dict[str, dict[str, Any]], path: Path) -> str:
         path: the folder or zip that holds the photos.
     """
     first = next(iter(measured.values()))
-    numbers = next((found["hint_gain"] for found in measured.values() if "hint_gain" in found), ())
     header = ["model", "delta_e", "gray copy", "ratio", "better", "colorfulness", "spots", "psnr"]
     header += ["features"] if "feature_distance" in first else []
-    header += [f"{number} hint{'s' if number != '1' else ''}" for number in numbers]
     rows = []
     for name, found in measured.items():
         # Where the gray copy makes no error, or the photos have no colour, a ratio is not defined.
@@ -69,9 +78,25 @@ def photos(measured: dict[str, dict[str, Any]], path: Path) -> str:
         row = [name, f"{found['delta_e']:.2f}", f"{found['gray_copy']:.2f}", _format(found["ratio"], ".3f"), better]
         row += [_format(found["colorfulness"], ".0%"), f"{found['spots']:.2%}", f"{found['psnr']:.2f}"]
         row += [_format(found["feature_distance"], ".3f")] if "feature_distance" in first else []
-        gains = found.get("hint_gain", dict.fromkeys(numbers))
-        rows.append(row + [_format(gains[number], ".2f") for number in numbers])
+        rows.append(row)
     return f"Means over {first['photos']} photos in {path}\n\n{layout(header, rows)}"
+
+
+def hints(measured: dict[str, dict[str, dict[str, float]]], path: Path) -> str:
+    """Return two tables of what random hints do to the photos in a folder or zip; each method has a row.
+
+    Args:
+        measured: the result of `hint_evaluation.measure_hints`.
+        path: the folder or zip that holds the photos.
+    """
+    numbers = next(iter(measured.values()))
+    header = [f"{number} hint{'s' if number != '1' else ''}" for number in numbers]
+
+    def table(metric: str) -> str:
+        rows = [[name, *(f"{found[number][metric]:.2f}" for number in numbers)] for name, found in measured.items()]
+        return layout([metric, *header], rows)
+
+    return f"Means over the photos in {path}\n\n{table('psnr')}\n\n{table('delta_e')}"
 
 
 def _format(value: float | None, style: str) -> str:

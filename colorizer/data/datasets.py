@@ -19,6 +19,7 @@ from colorizer.pixels.color import chroma_shares, to_uint8
 NUM_SAMPLES = 20
 # Snapshots show these built-in samples: a cat, ship, frog, automobile, airplane, truck, dog and horse.
 SNAPSHOT_SAMPLES = (0, 1, 4, 6, 10, 11, 12, 13)
+BELIEF_SAMPLE = 2  # Of these, the frog is the one whose logits they keep.
 
 STATISTICS_PATH = ASSETS / "cifar10-statistics.npz"
 _SYNTHETIC_IMAGES = 20_000

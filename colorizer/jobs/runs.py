@@ -107,10 +107,19 @@ class RunView:
             TrainingError: The file is missing or damaged.
         """
         path = self.snapshots[index][1]
-        images = _read_images(path, (8, 32, 32, 3), (9, 32, 32, 3))
+        images = _read_array(path, np.uint8, (8, 32, 32, 3), (9, 32, 32, 3))
         if images is None:
             raise TrainingError(f"{path.name} of the run {self.spec.name} cannot be read. Choose another moment.")
         return images
+
+    def snapshot_logits(self, index: int) -> np.ndarray | None:
+        """Return the logits of the visitor's image, or of the frog without one, float16 (16, 16, bins).
+
+        It is None for a network without chroma bins, for a run of an earlier version, and where the file is damaged.
+        """
+        shape = (16, 16, self.spec.model.chroma_bins)
+        logits = _read_array(self.snapshots[index][1].with_suffix(".logits.npy"), np.float16, shape)
+        return logits if logits is not None and np.isfinite(logits).all() else None
 
 
 def run_folder(run_id: str) -> Path:
@@ -123,25 +132,30 @@ def snapshot_path(run_id: str, event: int) -> Path:
     return run_folder(run_id) / f"snapshot-{event:09}.npy"
 
 
+def logits_path(run_id: str, event: int) -> Path:
+    """Return the file of the logits of that snapshot, which a network with chroma bins has."""
+    return snapshot_path(run_id, event).with_suffix(".logits.npy")
+
+
 def load_picture(run_id: str) -> np.ndarray | None:
     """Return the visitor's image that a run shows in its snapshots, uint8 (32, 32, 3), or None without a sound one."""
-    return _read_images(run_folder(run_id) / "picture.npy", (32, 32, 3))
+    return _read_array(run_folder(run_id) / "picture.npy", np.uint8, (32, 32, 3))
 
 
-def _read_images(path: Path, *shapes: tuple[int, ...]) -> np.ndarray | None:
-    """Return the uint8 array of an .npy file, or None unless it is sound and has one of these shapes."""
+def _read_array(path: Path, dtype: type, *shapes: tuple[int, ...]) -> np.ndarray | None:
+    """Return the array of an .npy file, or None unless it is sound and has this dtype and one of these shapes."""
     with contextlib.suppress(Exception), path.open("rb") as file:  # A damaged file raises many kinds of errors.
-        images = np.lib.format.read_array(file)
-        if images.dtype == np.uint8 and images.shape in shapes:
-            return images
+        array = np.lib.format.read_array(file)
+        if array.dtype == dtype and array.shape in shapes:
+            return array
     return None
 
 
-def write_images(path: Path, images: np.ndarray) -> None:
+def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array to an .npy file in one step, into a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    np.save(buffer, images)
+    np.save(buffer, array)
     write_bytes(path, buffer.getvalue())
 
 
@@ -158,7 +172,7 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
             values = [run_id, spec.name, json.dumps(spec.to_dict()), hash_key(key), now]
             db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", values)
             if picture is not None:
-                write_images(run_folder(run_id) / "picture.npy", picture)
+                write_array(run_folder(run_id) / "picture.npy", picture)
     except BaseException:
         shutil.rmtree(run_folder(run_id), ignore_errors=True)
         raise

@@ -18,7 +18,19 @@ class _Stored(BaseModel, strict=True, extra="allow"):
 
 
 _Metrics = create_model("_Metrics", __base__=_Stored, **dict.fromkeys(METRICS, _Number) | {"psnr": _Psnr})
-_Measured = create_model("_Measured", __base__=_Stored, model=_Metrics, gray_copy=_Metrics)
+
+
+class _Recognition(_Stored):
+    original: _Number
+    gray_copy: _Number
+    model: _Number
+
+
+class _Measured(_Stored):
+    model: _Metrics
+    gray_copy: _Metrics
+    delta_colorfulness: _Number | None = None  # Earlier versions did not measure this and the next.
+    recognition: _Recognition | None = None
 
 
 class _Splits(_Stored):

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from colorizer.config import MAX_LATENT_DIM
+from colorizer.data.cifar10 import CLASS_NAMES
 from colorizer.data.datasets import NUM_SAMPLES, Dataset, Split, load_statistics
 from colorizer.errors import ModelError
 from colorizer.models import library, linear
 from colorizer.models.checks import check_chroma
 from colorizer.models.colorizer import Colorizer
+from colorizer.models.recognition import load_classifier
 from colorizer.models.scale import VIVIDNESS_LEVELS, nearest_level
 from colorizer.pixels.color import YCBCR_TO_RGB, gray_copy, split_luminance, to_luminance, to_uint8
-from colorizer.pixels.metrics import METRICS, compute_metrics, gray_copy_metrics, image_mse
+from colorizer.pixels.metrics import METRICS, colorfulness, compute_metrics, gray_copy_metrics, image_mse
 from colorizer.storage import read_json, replace_folder, write_json
 
 _PART = 1000  # Images are predicted this many at a time, to bound memory.
@@ -49,8 +51,14 @@ def measure(
     """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
 
     Returns:
-        dict with `images` (how many), `model` and `gray_copy` (each a dict of every metric), and `classes` and
-        `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without class names).
+        dict with
+        `images` (how many),
+        `model` and `gray_copy` (each a dict of every metric),
+        `delta_colorfulness` (the colorfulness of the predictions minus that of the originals),
+        `classes` and `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without
+        class names), and
+        `recognition` for images of CIFAR-10: the share of the `original` images, of the `gray_copy` and of the
+        `model`'s predictions whose class the shipped classifier names, its top-1 accuracy.
     """
     part = dataset.split(split)
     images, labels = part.images, part.labels
@@ -60,13 +68,20 @@ def measure(
     def by_class(mse: np.ndarray) -> dict[str, float]:
         return {dataset.class_names[label]: float(mse[labels == label].mean()) for label in classes}
 
-    return {
+    metrics = compute_metrics(prediction, images)
+    measured = {
         "images": len(images),
-        "model": compute_metrics(prediction, images),
+        "model": metrics,
         "gray_copy": _gray_copy_metrics(dataset.name, split, images),
+        "delta_colorfulness": metrics["colorfulness"] - float(np.mean(colorfulness(images))),
         "classes": by_class(image_mse(prediction, images)),
         "gray_copy_classes": by_class(image_mse(gray_copy(images), images)),
     }
+    if dataset.class_names == CLASS_NAMES:
+        shown = {"original": images, "gray_copy": gray_copy(images), "model": prediction}
+        classifier = load_classifier()
+        measured["recognition"] = {name: classifier.accuracy(what, labels) for name, what in shown.items()}
+    return measured
 
 
 def measure_baselines(images: np.ndarray) -> dict[str, dict[str, float]]:

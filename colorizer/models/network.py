@@ -48,6 +48,20 @@ def _runtime() -> Any:
     return onnxruntime
 
 
+def open_session(graph: bytes) -> Any:
+    """Open the content of an ONNX file for inference on the processor."""
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = _threads
+    options.log_severity_level = 4  # Errors are raised, so they need not be printed too.
+    # Threads that wait must leave the cores to other visitors and to a training.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # A graph of ours has its weights inside. One that names other files finds none in a folder that is not there.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
+    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 @functools.cache
 def _run_options(large: bool) -> Any:
     """Return the options of a run; a large one gives its memory back, since the next has another size."""
@@ -72,16 +86,7 @@ class Network:
     """
 
     def __init__(self, graph: bytes) -> None:
-        runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = _threads
-        options.log_severity_level = 4  # Errors are raised, so they need not be printed too.
-        # Threads that wait must leave the cores to other visitors and to a training.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        # A graph of ours has its weights inside. One that names other files finds none in a folder that is not there.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
-        self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(graph)
         about = self._session.get_modelmeta().custom_metadata_map
         self.architecture = about.get(ARCHITECTURE, "")
         self.bins = np.array(json.loads(about[BINS]), np.float32).reshape(-1, 2) if BINS in about else None

@@ -1,7 +1,7 @@
-"""Measures models on whole photos: errors, colorfulness, spots, what a classifier sees, and what hints gain."""
+"""Measures models on whole photos: errors, colorfulness, spots, and what a classifier sees."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from PIL import Image
 
 from colorizer.errors import DataError
 from colorizer.models.colorizer import Colorizer
-from colorizer.models.hints import Hint
 from colorizer.pixels.color import gray_copy, to_lab, to_luminance, to_uint8
 from colorizer.pixels.images import fit_inside
 from colorizer.pixels.metrics import colorfulness, cosine_distance, photo_psnr, spot_share
@@ -17,10 +16,9 @@ from colorizer.pixels.metrics import colorfulness, cosine_distance, photo_psnr, 
 LONGEST_SIDE = 512  # A larger photo is shrunk to this before it is colorized and measured.
 FEATURE_SIZE = 224  # The classifier sees photos squeezed to this square.
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-_HINT_PATCH = 7  # A hint reveals the mean colour of a square with this side.
 
 Colorize = Callable[..., np.ndarray]
-"""A function such as `Colorizer.colorize`: from a photo, and `hints` if they are measured, to the photo in colour."""
+"""A function such as `Colorizer.colorize`, from a photo to the photo in colour."""
 Features = Callable[[np.ndarray], np.ndarray]
 """A function from images, float32 (N, 224, 224, 3) in [0, 1], to the features of a classifier, float (N, C)."""
 
@@ -29,7 +27,6 @@ def measure_photos(
     models: Mapping[str, Colorize],
     photos: Iterable[np.ndarray],
     features: Features | None = None,
-    num_hints: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure models on photos at their own resolution, up to 512 pixels on the longer side.
 
@@ -40,7 +37,6 @@ def measure_photos(
         models: a function for each model, by its name.
         photos: yields photos, each uint8 (H, W, 3).
         features: the features of a classifier, for `feature_distance`.
-        num_hints: for the models that take hints, by their names: how many random hints to give, such as 1, 5 and 10.
 
     Returns:
         for each model, a dict with
@@ -50,31 +46,22 @@ def measure_photos(
         `better` (on how many photos the model has a lower CIEDE2000 than the gray copy),
         `colorfulness` (of the results, as a share of the originals'; None if those are gray),
         `spots` (see `metrics.spot_share`),
-        `psnr` (see `metrics.photo_psnr`),
+        `psnr` (see `metrics.photo_psnr`), and
         with `features`, `feature_distance`: the cosine distance between the features of result and original, over the
-        gray copy's, so that the gray copy has 1 (None if it has no distance), and
-        with `num_hints`, `hint_gain`: by how many dB so many random hints raise the `psnr`.
+        gray copy's, so that the gray copy has 1 (None if it has no distance).
 
     Raises:
         DataError: there is no photo.
     """
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in models}
-    gains: dict[str, list[list[float]]] = {name: [] for name in num_hints or {}}
-    seed = 0
     for photo in map(functools.partial(fit_inside, longest=LONGEST_SIDE), photos):
-        results = {name: colorize(photo) for name, colorize in models.items()}
-        for name, row in zip(models, _compare(photo, list(results.values()), features), strict=True):
+        results = [colorize(photo) for colorize in models.values()]
+        for name, row in zip(models, _compare(photo, results, features), strict=True):
             rows[name].append(row)
-        for name, numbers in (num_hints or {}).items():
-            gains[name].append(_measure_hints(models[name], photo, results[name], numbers, seed))
-        seed += 1
         del photo, results  # The next photo is decoded before these names are used again.
-    if not seed:
+    if not all(rows.values()):
         raise DataError("There is no photo to measure. Choose a folder or a zip with pictures.")
-    measured = {name: _summarize(found) for name, found in rows.items()}
-    for name, numbers in (num_hints or {}).items():
-        measured[name]["hint_gain"] = dict(zip(map(str, numbers), np.mean(gains[name], axis=0).tolist(), strict=True))
-    return measured
+    return {name: _summarize(found) for name, found in rows.items()}
 
 
 def vary(colorizer: Colorizer, size: int | None = None) -> dict[str, Colorize]:
@@ -99,30 +86,6 @@ def vary(colorizer: Colorizer, size: int | None = None) -> dict[str, Colorize]:
     settings += [("vividness", level) for level in colorizer.levels or ()]
     name = colorizer.entry.name
     return {f"{name}, {key} {value:g}": functools.partial(colorize, **{key: value}) for key, value in settings}
-
-
-def draw_random_hints(photo: np.ndarray, number: int, seed: int) -> list[Hint]:
-    """Return hints at random pixels, each with the mean colour of the 7 x 7 pixels around it.
-
-    With the same seed, fewer hints are the first of more hints.
-
-    Args:
-        photo: uint8 (H, W, 3), in its true colours.
-    """
-    hints, half = [], _HINT_PATCH // 2
-    for y, x in np.random.default_rng(seed).integers(0, photo.shape[:2], (number, 2)).tolist():
-        patch = photo[max(0, y - half) : y + half + 1, max(0, x - half) : x + half + 1]
-        red, green, blue = np.rint(patch.mean(axis=(0, 1))).astype(int)
-        hints.append({"x": x, "y": y, "color": f"#{red:02x}{green:02x}{blue:02x}"})
-    return hints
-
-
-def _measure_hints(
-    colorize: Colorize, photo: np.ndarray, without: np.ndarray, numbers: Sequence[int], seed: int
-) -> list[float]:
-    """Return by how many dB random hints raise the PSNR of a photo, for each number of hints."""
-    hints, before = draw_random_hints(photo, max(numbers), seed), photo_psnr(without, photo)
-    return [photo_psnr(colorize(photo, hints=hints[:number]), photo) - before for number in numbers]
 
 
 def _compare(photo: np.ndarray, results: list[np.ndarray], features: Features | None) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ _NAMED = {
     "sand": "#c2a878",
     "brown": "#7a5230",
     "dark brown": "#4a2f1c",
-    "skin tone": "#d9a07e",
+    "light tan": "#d9a07e",
     "orange": "#f08020",
     "rust": "#a8452a",
     "red": "#d02020",

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig, TrainConfig, expand_path
-from colorizer.data.datasets import SNAPSHOT_SAMPLES, Dataset, load_samples
+from colorizer.data.datasets import BELIEF_SAMPLE, SNAPSHOT_SAMPLES, Dataset, load_samples
 from colorizer.errors import TrainingError
 from colorizer.pixels.color import to_luminance, to_uint8
 from colorizer.training import backbone, efficientnet
 from colorizer.training.networks import build_model, copy_weights, find_encoder, set_known_weights
 from colorizer.training.photo_step import PhotoTrainer
-from colorizer.training.step import ImageTrainer
+from colorizer.training.step import ImageTrainer, split_at_logits
 
 _MAX_CURVE_POINTS = 1000
 
@@ -44,10 +44,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Event: reconstructions of the eight fixed images, uint8 (8, 32, 32, 3); the last shows the model that is kept."""
+    """Event: what the network makes of the eight fixed images; the last shows the model that is kept.
+
+    Attributes:
+        epochs: number of epochs that are done.
+        images: reconstructions, uint8 (8, 32, 32, 3).
+        logits: of a network with chroma bins, for the image number `BELIEF_SAMPLE` of the eight, float16 (16, 16,
+            bins); for other networks it is empty.
+    """
 
     epochs: float
     images: np.ndarray
+    logits: np.ndarray = field(default_factory=lambda: np.empty(0, np.float16))
 
 
 Event = Batch | Epoch | Snapshot
@@ -133,7 +141,8 @@ def train(
             run goes on from it as if it had not been interrupted.
         source: the model to start from, see `networks.copy_weights`.
         learning_rate_factor: asked before every batch; it multiplies the learning rate from that batch on.
-        picture: one more image, uint8 (32, 32, 3), which `on_event` gets after the eight of a snapshot.
+        picture: one more image, uint8 (32, 32, 3), which `on_event` gets after the eight of a snapshot; the logits
+            that it gets are of this image.
         on_warning: told once, in a sentence, if a checkpoint cannot be written.
 
     Raises:
@@ -157,11 +166,19 @@ def train(
     watched = load_samples().images[list(SNAPSHOT_SAMPLES)]
     watched = to_luminance(watched if picture is None else np.concatenate([watched, picture[None]]))
 
+    read = split_at_logits(model)[0] if any(layer.name == "logits" for layer in model.layers) else None
+    asked = watched[[BELIEF_SAMPLE, -1]]  # The last one is the visitor's, if there is a picture.
+
     def take_snapshot(epochs: float) -> None:
         images = to_uint8(np.nan_to_num(_predict_small(model, watched)))
         images = np.broadcast_to(images, (*images.shape[:3], 3))
-        result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)]))
-        on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images))
+        logits = (
+            [np.empty(0, np.float16)] * 2
+            if read is None
+            else np.asarray(_run(read, asked, model.name == "backbone"), np.float16)
+        )
+        result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)], logits[0]))
+        on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images, logits[1]))
 
     trainer = (PhotoTrainer if model_config.architecture == "backbone" else ImageTrainer)(
         model, model_config, train_config, dataset
@@ -170,7 +187,8 @@ def train(
     if checkpoint is not None and (restored := trainer.restore(checkpoint)):
         progress, snapshots = restored
         result.history, curve = progress["history"], progress["curve"]
-        result.snapshots = list(map(Snapshot, snapshots["epochs"].tolist(), snapshots["images"]))
+        logits = snapshots.get("logits", np.empty((len(snapshots["epochs"]), 0)))  # Earlier versions kept none.
+        result.snapshots = list(map(Snapshot, snapshots["epochs"].tolist(), snapshots["images"], logits))
     else:
         take_snapshot(0.0)
     earlier_seconds = sum(result.history["seconds"])
@@ -215,7 +233,7 @@ def train(
         if question.stopped:
             break
         if checkpoint is not None:
-            snapshots = {key: [getattr(s, key) for s in result.snapshots] for key in ("epochs", "images")}
+            snapshots = {key: [getattr(s, key) for s in result.snapshots] for key in ("epochs", "images", "logits")}
             try:
                 trainer.save(checkpoint, {"history": result.history, "curve": curve}, **snapshots)
                 saved = epoch + 1
@@ -244,15 +262,22 @@ def train(
 
 
 def _predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
-    """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints.
+    """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints."""
+    enlarged = model.name == "backbone"
+    images = _run(model, luminance, enlarged)
+    return keras.ops.average_pool(images, 2) if enlarged else images
 
-    A `backbone` sees the luminance enlarged twice.
+
+def _run(model: keras.Model, luminance: np.ndarray, enlarged: bool) -> np.ndarray:
+    """Return the output of a network, or of its part up to the logits, for luminance (N, 32, 32, 1) without hints.
+
+    Args:
+        enlarged: whether it sees the luminance at twice the size, as a `backbone` does.
     """
-    enlarge = model.name == "backbone"
-    seen = keras.ops.image.resize(luminance, (64, 64), "bicubic") if enlarge else keras.ops.convert_to_tensor(luminance)
+    seen = keras.ops.convert_to_tensor(luminance)
+    seen = keras.ops.image.resize(seen, (64, 64), "bicubic") if enlarged else seen
     inputs = seen if len(model.inputs) == 1 else [seen, keras.ops.zeros((*seen.shape[:3], 3))]
-    images = model(inputs, training=False)
-    return keras.ops.average_pool(images, 2) if enlarge else images
+    return model(inputs, training=False)
 
 
 def _explain_lost_checkpoint(path: Path, error: OSError) -> str:

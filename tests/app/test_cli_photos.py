@@ -1,6 +1,5 @@
 """cli: `evaluate --photos` measures folders and zips, at a working size, with features and with hints."""
 
-import dataclasses
 import functools
 import weakref
 import zipfile
@@ -93,22 +92,22 @@ def test_a_backbone_that_is_none_is_one_sentence(run, folder):
     assert err.count("\n") == 1
 
 
-def test_evaluate_tells_what_hints_gain(run_json, folder, monkeypatch):
-    """A model stands in that takes hints and paints the whole photo in the colour of the last one."""
-
-    class Painter:
-        def colorize(self, photo, vividness, strength, size, hints=()):
-            colors = [[int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)] for hint in hints]
-            return np.full_like(photo, colors[-1] if colors else 0)
-
-    entry = library.find_model("unet-vivid")
-    card = entry.card | {"model": entry.card["model"] | {"hints": True}}
-    monkeypatch.setattr(library, "find_model", lambda name: dataclasses.replace(entry, card=card))
-    monkeypatch.setattr("colorizer.app.evaluate_command.load", lambda path: Painter())
-    code, result = run_json("evaluate", "unet-vivid", "--photos", folder, "--hints", "1,5")
-    gain = result["models"]["unet-vivid"]["hint_gain"]
-    assert (code, list(gain)) == (0, ["1", "5"])
-    assert min(gain.values()) > 3  # Any colour of the photo is better than black.
+@pytest.mark.slow
+def test_evaluate_measures_hints_and_draws_what_they_do(run_json, run, folder):
+    figure = folder.with_name("hints.png")
+    words = ["evaluate", "--all", "--photos", folder, "--size", 64, "--hints", "0,5", "--figure", figure]
+    code, result = run_json(*words)
+    assert (code, decode_image(figure.read_bytes()).shape[1] > 500) == (0, True)
+    names = [name for entry in ("colorist", "unet-vivid") for name in (entry, f"{entry}, Levin et al.")]
+    assert set(result["hints"]) == set(names)
+    assert [list(found) for found in result["hints"].values()] == [["0", "5"]] * 4
+    assert result["hints"]["unet-vivid"]["5"]["psnr"] > result["hints"]["unet-vivid"]["0"]["psnr"]
+    for words, reason in [
+        (["linear", "--hints", "1"], "linear takes no hints"),
+        (["unet-vivid", "--hints", "201"], "hints must be whole numbers from 0 to 200, received '201'"),
+    ]:
+        code, _, err = run("evaluate", *words, "--photos", folder)
+        assert (code, reason in err) == (1, True)
 
 
 @pytest.mark.slow

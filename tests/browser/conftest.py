@@ -126,7 +126,7 @@ DRAWN = """() => {
     const components = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")]
     const roots = components.map(component => component.shadowRoot)
     const loading = document.querySelector("[data-testid=stSkeleton]")  // the code of an element
-    if (loading || !roots.every(root => root?.querySelector("img"))) return false
+    if (loading || !roots.every(root => root?.querySelector("img, .swatch"))) return false
     const images = [document, ...roots].flatMap(root => [...root.querySelectorAll("img")])
     return images.every(image => image.src && image.complete)
 }"""

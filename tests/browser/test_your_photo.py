@@ -10,6 +10,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from colorizer.pixels.color import to_luminance
+from tests.browser.story import HEIGHT, WIDTH, tell
 
 pytestmark = pytest.mark.slow
 GRAY = skimage.data.coffee()[::2, ::2] @ np.array([0.299, 0.587, 0.114])
@@ -202,3 +203,10 @@ def test_a_pixel_is_asked_by_the_keyboard(open_page):
     expect(page.get_by_text("Pixel 324, 190.")).to_be_visible(timeout=30_000)
     page.keyboard.press("Escape")
     assert not pad.evaluate("pad => pad.getRootNode().activeElement === pad")
+
+
+def test_the_story_of_the_readme_is_told_on_a_sample_photo_and_on_a_test_image(browser, server):
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    frames = tell(context.new_page(), server)
+    context.close()
+    assert len({frame.tobytes() for frame in frames}) == len(frames) >= 6

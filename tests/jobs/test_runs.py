@@ -124,6 +124,7 @@ def test_a_writer_joins_batches_and_keeps_snapshots_apart(run_id):
         run.on_event(Snapshot(99 + value, np.full((8, 32, 32, 3), value, np.uint8)))
     run.set_stage("training")
     seen = view(run_id)
+    assert seen.snapshot_logits(0) is None
     assert (seen.state, seen.stage, seen.step, seen.progress) == ("running", "training", 1000, 1)
     assert 2 <= len(seen.curve) < 100
     assert [seen.snapshot_images(index).mean() for index in (0, 1)] == [1, 2]
@@ -255,6 +256,25 @@ def test_a_damaged_picture_is_none(tiny_model, home, content):
     np.testing.assert_array_equal(runs.load_picture(run_id), PICTURE)
     (home / "runs" / run_id / "picture.npy").write_bytes(content)
     assert runs.load_picture(run_id) is None
+
+
+@DAMAGED
+def test_logits_are_kept_with_a_snapshot_and_damaged_ones_are_none(home, tiny_model, content):
+    model = tiny_model.replace(architecture="unet", target="chroma", chroma_bins=9)
+    run_id = runs.create(TrainingSpec("mine", model, TrainConfig(dataset="synthetic")), "key")
+    logits = np.arange(16 * 16 * 9, dtype=np.float16).reshape(16, 16, 9)
+    RunWriter(run_id, 7).on_event(Snapshot(1.0, np.zeros((8, 32, 32, 3), np.uint8), logits))
+    np.testing.assert_array_equal(view(run_id).snapshot_logits(0), logits)
+    (path,) = runs.run_folder(run_id).glob("*.logits.npy")
+    for damage in (content, _npy(logits[:, :8]), _npy(logits * np.float16(np.nan))):
+        path.write_bytes(damage)
+        assert view(run_id).snapshot_logits(0) is None
+
+
+def _npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 @DAMAGED

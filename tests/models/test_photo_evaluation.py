@@ -1,4 +1,4 @@
-"""Models are measured on whole photos: errors, colorfulness, spots, features, and what hints gain."""
+"""Models are measured on whole photos: errors, colorfulness, spots and features."""
 
 import weakref
 
@@ -7,8 +7,7 @@ import pytest
 from skimage.color import deltaE_ciede2000
 
 from colorizer.errors import DataError
-from colorizer.models.hints import check_hints
-from colorizer.models.photo_evaluation import draw_random_hints, measure_photos
+from colorizer.models.photo_evaluation import measure_photos
 from colorizer.pixels.color import gray_copy, to_lab, to_uint8
 from colorizer.pixels.images import load_photo
 from colorizer.pixels.metrics import colorfulness
@@ -16,7 +15,7 @@ from colorizer.pixels.metrics import colorfulness
 PHOTOS = [load_photo("coffee")[::4, ::4], load_photo("astronaut")[::4, ::4]]
 
 
-def to_gray(photo, hints=()):
+def to_gray(photo):
     return to_uint8(gray_copy(photo))
 
 
@@ -102,38 +101,3 @@ def test_what_black_photos_do_not_define_is_none_and_no_photos_are_refused():
     assert measured["ratio"] is measured["colorfulness"] is None
     with pytest.raises(DataError, match="There is no photo to measure"):
         measure_photos({"gray": to_gray}, [])
-
-
-def test_hints_gain_what_they_add_to_the_psnr():
-    """The model under test paints the half of the photo that holds a hint in the hint's colour."""
-
-    def paint(photo, hints=()):
-        result = to_gray(photo)
-        for hint in hints:
-            half = slice(0, 20) if hint["x"] < 20 else slice(20, 40)
-            result[:, half] = [int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)]
-        return result
-
-    photo = np.zeros((40, 40, 3), np.uint8)
-    photo[:, :20], photo[:, 20:] = (250, 0, 0), (0, 0, 250)
-    plain = lambda photo: to_gray(photo)  # noqa: E731
-    measured = measure_photos({"takes": paint, "plain": plain}, [photo] * 3, num_hints={"takes": (1, 20)})
-    assert "hint_gain" not in measured["plain"]
-    gain = measured["takes"]["hint_gain"]
-    assert list(gain) == ["1", "20"]
-    assert 2.5 < gain["1"] < gain["20"]  # Half of the photo without an error is 3 dB.
-
-
-def test_hints_reveal_the_mean_colour_of_a_patch_and_are_drawn_alike_each_time():
-    photo = PHOTOS[0]
-    hints = draw_random_hints(photo, 50, 7)
-    assert draw_random_hints(photo, 20, 7) == hints[:20]
-    assert draw_random_hints(photo, 50, 8) != hints
-    assert check_hints(hints, *photo.shape[:2]) == hints  # `Colorizer.colorize` takes them.
-    for hint in hints:
-        x, y = hint["x"], hint["y"]
-        patch = photo[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].reshape(-1, 3).mean(axis=0)
-        color = [int(hint["color"][start : start + 2], 16) for start in (1, 3, 5)]
-        np.testing.assert_allclose(color, patch, atol=0.5)
-    places = np.array([(hint["y"], hint["x"]) for hint in draw_random_hints(photo, 4000, 0)])
-    np.testing.assert_allclose(places.mean(axis=0), (np.array(photo.shape[:2]) - 1) / 2, rtol=0.05)

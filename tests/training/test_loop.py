@@ -9,7 +9,8 @@ import pytest
 from colorizer.config import MAX_SNAPSHOTS, ModelConfig
 from colorizer.data import datasets
 from colorizer.errors import TrainingError
-from colorizer.pixels.color import to_luminance, to_uint8
+from colorizer.models.belief import softmax
+from colorizer.pixels.color import split_luminance, to_luminance, to_uint8
 from colorizer.training.loop import Batch, Epoch, Snapshot, train
 from colorizer.training.networks import build_model
 from tests.training.checks import losses, mse
@@ -256,6 +257,30 @@ def test_chroma_bins_learn_by_cross_entropy_and_report_the_mean_squared_error(ti
     result = train(VIVID, config, tiny)
     assert result.history["loss"][-1] < result.history["loss"][0]
     assert min(result.history["val_loss"]) == pytest.approx(mse(result.model, tiny.validation.images), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_snapshots_keep_the_logits_of_one_image_from_which_its_colours_follow(tiny, tiny_train, samples, tmp_path):
+    """The frog's are kept; who watches with a picture of their own gets those of that picture."""
+    picture, seen, checkpoint = samples.images[1], [], tmp_path / "run.npz"
+    stop = iter([False] * 5 + [True])
+    first = {"checkpoint": checkpoint, "picture": picture, "should_stop": lambda: next(stop, True)}
+    train(VIVID, tiny_train, tiny, **first)
+    on_event = lambda event: isinstance(event, Snapshot) and seen.append(event)  # noqa: E731
+    result = train(VIVID, tiny_train, tiny, on_event, checkpoint=checkpoint, picture=picture)
+    frog = samples.images[datasets.SNAPSHOT_SAMPLES[datasets.BELIEF_SAMPLE]]
+    centres = result.model.get_layer("bin_centres").get_weights()[0][0, 0]
+    for snapshot, image, colored in (
+        (result.snapshots[-1], frog, result.snapshots[-1].images[datasets.BELIEF_SAMPLE]),
+        (result.snapshots[0], frog, result.snapshots[0].images[datasets.BELIEF_SAMPLE]),
+        (seen[-1], picture, seen[-1].images[8]),
+    ):
+        assert (snapshot.logits.shape, snapshot.logits.dtype) == ((16, 16, 16), np.float16)
+        mean = softmax(snapshot.logits.astype(np.float32)) @ centres
+        chroma = split_luminance(np.asarray(colored) / np.float32(255))[1]
+        quarters = chroma.reshape(16, 2, 16, 2, 2).mean(axis=(1, 3))
+        kept = to_luminance(image).reshape(16, 2, 16, 2) < 0.9  # Bright colours leave the gamut and are cut.
+        assert np.abs(mean - quarters)[kept.all(axis=(1, 3))].mean() < 0.01
 
 
 @pytest.mark.slow

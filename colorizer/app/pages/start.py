@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from colorizer.app.widgets import live, pictures, state
+from colorizer.app.widgets import asking, live, pictures, state
 from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.text import escape, show_error
 from colorizer.config import TrainingSpec, default_name
+from colorizer.data.datasets import BELIEF_SAMPLE, SNAPSHOT_SAMPLES
 from colorizer.errors import ColorizerError
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import PHOTOS, SUFFIXES
@@ -65,6 +66,11 @@ if trained:
         last = len(marks) - 1
         index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
     pictures.show_snapshot(images[index], entry.name, marks[index])
+    if (logits := asking.load_past_logits(entry)) is not None:
+        bins = state.load_colorizer(entry).open_network().bins
+        shown = state.load_samples().images[SNAPSHOT_SAMPLES[BELIEF_SAMPLE]], images[index][BELIEF_SAMPLE]
+        words = f"{marks[index]} epochs"
+        asking.show_past_belief(shown, logits[index], bins, entry.scale, words, key=f"past-{entry.name}")
 else:
     st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")
 state.load_soon(best)

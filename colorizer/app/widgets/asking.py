@@ -1,9 +1,10 @@
-"""Shows what a network believes at a pixel that the visitor points at, and keeps the hints that they give.
+"""Shows what a network believes, or believed, at a pixel that the visitor points at, and keeps the hints they give.
 
 The hints of a picture, the pixel that is asked about and what can be undone are in the session. For pictures that
 others have too, the address holds the hints.
 """
 
+import contextlib
 import hashlib
 import math
 from dataclasses import dataclass, field
@@ -15,15 +16,20 @@ import streamlit as st
 from PIL import Image
 
 from colorizer.app.widgets import state
+from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.swatches import Swatch, show_swatches
 from colorizer.config import MAX_PAGE_HINTS
+from colorizer.errors import ModelError
 from colorizer.models import library
-from colorizer.models.belief import PixelBelief
+from colorizer.models.belief import Belief, PixelBelief
 from colorizer.models.hints import COLOR
+from colorizer.models.scale import DEFAULT_VIVIDNESS, Scale
+from colorizer.pixels.color import gray_copy, to_luminance, to_uint8
 
 Hints = tuple[tuple[int, int, str], ...]
 
 _NEAR = 0.02  # If a hint is closer than this share of the width to the chosen pixel, the new hint replaces it.
+_COLOR_KEY = "hint-color"
 _NUM_SWATCHES, _NUM_PALETTE = 10, 8
 # The map of the entropy has these colours where the network knows, where it hesitates and where it guesses.
 _LOW, _MIDDLE, _HIGH = (np.float32(color) for color in ((30, 40, 90), (30, 140, 140), (250, 220, 60)))
@@ -141,6 +147,11 @@ def _read_place(value: Any) -> tuple[float, float] | None:
     return None
 
 
+def _give_picked(asking: Asking) -> None:
+    """Give the pixel the colour that the picker has at this moment, which the last run of the page may not know yet."""
+    asking.give(st.session_state[_COLOR_KEY])
+
+
 def _undo(asking: Asking) -> None:
     if asking.undo:
         asking.hints = asking.undo.pop()
@@ -162,8 +173,9 @@ def show_panel(
         show_swatches(_believed(belief), "What the network believes", choose, key="swatches-belief")
         if hinted:
             show_swatches(_palette(result), "Colours of this picture", choose, key="swatches-picture")
-            color = st.color_picker("Another colour", key="hint-color", help="Choose a colour, or write it as #a0522d.")
-            st.button("Give the pixel this colour", icon=":material/colorize:", on_click=asking.give, args=(color,))
+            st.color_picker("Another colour", key=_COLOR_KEY, help="Choose a colour, or write it as #a0522d.")
+            give = partial(_give_picked, asking)
+            st.button("Give the pixel this colour", icon=":material/colorize:", on_click=give)
     if hinted and (asking.hints or asking.undo):
         with st.container(horizontal=True, vertical_alignment="center"):
             count = len(asking.hints)
@@ -173,6 +185,51 @@ def show_panel(
                 "Undo", icon=":material/undo:", on_click=undo, disabled=not asking.undo, help="Ctrl-Z does it too."
             )
             st.button("Remove all", icon=":material/clear_all:", on_click=clear, disabled=not asking.hints)
+
+
+def load_past_logits(entry: library.ModelEntry) -> np.ndarray | None:
+    """Return the logits that a model with chroma bins kept with its snapshots, float16 (S, 16, 16, bins), or None."""
+    with contextlib.suppress(ModelError, KeyError):
+        logits = library.load_arrays(entry, "snapshots.npz")["logits"]
+        shape = (len(state.load_snapshots(entry)[0]), 16, 16, entry.model_config.chroma_bins)
+        if logits.shape == shape and logits.dtype == np.float16 and np.isfinite(logits).all():
+            return logits
+    return None
+
+
+def show_past_belief(
+    images: tuple[np.ndarray, np.ndarray], logits: np.ndarray, bins: np.ndarray, scale: Scale, epochs: str, key: str
+) -> None:
+    """Show what a network believed about a small image after some epochs, at the pixel that the visitor chooses.
+
+    Args:
+        images: The original and what the network made of it then, both uint8 (32, 32, 3).
+        logits: Those of the network then, float16 (16, 16, bins).
+        bins: The chroma of each bin, float32 (bins, 2).
+        scale: How such a network turns a belief into a colour.
+        epochs: How long it had learned, in words.
+        key: This identifies the picture in the session.
+    """
+    original, colored = images
+    place = st.session_state.setdefault(f"{key}-place", (0.5, 0.5))
+    belief = Belief(logits.astype(np.float32), bins, to_luminance(original), scale).at(*place, DEFAULT_VIVIDNESS)
+    picture, said = st.columns([1, 3], gap="medium")
+    with picture:
+        before, after = (image.repeat(8, 0).repeat(8, 1) for image in (to_uint8(gray_copy(original)), colored))
+        gesture = partial(_choose_place, key)
+        show_before_after(
+            before, after, "The image", f"the network after {epochs}", key, asking=True, place=place, on_gesture=gesture
+        )
+    with said:
+        x, y = (int(share * side) for share, side in zip(place, original.shape[1::-1], strict=True))
+        st.markdown(f"**Pixel {x}, {y} after {epochs}.** {belief.describe()} Its entropy is {belief.entropy:.1f} bits.")
+        show_swatches(_believed(belief), "What the network believed", None, key=f"{key}-swatches")
+        st.caption("Click another pixel of the image, or move the slider to see how this belief came about.")
+
+
+def _choose_place(key: str) -> None:
+    if (place := _read_place(st.session_state[key].get("asked"))) is not None:
+        st.session_state[f"{key}-place"] = min(place[0], 0.999), min(place[1], 0.999)
 
 
 def _believed(belief: PixelBelief) -> list[Swatch]:

@@ -17,6 +17,7 @@ _BETTER = {
     "higher": "A higher value is better.",
     "closest": "A value close to that of the original images is better.",
 }
+_RECOGNISED = "This is the share of the test images that the classifier names right."
 _VALIDATION_IMAGES = {"validation": "5,000 CIFAR-10 images", "samples": "the 20 built-in samples"}
 
 
@@ -24,6 +25,7 @@ def show_comparison(entries: list[library.ModelEntry]) -> None:
     """Show all models, best first."""
     histories = {entry.name: _history(entry) for entry in entries}
     _show_table(entries, histories)
+    _show_recognition(entries)
     _show_curves(entries, histories)
     _show_images(entries)
 
@@ -58,6 +60,38 @@ def _show_table(entries: list[library.ModelEntry], histories: dict[str, pd.DataF
             "parameters": number(format="localized"),
             "MB": number(format="%.1f", help="This is the size of the model file."),
             "s/epoch": number(format="%.1f", help="This is the median on the machine that trained the model."),
+        },
+    )
+
+
+def _show_recognition(entries: list[library.ModelEntry]) -> None:
+    """Show how many test images a classifier recognises in the colours of each model; older cards do not tell it."""
+    measured = {entry.name: entry.card["metrics"].get("test", {}) for entry in entries}
+    measured = {name: values for name, values in measured.items() if values.get("recognition")}
+    if not measured:
+        return
+    st.header("Does colour help to recognise things?")
+    shares = {name: values["recognition"]["model"] for name, values in measured.items()}
+    reference = next(iter(measured.values()))["recognition"]
+    best = max(shares, key=shares.__getitem__)
+    verdict = "more" if shares[best] > reference["gray_copy"] else "no more"
+    st.markdown(
+        f"A classifier that learned from the original images names {reference['original']:.1%} of the originals and "
+        f"{reference['gray_copy']:.1%} of their gray copies. The best colours for it, those of {best}, let it name "
+        f"{shares[best]:.1%}, {verdict} than gray."
+    )
+    rows = [("originals", reference["original"], 0.0), ("gray copy", reference["gray_copy"], None)]
+    rows += [(name, shares[name], values.get("delta_colorfulness")) for name, values in measured.items()]
+    number, changed = st.column_config.NumberColumn, "The colorfulness of the result minus that of the originals."
+    st.dataframe(
+        pd.DataFrame(rows, columns=["images", "top-1", "Δ colorfulness"]),
+        hide_index=True,
+        height=35 * len(rows) + 37,
+        width=460,
+        alt="How many test images a classifier recognises, and how much colour they lack, for each model",
+        column_config={
+            "top-1": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1, help=_RECOGNISED),
+            "Δ colorfulness": number(format="%.2f", help=changed),
         },
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from colorizer import config
-from colorizer.app.widgets import losses, pictures, text
+from colorizer.app.widgets import asking, losses, pictures, text
 from colorizer.app.widgets.losses import Curve
 from colorizer.config import TrainingSpec
 from colorizer.data import datasets
@@ -17,6 +17,8 @@ from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
 from colorizer.models import library
+from colorizer.models.scale import SCALES
+from colorizer.pixels.color import chroma_bins
 
 DATASETS = {
     "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
@@ -270,10 +272,18 @@ def _show_reconstructions(run: RunView) -> None:
     except ColorizerError as error:
         st.warning(text.describe(error), icon=":material/warning:")
         return
-    if shown == _OWN and len(images) > len(datasets.SNAPSHOT_SAMPLES):
+    num_samples = len(datasets.SNAPSHOT_SAMPLES)
+    if shown == _OWN and len(images) > num_samples:
         pictures.show_own_snapshot(images[-1], picture, marks[index])
     else:
-        pictures.show_snapshot(images[: len(datasets.SNAPSHOT_SAMPLES)], "the network", marks[index])
+        pictures.show_snapshot(images[:num_samples], "the network", marks[index])
+    if (logits := run.snapshot_logits(index)) is not None:
+        own = len(images) > num_samples
+        frog = datasets.load_samples().images[datasets.SNAPSHOT_SAMPLES[datasets.BELIEF_SAMPLE]]
+        pair = (picture, images[-1]) if own else (frog, images[datasets.BELIEF_SAMPLE])
+        bins, _ = chroma_bins(datasets.load_statistics().shares, run.spec.model.chroma_bins)
+        words, scale = f"{marks[index]} epochs", SCALES[run.spec.model.architecture]
+        asking.show_past_belief(pair, logits, bins, scale, words, key=f"past-{run.run_id}")
 
 
 def _show_result(run: RunView) -> None:

@@ -1,0 +1,28 @@
+"""The classifier is trained by a command, which goes on where it was interrupted, and exported to ONNX."""
+
+import keras
+import numpy as np
+import pytest
+
+from colorizer.data.datasets import Split
+from colorizer.models.recognition import Classifier
+from colorizer.training.classifier import train_classifier
+
+
+@pytest.fixture
+def colored():
+    """Return 256 noisy images whose class is their colour."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 256).astype(np.uint8)
+    images = generator.integers(0, 90, (256, 32, 32, 3))
+    images[np.arange(256), :, :, labels] += 120
+    return Split(images.astype(np.uint8), labels)
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_and_is_exported(colored, tmp_path):
+    graph = train_classifier(colored, colored, tmp_path, epochs=3, batch_size=32)
+    classifier = Classifier(graph)
+    assert classifier.accuracy(colored.images, colored.labels) > 0.9
+    assert len(graph) < 3_000_000
+    assert keras.config.dtype_policy().name == "float32"
