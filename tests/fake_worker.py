@@ -74,9 +74,11 @@ def train(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps = STEPS_PER_EPOCH * (4 if behaviour in ("quick", "saving", "unmeasured", "warned") else 10**6)
     on_stage("training")
+    logits = np.zeros((16, 16, spec.model.chroma_bins), np.float16)
+    logits[..., :1] = 9.0  # It is sure of the first bin, which is gray.
     done = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
     if not done:
-        on_event(Snapshot(0.0, np.zeros((8 + (picture is not None), 32, 32, 3), np.uint8)))
+        on_event(Snapshot(0.0, np.zeros((8 + (picture is not None), 32, 32, 3), np.uint8), logits))
     stopped = False
     for step in range(done + 1, steps + 1):
         time.sleep(0.005)
@@ -97,7 +99,7 @@ def train(
             break
         if step % STEPS_PER_EPOCH == 0:
             on_event(Epoch(int(epochs), 1 / step, 2 / step, 0.05))
-            on_event(Snapshot(epochs, np.full((8 + (picture is not None), 32, 32, 3), step % 256, np.uint8)))
+            on_event(Snapshot(epochs, np.full((8 + (picture is not None), 32, 32, 3), step % 256, np.uint8), logits))
             checkpoint.write_text(str(step))
     on_stage("saving")
     card = json.loads((library.SHIPPED / "linear" / "card.json").read_text())

@@ -85,6 +85,17 @@ def test_start_slider_goes_back_through_the_snapshots_of_a_model(open_page):
     assert not app.exception
 
 
+def test_start_slider_goes_back_through_the_beliefs_of_a_model_with_bins(open_page):
+    app = open_page(history="unet-vivid")
+    slider, said = app.select_slider(key="snapshot-unet-vivid"), []
+    for place in (0, len(slider.options) - 1):
+        slider.set_value(place).run()
+        said.append(next(words.value for words in app.markdown if "**Pixel 16, 16 after" in words.value))
+    assert said[0].startswith("**Pixel 16, 16 after 0 epochs.**")
+    assert said[0].split("**")[2] != said[1].split("**")[2]
+    assert not app.exception
+
+
 @pytest.mark.slow
 def test_pages_say_what_to_do_when_there_is_no_model(open_page, monkeypatch, tmp_path):
     monkeypatch.setattr(library, "SHIPPED", tmp_path / "none")

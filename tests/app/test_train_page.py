@@ -96,9 +96,9 @@ def fake_service(monkeypatch):
     trainings.close()
 
 
-def start_fake(trainings, name, until, key="", **changes):
+def start_fake(trainings, name, until, key="", preset="notebook", **changes):
     """Start a pretended run and wait until its view says so; return its id and key."""
-    preset = get_preset("notebook")
+    preset = get_preset(preset)
     spec = TrainingSpec(name, preset.model, preset.train.replace(dataset="synthetic", **changes), preset.name)
     run_id, key = trainings.start(spec, key, np.full((32, 32, 3), 200, np.uint8))
     deadline = time.monotonic() + 30
@@ -128,6 +128,17 @@ def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
     app.run()
     assert "Resume" in labels(app)
     assert not app.exception and not app.error
+
+
+@pytest.mark.slow
+def test_a_run_of_a_network_with_bins_shows_what_it_believed_at_a_pixel(open_page, fake_service):
+    vivid = {"preset": "unet-vivid", "init_from": ""}
+    run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done", **vivid)
+    app = open_page("train", run=run_id)
+    assert "**Pixel 16, 16 after 4 epochs.** The network is rather sure of light gray" in texts(app)
+    assert not app.exception
+    plain, _ = start_fake(fake_service, "quick-plain", lambda run: run.state == "done")
+    assert "The network is" not in texts(open_page("train", run=plain))
 
 
 def start_training(app, name):
