@@ -8,6 +8,7 @@ from colorizer.app.widgets.text import escape, show_error
 from colorizer.config import TrainingSpec, default_name
 from colorizer.data.datasets import BELIEF_SAMPLE, SNAPSHOT_SAMPLES
 from colorizer.errors import ColorizerError
+from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import PHOTOS, SUFFIXES
 from colorizer.presets import get_preset
@@ -67,10 +68,10 @@ if trained:
         index = st.select_slider("Epochs", range(len(marks)), last, marks.__getitem__, key=f"snapshot-{entry.name}")
     pictures.show_snapshot(images[index], entry.name, marks[index])
     if (logits := asking.load_past_logits(entry)) is not None:
+        original, colored = state.load_samples().images[SNAPSHOT_SAMPLES[BELIEF_SAMPLE]], images[index][BELIEF_SAMPLE]
         bins = state.load_colorizer(entry).open_network().bins
-        shown = state.load_samples().images[SNAPSHOT_SAMPLES[BELIEF_SAMPLE]], images[index][BELIEF_SAMPLE]
-        words = f"{marks[index]} epochs"
-        asking.show_past_belief(shown, logits[index], bins, entry.scale, words, key=f"past-{entry.name}")
+        belief, key = asking.past_belief(original, logits[index], bins, entry.scale), f"past-{entry.name}"
+        asking.show_small_belief((original, colored), belief, DEFAULT_VIVIDNESS, f" after {marks[index]} epochs", key)
 else:
     st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")
 state.load_soon(best)

@@ -23,7 +23,7 @@ from colorizer.errors import ModelError
 from colorizer.models import library
 from colorizer.models.belief import Belief, PixelBelief
 from colorizer.models.hints import COLOR
-from colorizer.models.scale import DEFAULT_VIVIDNESS, Scale
+from colorizer.models.scale import Scale
 from colorizer.pixels.color import gray_copy, to_luminance, to_uint8
 
 Hints = tuple[tuple[int, int, str], ...]
@@ -197,34 +197,38 @@ def load_past_logits(entry: library.ModelEntry) -> np.ndarray | None:
     return None
 
 
-def show_past_belief(
-    images: tuple[np.ndarray, np.ndarray], logits: np.ndarray, bins: np.ndarray, scale: Scale, epochs: str, key: str
+def show_small_belief(
+    images: tuple[np.ndarray, np.ndarray], belief: Belief, vividness: float, when: str, key: str
 ) -> None:
-    """Show what a network believed about a small image after some epochs, at the pixel that the visitor chooses.
+    """Show what a network believes about a small image, at the pixel that the visitor chooses.
 
     Args:
-        images: The original and what the network made of it then, both uint8 (32, 32, 3).
-        logits: Those of the network then, float16 (16, 16, bins).
-        bins: The chroma of each bin, float32 (bins, 2).
-        scale: How such a network turns a belief into a colour.
-        epochs: How long it had learned, in words.
+        images: The original and what the network makes of it, both uint8 (32, 32, 3).
+        belief: That of the network.
+        vividness: It decides which colour is picked.
+        when: Words behind the number of the pixel, such as " after 3 epochs".
         key: This identifies the picture in the session.
     """
     original, colored = images
     place = st.session_state.setdefault(f"{key}-place", (0.5, 0.5))
-    belief = Belief(logits.astype(np.float32), bins, to_luminance(original), scale).at(*place, DEFAULT_VIVIDNESS)
+    here = belief.at(*place, vividness)
     picture, said = st.columns([1, 3], gap="medium")
     with picture:
         before, after = (image.repeat(8, 0).repeat(8, 1) for image in (to_uint8(gray_copy(original)), colored))
         gesture = partial(_choose_place, key)
         show_before_after(
-            before, after, "The image", f"the network after {epochs}", key, asking=True, place=place, on_gesture=gesture
+            before, after, "The image", f"the network{when}", key, asking=True, place=place, on_gesture=gesture
         )
     with said:
         x, y = (int(share * side) for share, side in zip(place, original.shape[1::-1], strict=True))
-        st.markdown(f"**Pixel {x}, {y} after {epochs}.** {belief.describe()} Its entropy is {belief.entropy:.1f} bits.")
-        show_swatches(_believed(belief), "What the network believed", None, key=f"{key}-swatches")
-        st.caption("Click another pixel of the image, or move the slider to see how this belief came about.")
+        st.markdown(f"**Pixel {x}, {y}{when}.** {here.describe()} Its entropy is {here.entropy:.1f} bits.")
+        show_swatches(_believed(here), f"What the network believes{when}", None, key=f"{key}-swatches")
+        st.caption("Click another pixel of the image, and move the slider above.")
+
+
+def past_belief(original: np.ndarray, logits: np.ndarray, bins: np.ndarray, scale: Scale) -> Belief:
+    """Return what a network believed about an image, uint8 (32, 32, 3), from the logits that a snapshot kept."""
+    return Belief(logits.astype(np.float32), bins, to_luminance(original), scale)
 
 
 def _choose_place(key: str) -> None:

@@ -17,7 +17,7 @@ from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.models.scale import SCALES
+from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
 from colorizer.pixels.color import chroma_bins
 
 DATASETS = {
@@ -282,8 +282,9 @@ def _show_reconstructions(run: RunView) -> None:
         frog = datasets.load_samples().images[datasets.SNAPSHOT_SAMPLES[datasets.BELIEF_SAMPLE]]
         pair = (picture, images[-1]) if own else (frog, images[datasets.BELIEF_SAMPLE])
         bins, _ = chroma_bins(datasets.load_statistics().shares, run.spec.model.chroma_bins)
-        words, scale = f"{marks[index]} epochs", SCALES[run.spec.model.architecture]
-        asking.show_past_belief(pair, logits, bins, scale, words, key=f"past-{run.run_id}")
+        belief = asking.past_belief(pair[0], logits, bins, SCALES[run.spec.model.architecture])
+        key = f"past-{run.run_id}"
+        asking.show_small_belief(pair, belief, DEFAULT_VIVIDNESS, f" after {marks[index]} epochs", key)
 
 
 def _show_result(run: RunView) -> None:
