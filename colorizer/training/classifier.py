@@ -88,6 +88,7 @@ def train_classifier(
     model.fit(
         _batches(train, batch_size),
         epochs=epochs,
+        shuffle=False,  # The batches are in random order already.
         validation_data=(np.asarray(validation.images, np.float32) / 255, truth),
         validation_batch_size=500,
         callbacks=[keras.callbacks.BackupAndRestore(folder / "backup")],

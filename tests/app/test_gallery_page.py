@@ -99,6 +99,24 @@ def test_gallery_compares_every_model_with_the_gray_copy(open_page):
     assert {f"1 ship: {name}" for name in ("original", "grayscale", *names)} <= set(alt_texts(app))
 
 
+def test_gallery_tells_how_many_images_are_recognised_in_the_colours_of_each_model(open_page, monkeypatch, tmp_path):
+    app = open_page("gallery", view="Compare models")
+    table = app.dataframe[1].value.set_index("images")
+    assert list(table.index[:2]) == ["originals", "gray copy"]
+    stored = library.find_model("unet").card["metrics"]["test"]
+    assert table.loc["unet", "top-1"] == stored["recognition"]["model"] > stored["recognition"]["gray_copy"]
+    assert table.loc["gray copy", "Δ colorfulness"] == pytest.approx(-33.65, abs=0.01)
+    assert table.loc["unet", "Δ colorfulness"] == stored["delta_colorfulness"]
+    assert f"names {stored['recognition']['original']:.1%} of the originals" in texts(app)
+    shutil.copytree(library.SHIPPED / "notebook", tmp_path / "models" / "notebook")
+    card = json.loads((tmp_path / "models" / "notebook" / "card.json").read_text())
+    del card["metrics"]["test"]["recognition"]  # A card of an earlier version does not have it.
+    (tmp_path / "models" / "notebook" / "card.json").write_text(json.dumps(card))
+    monkeypatch.setattr(library, "SHIPPED", tmp_path / "models")
+    app = open_page("gallery", view="Compare models")
+    assert len(app.dataframe) == 1 and not app.exception
+
+
 def test_gallery_compares_models_whose_history_is_damaged(open_page, monkeypatch, tmp_path):
     shutil.copytree(library.SHIPPED / "notebook", tmp_path / "models" / "notebook")
     (tmp_path / "models" / "notebook" / "history.json").write_text("{")

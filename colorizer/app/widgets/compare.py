@@ -68,6 +68,7 @@ def _show_recognition(entries: list[library.ModelEntry]) -> None:
     """Show how many test images a classifier recognises in the colours of each model; older cards do not tell it."""
     measured = {entry.name: entry.card["metrics"].get("test", {}) for entry in entries}
     measured = {name: values for name, values in measured.items() if values.get("recognition")}
+    measured = {name: values for name, values in measured.items() if values.get("delta_colorfulness") is not None}
     if not measured:
         return
     st.header("Does colour help to recognise things?")
@@ -80,8 +81,9 @@ def _show_recognition(entries: list[library.ModelEntry]) -> None:
         f"{reference['gray_copy']:.1%} of their gray copies. The best colours for it, those of {best}, let it name "
         f"{shares[best]:.1%}, {verdict} than gray."
     )
-    rows = [("originals", reference["original"], 0.0), ("gray copy", reference["gray_copy"], None)]
-    rows += [(name, shares[name], values.get("delta_colorfulness")) for name, values in measured.items()]
+    original = measured[best]["model"]["colorfulness"] - measured[best]["delta_colorfulness"]
+    rows = [("originals", reference["original"], 0.0), ("gray copy", reference["gray_copy"], -original)]
+    rows += [(name, shares[name], values["delta_colorfulness"]) for name, values in measured.items()]
     number, changed = st.column_config.NumberColumn, "The colorfulness of the result minus that of the originals."
     st.dataframe(
         pd.DataFrame(rows, columns=["images", "top-1", "Δ colorfulness"]),
@@ -109,6 +111,10 @@ def _show_curves(entries: list[library.ModelEntry], histories: dict[str, pd.Data
         where = _VALIDATION_IMAGES.get(images) or f"other images of {live.describe_dataset(images)}"
         curves = pd.concat([histories[entry.name].assign(model=entry.name) for entry in group])
         st.markdown(f"These models were validated on {where}.")
+        if hinted := [entry.name for entry in group if entry.model_config.hints]:
+            st.caption(
+                f"For {' and '.join(hinted)}, it is the mean of the losses without and with hints, which lower it."
+            )
         alt = f"Validation loss of {', '.join(entry.name for entry in group)} over their epochs, on {where}"
         st.vega_lite_chart(curves, comparison_chart(curves["val_loss"]), height=460, alt=alt)
     drawn = {entry.name for group in groups.values() for entry in group}
