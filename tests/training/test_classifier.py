@@ -21,7 +21,7 @@ def colored():
 
 @pytest.mark.slow
 def test_a_classifier_learns_and_is_exported(colored, tmp_path):
-    graph = train_classifier(colored, colored, tmp_path, epochs=3, batch_size=32)
+    graph = train_classifier(colored, colored, tmp_path, epochs=6, batch_size=8)
     classifier = Classifier(graph)
     assert classifier.accuracy(colored.images, colored.labels) > 0.9
     assert len(graph) < 3_000_000
