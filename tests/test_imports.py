@@ -66,8 +66,9 @@ def test_the_parser_sees_imports_inside_functions():
     assert "errors" in _rooms_imported("config.py")
 
 
-def test_only_pages_and_widgets_import_streamlit():
-    assert {file.rpartition("/")[0] for file in _files_that_import("streamlit")} == {"app/pages", "app/widgets"}
+def test_only_pages_chapters_and_widgets_import_streamlit():
+    folders = {file.rpartition("/")[0] for file in _files_that_import("streamlit")}
+    assert folders == {"app/pages", "app/chapters", "app/widgets"}
 
 
 def test_only_training_imports_tensorflow():

@@ -9,7 +9,7 @@ import pytest
 
 from colorizer.data import datasets
 from colorizer.models import library
-from tests.app.conftest import alt_texts, texts
+from tests.app.conftest import alt_texts
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 
@@ -117,12 +117,3 @@ def test_a_damaged_model_harms_no_page(open_page, monkeypatch, tmp_path):
         app = open_page(page)
         assert not app.error, page
     assert open_page("gallery").selectbox(key="model").options == ["linear"]
-
-
-def test_how_it_works_tells_the_story_in_measured_numbers_and_follows_the_bottleneck_slider(open_page):
-    app = open_page("how")
-    for name in ("notebook-gray", "notebook", "linear", "dense", "dense-chroma"):
-        assert f"{library.find_model(name).metric('test'):.5f}" in texts(app)
-    app.slider(key="k").set_value(200).run()
-    assert "**4 · 200 numbers**" in texts(app)
-    assert any("200 numbers" in alt for alt in alt_texts(app))

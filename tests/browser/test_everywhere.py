@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from colorizer.app.chapters import CHAPTERS
 from colorizer.models import library
 from tests.browser.conftest import settle
 
@@ -20,7 +21,7 @@ PATHS = (
     "/photo?source=Sample+photos&photo=coffee&pointer=Ask+and+hint&uncertain=true&hints=100.100.a0522d",
     "/gallery?model=unet-vivid&image=4&ask=true&hints=9.9.a0522d",
     "/train",
-    "/how-it-works",
+    *(f"/how-it-works?chapter={chapter.slug}" for chapter in CHAPTERS),
 )
 
 
@@ -125,7 +126,7 @@ def test_an_enlarged_picture_survives_a_reload(open_page):
 
 
 def test_how_it_works_follows_its_slider(open_page):
-    page = open_page("/how-it-works")
+    page = open_page("/how-it-works?chapter=bottleneck")
     page.get_by_role("slider", name="Bottleneck").press("ArrowRight")
     page.wait_for_url("**k=33**")
     expect(page.get_by_text("33").first).to_be_visible()
