@@ -138,3 +138,16 @@ def test_twenty_rounds_are_played_to_a_score(open_page):
     assert "of 20** rounds. With 95 % confidence" in texts(app)
     next(button for button in app.button if button.label == "Play again").click().run()
     assert app.get("progress")[0].proto.text == "Round 1 of 20"
+
+
+def test_two_trainings_are_compared_at_the_same_epoch(open_page):
+    app = open_page("how", chapter="learning")
+    first = [element.proto.imgs[0].url for element in app.image]
+    app.select_slider(key="learned").set_value(3).run()
+    earlier = [element.proto.imgs[0].url for element in app.image]
+    assert len(first) == len(earlier) == 2 and not set(first) & set(earlier)
+    app.segmented_control(key="differs").set_value("narrow").run()
+    other = [element.proto.imgs[0].url for element in app.image]
+    assert (other[0], other[1] != earlier[1]) == (earlier[0], True)
+    assert "with a bottleneck of 8 numbers instead of 32" in texts(app)
+    assert not app.exception

@@ -17,6 +17,7 @@ from colorizer.jobs import runs, service
 from colorizer.jobs.service import training_service
 from colorizer.models import library
 from colorizer.presets import get_preset
+from colorizer.training.job import training_command
 from tests.app.conftest import alt_texts, texts
 from tests.trainings import wait_for
 
@@ -128,6 +129,18 @@ def test_train_shows_controls_to_the_starter_only(open_page, fake_service):
     app.run()
     assert "Resume" in labels(app)
     assert not app.exception and not app.error
+
+
+def test_the_seed_is_in_the_address_and_a_run_shows_the_command_that_repeats_it(open_page, fake_service):
+    run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done", seed=7)
+    app = open_page("train", run=run_id)
+    commands = [code.value for code in app.code if code.value.startswith("python -m colorizer train")]
+    assert commands == [training_command(fake_service.view(run_id).spec)]
+    assert " --seed 7 " in commands[0]
+    app = open_page("train", seed="12")
+    assert app.number_input(key="seed").value == 12
+    start_training(app, "quick-seeded")
+    assert next(run for run in fake_service.list_runs() if run.spec.name == "quick-seeded").spec.train.seed == 12
 
 
 @pytest.mark.slow

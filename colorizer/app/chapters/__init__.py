@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from colorizer.app.chapters import bottleneck, game, gray, mean, notebook, numbers
+from colorizer.app.chapters import bottleneck, game, gray, learning, mean, notebook, numbers
 
 
 class Chapter(NamedTuple):
@@ -71,6 +71,16 @@ CHAPTERS = (
         "The expected squared error is p (x - a)² + (1 - p) (x - b)². Its derivative is zero at x = p a + (1 - p) "
         "b, the mean. `unet-vivid` predicts a share for each of 128 chroma bins (Zhang et al. 2016). Vividness 0 "
         "takes their mean; more vividness first raises the shares to a power, so that likely colours win.",
+    ),
+    Chapter(
+        "learning",
+        "Learning",
+        "A training shows the network a batch of images, measures its error, and changes every weight a little in the "
+        "direction that makes the error smaller. Then comes the next batch. Here are two trainings that differ in one "
+        "setting only. Move the slider: what does each learn first, and what does it never learn?",
+        learning.show,
+        "The *learning rate* says how far a weight moves in one step. If it is too low, the training takes long. If it "
+        "is too high, the steps jump over the goal. On the page *Train* you can change it while a network learns.",
     ),
     Chapter(
         "notebook",

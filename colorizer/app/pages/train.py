@@ -79,7 +79,7 @@ def _plan() -> tuple[str, ModelConfig, TrainConfig]:
             model = source.model_config
             if source.card.get("preset") in list(PRESETS):
                 name = source.card["preset"]
-    values = {key: widgets[key] for key in ("dataset", *_SLIDERS) if key != "latent_dim"}
+    values = {key: widgets[key] for key in ("dataset", "seed", *_SLIDERS) if key != "latent_dim"}
     frozen = source is not None and widgets.freeze_encoder
     return name, model, preset.train.replace(**values, init_from=widgets.init_from, freeze_encoder=frozen)
 
@@ -97,6 +97,14 @@ def _show_settings(earlier: list[RunView]) -> None:
         type=SUFFIXES,
         key="own_picture",
         help="It is cut to 32 x 32 pixels. Whoever watches the run sees it too. The network does not learn from it.",
+    )
+    st.number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        key="seed",
+        bind="query-params",
+        help="The same seed and the same settings give the same training again.",
     )
     st.text_input(
         "Name of the model",

@@ -19,6 +19,7 @@ from colorizer.jobs.service import training_service
 from colorizer.models import library
 from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
 from colorizer.pixels.color import chroma_bins
+from colorizer.training.job import training_command
 
 DATASETS = {
     "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
@@ -155,6 +156,9 @@ def _show_status(run: RunView) -> None:
         with st.popover("Share", icon=":material/share:"):
             st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
+        with st.popover("Repeat", icon=":material/terminal:"):
+            st.markdown("This command repeats the training where Colorizer is installed, with the same seed.")
+            st.code(training_command(run.spec), language="bash", wrap_lines=True)
     if run.active:
         if run.message:
             st.warning(text.describe(run.message), icon=":material/warning:")
