@@ -15,10 +15,10 @@ def one_model(name: str, measured: dict[str, Any]) -> str:
     """
     both = measured["model"], measured["gray_copy"]
     rows = [
-        [metric, *(format(values[metric], style) for values in both), f"{better} is better"]
-        for metric, (better, style) in METRICS.items()
+        [key, *(format(values[key], metric.style) for values in both), f"{metric.better} is better", metric.label]
+        for key, metric in METRICS.items()
     ]
-    text = layout(["metric", name, "gray copy", ""], rows)
+    text = layout(["metric", name, "gray copy", "", ""], rows)
     text += f"\n\ndelta_colorfulness {measured['delta_colorfulness']:+.2f}"
     if seen := measured.get("recognition"):
         shares = {"originals": seen["original"], "gray copy": seen["gray_copy"], name: seen["model"]}
@@ -41,7 +41,7 @@ def all_models(
         parameters: for each model, its number of parameters.
     """
     rows = [
-        [name, f"{parameters.get(name, 0):,}", *(format(values[key], style) for key, (_, style) in METRICS.items())]
+        [name, f"{parameters.get(name, 0):,}", *(format(values[key], metric.style) for key, metric in METRICS.items())]
         for name, values in metrics.items()
     ]
     text = layout(["model", "parameters", *METRICS], rows)

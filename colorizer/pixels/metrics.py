@@ -1,23 +1,51 @@
 """The project's metrics, on NumPy arrays; docs/results.md defines them and lists what the gray copy scores."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from colorizer.pixels.color import as_float, gray_copy, to_lab
 
+
+class Metric(NamedTuple):
+    """How a metric is shown.
+
+    Attributes:
+        better: which direction is better: lower, higher, or closest to the value of the originals.
+        style: how to format it.
+        label: a name in plain words.
+        about: a sentence on what it measures.
+    """
+
+    better: str
+    style: str
+    label: str
+    about: str
+
+
 METRICS = {
-    "mse": ("lower", ".5f"),
-    "mae": ("lower", ".4f"),
-    "psnr": ("higher", ".2f"),
-    "ssim": ("higher", ".4f"),
-    "delta_e": ("lower", ".2f"),
-    "ab_mae": ("lower", ".2f"),
-    "accuracy_2": ("higher", ".3f"),
-    "accuracy_5": ("higher", ".3f"),
-    "colorfulness": ("closest", ".2f"),
+    "mse": Metric("lower", ".5f", "squared error", "It averages the squared error of red, green and blue from 0 to 1."),
+    "mae": Metric("lower", ".4f", "absolute error", "It averages the error of red, green and blue from 0 to 1."),
+    "psnr": Metric(
+        "higher", ".2f", "signal to noise, dB", "It is the squared error in decibels; 3 dB more is half of it."
+    ),
+    "ssim": Metric(
+        "higher", ".4f", "structure", "It compares the details of small patches; blur lowers it, and 1 is best."
+    ),
+    "delta_e": Metric("lower", ".2f", "colour difference", "It is CIEDE2000; a difference of 1 is just visible."),
+    "ab_mae": Metric("lower", ".2f", "error of hue and chroma", "It averages the error of a and b in CIE Lab."),
+    "accuracy_2": Metric(
+        "higher", ".3f", "nearly equal pixels", "It is the share of pixels that differ by 2 Lab steps at most."
+    ),
+    "accuracy_5": Metric(
+        "higher", ".3f", "similar pixels", "It is the share of pixels that differ by 5 Lab steps at most."
+    ),
+    "colorfulness": Metric(
+        "closest", ".2f", "amount of colour", "It is 0 for gray pictures (Hasler and Süsstrunk 2003)."
+    ),
 }
-"""Name of each metric: which direction is better, and how to print it."""
+"""How each metric is shown, by its name in code; docs/results.md defines them."""
 
 SPOT_DISTANCE = 25  # A pixel is a spot if its (a, b) is this much farther from the truth than the gray copy's.
 _LOWEST_MSE = 1e-10  # A photo has at most 100 dB, so that a mean over photos with a perfect result is a number.

@@ -124,7 +124,7 @@ def test_colours_of_the_upload_stand_beside_it_with_the_metrics(open_page):
     assert shown(app) == ["cat.png, the original colours"]
     truth = decode_image(COLOURS)
     expected = compute_metrics(state.colorize(ENTRIES["linear"], COLOURS, state.PhotoSettings())[None], truth[None])
-    assert f"| `delta_e` ↓ | {expected['delta_e']:.2f} |" in texts(app)
+    assert f"| colour difference, `delta_e` ↓ | {expected['delta_e']:.2f} |" in texts(app)
     assert "| `colorfulness`  | " in texts(app)
 
 

@@ -25,7 +25,7 @@ def test_a_model_stands_beside_the_gray_copy():
     lines = tables.one_model("mine", MEASURED).splitlines()
     assert lines[0].split() == ["metric", "mine", "gray", "copy"]
     assert [line.split()[0] for line in lines[2:] if line] == [*METRICS, "delta_colorfulness"]
-    assert lines[2].split() == ["mse", "0.50000", "1.00000", "lower", "is", "better"]
+    assert lines[2].split() == ["mse", "0.50000", "1.00000", "lower", "is", "better", "squared", "error"]
     lines = tables.one_model("mine", MEASURED | CLASSES).splitlines()
     assert lines[-2].split() == ["cat", "0.25000", "0.50000", "0.50"]
 

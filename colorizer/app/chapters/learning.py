@@ -69,7 +69,7 @@ def _show_losses(runs: dict[str, dict[str, Any]], other: str, epochs: float) -> 
         "loss": np.concatenate([runs[name]["batch_loss"] for name in lines]),
         "run": np.concatenate([[words] * len(runs[name]["batch_loss"]) for name, words in lines.items()]),
     }
-    x = {"field": "epochs", "type": "quantitative", "title": "epochs"}
+    x = {"field": "epochs", "type": "quantitative", "title": "epochs", "axis": {"tickCount": 6}}
     y = {"field": "loss", "type": "quantitative", "title": "mean squared error", "scale": {"type": "log"}}
     legend = {"title": None, "orient": "top", "labelLimit": 400, "direction": "vertical"}
     scale = {"domain": list(lines.values()), "range": list(_COLORS)}

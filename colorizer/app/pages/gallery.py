@@ -56,7 +56,8 @@ def _show_closely() -> None:
     truth = split.images[index : index + 1]
     numbers.markdown(f"**#{index}, {name}**")
     measured = {"model": compute_metrics(reconstructed[None], truth), "gray copy": gray_copy_metrics(truth)}
-    numbers.markdown(pictures.metrics_table(measured))
+    with numbers:
+        pictures.show_metrics(measured)
     with numbers.container(horizontal=True):
         shown = indices.tolist()
         place = shown.index(index) if index in shown else -1
@@ -181,7 +182,7 @@ with side:
     measured, where = entry.reported
     st.markdown(f"**On {where}{f', at vividness {DEFAULT_VIVIDNESS}' if entry.vivid else ''}**")
     values = entry.card["metrics"][measured]
-    st.markdown(pictures.metrics_table({"model": values["model"], "gray copy": values["gray_copy"]}))
+    pictures.show_metrics({"model": values["model"], "gray copy": values["gray_copy"]})
     st.caption("The gray copy has the gray value in all three channels. A model should beat it.")
     live.offer_graph(entry, f"onnx-{entry.name}")
 

@@ -266,7 +266,7 @@ def _show_picture(
             measured = {entry.name: state.measure(entry, picture, settings) for entry in worked}
         measured["gray copy"] = state.measure_gray_copy(picture)
         st.markdown(f"**Against the original**, at {max(truth.shape[:2])} pixels on the longer side")
-        st.markdown(pictures.metrics_table(measured))
+        pictures.show_metrics(measured)
 
 
 st.title("Your photo")

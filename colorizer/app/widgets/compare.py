@@ -47,7 +47,8 @@ def _show_table(entries: list[library.ModelEntry], histories: dict[str, pd.DataF
     rows.append({"model": "gray copy", "parameters": 0} | {name: baseline[name] for name in METRICS})
     number = st.column_config.NumberColumn
     formats = {
-        name: number(name, format=f"%{style}", help=_BETTER[better]) for name, (better, style) in METRICS.items()
+        key: number(metric.label, format=f"%{metric.style}", help=f"`{key}`: {metric.about} {_BETTER[metric.better]}")
+        for key, metric in METRICS.items()
     }
     st.dataframe(
         pd.DataFrame(rows),

@@ -58,11 +58,12 @@ def show_own_snapshot(reconstructed: np.ndarray, original: np.ndarray, epochs: s
     )
 
 
-def metrics_table(columns: dict[str, dict[str, float]]) -> str:
-    """Return a Markdown table of all metrics: a row for each, and a column for each name in `columns`."""
+def show_metrics(columns: dict[str, dict[str, float]]) -> None:
+    """Show all metrics: a row for each, and a column for each name in `columns`."""
     lines = ["| metric | " + " | ".join(map(escape, columns)) + " |", "|:--" + "|--:" * len(columns) + "|"]
-    for name, (better, style) in METRICS.items():
-        arrow = {"lower": "↓", "higher": "↑", "closest": ""}[better]
-        values = [f"{values[name]:{style}}" for values in columns.values()]
-        lines.append(f"| `{name}` {arrow} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
+    for key, metric in METRICS.items():
+        arrow = {"lower": "↓", "higher": "↑", "closest": ""}[metric.better]
+        values = [f"{values[key]:{metric.style}}" for values in columns.values()]
+        lines.append(f"| {metric.label}, `{key}` {arrow} | " + " | ".join(values) + " |")
+    about = "\n".join(f"- **{metric.label}**: {metric.about}" for metric in METRICS.values())
+    st.markdown("\n".join(lines), help=f"↓ means that lower is better, and ↑ that higher is better.\n\n{about}")
