@@ -125,7 +125,7 @@ def test_colours_of_the_upload_stand_beside_it_with_the_metrics(open_page):
     truth = decode_image(COLOURS)
     expected = compute_metrics(state.colorize(ENTRIES["linear"], COLOURS, state.PhotoSettings())[None], truth[None])
     assert f"| colour difference, `delta_e` ↓ | {expected['delta_e']:.2f} |" in texts(app)
-    assert "| `colorfulness`  | " in texts(app)
+    assert "| amount of colour, `colorfulness`  | " in texts(app)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (1, 3000), (3000, 1), (20, 3000)])
