@@ -117,7 +117,7 @@ def _on_images(chosen: Chosen, every: bool, dataset: str, split: str, figure: Pa
         raise ConfigError(f"The data set {dataset} has no {split} images. Choose another split.")
     measured = {}
     for entry, settings in tqdm(chosen, unit="model", file=sys.stderr, disable=not every):
-        measured[entry.name] = evaluation.measure(load(entry.path), loaded, split, **settings)
+        measured[entry.name] = evaluation.measure(load(entry.path), loaded, split, **settings, recognise=True)
     about = {"dataset": dataset, "split": split, "images": len(images)}
     title = f"on {dataset} {split}, {len(images):,} images"
     if not every:
@@ -129,7 +129,9 @@ def _on_images(chosen: Chosen, every: bool, dataset: str, split: str, figure: Pa
     parameters = {entry.name: entry.card["parameters"] for entry, _ in chosen}
     text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
     if figure:
-        text += _save(figure, "metrics_chart", metrics, f"Models {title}")
+        from colorizer.app import figures
+
+        text += _save(figures.metrics_chart(metrics, f"Models {title}"), figure)
     return {**about, "models": measured, "baselines": baselines}, text
 
 
@@ -151,7 +153,9 @@ def _on_photos(chosen: Chosen, path: Path, size: int | None, backbone: Path | No
     measured = _measure(path, prepare, measure)
     text = tables.photos(measured, path)
     if figure:
-        text += _save(figure, "trade_off", measured)
+        from colorizer.app import figures
+
+        text += _save(figures.trade_off(measured), figure)
     return {"models": measured}, text
 
 
@@ -165,21 +169,23 @@ def _on_hinted_photos(chosen: Chosen, numbers: Sequence[int], path: Path, figure
     measured = _measure(path, prepare, functools.partial(measure_hints, numbers=numbers))
     text = tables.hints(measured, path)
     if figure:
-        text += _save(figure, "hint_curves", measured)
+        from colorizer.app import figures
+
+        text += _save(figures.hint_curves(measured), figure)
     return {"hints": measured}, text
 
 
-def _save(path: Path, name: str, *arguments: Any) -> str:
-    """Draw a figure with the function of that name and write it; return what is printed about it."""
+def _save(figure: Any, path: Path) -> str:
+    """Write a figure, and return what is printed about it."""
     from colorizer.app import figures  # It imports Matplotlib, which is slow.
 
-    figures.save_figure(getattr(figures, name)(*arguments), path)
+    figures.save_figure(figure, path)
     return f"\n\n{path}"
 
 
 def _read_hints(text: str, entries: Sequence[library.ModelEntry]) -> tuple[int, ...]:
     """Return the numbers of hints to measure, or raise `ConfigError`."""
-    numbers = tuple(dict.fromkeys(read_whole_numbers(text)))
+    numbers = tuple(sorted(set(read_whole_numbers(text))))
     if not numbers or not all(0 <= number <= config.MAX_HINTS for number in numbers):
         raise ConfigError(f"hints must be whole numbers from 0 to {config.MAX_HINTS}, received {text!r}.")
     if not any(entry.model_config.hints for entry in entries):

@@ -124,7 +124,8 @@ def hint_curves(measured: dict[str, dict[str, dict[str, float]]]) -> Figure:
         axes.set(xlabel="random hints", ylabel=label)
         axes.set_xscale("symlog", linthresh=1)
         _tidy(axes)
-        axes.set_xticks(list(map(int, found)), list(found))
+        numbers = next(iter(measured.values()))
+        axes.set_xticks(list(map(int, numbers)), list(numbers))
         axes.xaxis.set_minor_locator(NullLocator())
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure

@@ -115,7 +115,7 @@ def layout(header: list[str], rows: list[list[str]]) -> str:
     """Lay out a plain-text table; columns of numbers are aligned to the right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numeric = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
+    numeric = [all(cell.lstrip("+-")[:1].isdigit() or cell == "-" for cell in column[1:] if cell) for column in columns]
     styles = [f"{'>' if right else '<'}{width}" for width, right in zip(widths, numeric, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join("  ".join(map(format, cells, styles)).rstrip() for cells in lines)

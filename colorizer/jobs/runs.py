@@ -118,7 +118,7 @@ class RunView:
         It is None for a network without chroma bins, for a run of an earlier version, and where the file is damaged.
         """
         shape = (16, 16, self.spec.model.chroma_bins)
-        logits = _read_array(self.snapshots[index][1].with_suffix(".logits.npy"), np.float16, shape)
+        logits = _read_array(logits_path(self.snapshots[index][1]), np.float16, shape)
         return logits if logits is not None and np.isfinite(logits).all() else None
 
 
@@ -132,9 +132,9 @@ def snapshot_path(run_id: str, event: int) -> Path:
     return run_folder(run_id) / f"snapshot-{event:09}.npy"
 
 
-def logits_path(run_id: str, event: int) -> Path:
-    """Return the file of the logits of that snapshot, which a network with chroma bins has."""
-    return snapshot_path(run_id, event).with_suffix(".logits.npy")
+def logits_path(snapshot: Path) -> Path:
+    """Return the file of the logits that belong to the file of a snapshot of a network with chroma bins."""
+    return snapshot.with_suffix(".logits.npy")
 
 
 def load_picture(run_id: str) -> np.ndarray | None:

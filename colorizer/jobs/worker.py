@@ -170,9 +170,10 @@ class RunWriter:
                 update = "UPDATE runs SET step = ?, steps = ? WHERE id = ?"
                 db.execute(update, [event.step, event.steps, self.run_id])
             elif kind == "snapshot":
-                runs.write_array(runs.snapshot_path(self.run_id, number), event.images)
+                path = runs.snapshot_path(self.run_id, number)
+                runs.write_array(path, event.images)
                 if event.logits.size:
-                    runs.write_array(runs.logits_path(self.run_id, number), event.logits)
+                    runs.write_array(runs.logits_path(path), event.logits)
             else:  # The checkpoint comes next, and somebody may have removed the folder.
                 runs.run_folder(self.run_id).mkdir(parents=True, exist_ok=True)
 

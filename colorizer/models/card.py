@@ -57,6 +57,7 @@ class _Card(_Stored):
     created: str = ""
     commit: str = ""
     run: str = ""
+    note: str = ""
     stopped: bool = False
     machine: dict[str, Any] = {}
     versions: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,20 @@ class Predictions:
 
 
 def measure(
-    colorizer: Colorizer, dataset: Dataset, split: str, vividness: float | None = None, strength: float = 1.0
+    colorizer: Colorizer,
+    dataset: Dataset,
+    split: str,
+    vividness: float | None = None,
+    strength: float = 1.0,
+    recognise: bool = False,
 ) -> dict[str, Any]:
-    """Measure a model on a split of a data set, with `vividness` and `strength` as in `Colorizer.predict`.
+    """Measure a model on a split of a data set.
+
+    Args:
+        colorizer: the model.
+        dataset, split: what to measure on.
+        vividness, strength: as in `Colorizer.predict`.
+        recognise: also ask the classifier, which takes longer than the other metrics.
 
     Returns:
         dict with
@@ -57,8 +68,12 @@ def measure(
         `delta_colorfulness` (the colorfulness of the predictions minus that of the originals),
         `classes` and `gray_copy_classes` (the `mse` of both on the images of each class; empty for a data set without
         class names), and
-        `recognition` for images of CIFAR-10: the share of the `original` images, of the `gray_copy` and of the
-        `model`'s predictions whose class the shipped classifier names, its top-1 accuracy.
+        with `recognise`, `recognition` for images of CIFAR-10: the share of the `original` images, of the `gray_copy`
+        and of the `model`'s predictions whose class the shipped classifier names, its top-1 accuracy.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+        ModelError: the classifier is missing or damaged.
     """
     part = dataset.split(split)
     images, labels = part.images, part.labels
@@ -77,10 +92,9 @@ def measure(
         "classes": by_class(image_mse(prediction, images)),
         "gray_copy_classes": by_class(image_mse(gray_copy(images), images)),
     }
-    if dataset.class_names == CLASS_NAMES:
-        shown = {"original": images, "gray_copy": gray_copy(images), "model": prediction}
-        classifier = load_classifier()
-        measured["recognition"] = {name: classifier.accuracy(what, labels) for name, what in shown.items()}
+    if recognise and dataset.class_names == CLASS_NAMES:
+        baselines = _recognised_baselines(dataset.name, split, part)
+        measured["recognition"] = baselines | {"model": load_classifier().accuracy(prediction, labels)}
     return measured
 
 
@@ -123,15 +137,34 @@ def closed_form_losses(images: np.ndarray, target: str, latent_dims: Iterable[in
 
 
 def _gray_copy_metrics(dataset: str, split: str, images: np.ndarray) -> dict[str, float]:
-    """Return the gray copy's metrics; they are kept on disk for CIFAR-10, whose images never change."""
+    """Return the gray copy's metrics."""
+    return _kept("gray-copy", dataset, split, images, list(METRICS), lambda: gray_copy_metrics(images))
+
+
+def _recognised_baselines(dataset: str, split: str, part: Split) -> dict[str, float]:
+    """Return the share of the originals and of their gray copies whose class the classifier names."""
+    classifier = load_classifier()
+
+    def compute() -> dict[str, float]:
+        shown = {"original": part.images, "gray_copy": to_uint8(gray_copy(part.images))}
+        return {name: classifier.accuracy(images, part.labels) for name, images in shown.items()}
+
+    name = f"recognised-{classifier.checksum:08x}"
+    return _kept(name, dataset, split, part.images, ["original", "gray_copy"], compute)
+
+
+def _kept(
+    name: str, dataset: str, split: str, images: np.ndarray, keys: list[str], compute: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Return numbers that no model changes; they are kept on disk for CIFAR-10, whose images never change."""
     if dataset != "cifar10":
-        return gray_copy_metrics(images)
-    path = library.predictions_folder() / f"gray-copy-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
+        return compute()
+    path = library.predictions_folder() / f"{name}-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"
     with contextlib.suppress(OSError, ValueError):
         stored = read_json(path)
-        if set(stored) == set(METRICS):
+        if set(stored) == set(keys):
             return stored
-    computed = gray_copy_metrics(images)
+    computed = compute()
     with contextlib.suppress(OSError):  # On a full or read-only disk, this is computed again at the next start.
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, computed)

@@ -16,7 +16,8 @@ from colorizer.pixels.metrics import photo_psnr
 
 _HINT_PATCH = 7  # A hint reveals the mean colour of a square with this side.
 # The variance of the luminance around a pixel is scaled as in the authors' program, which is better on the 24 photos
-# than the factor of 2 in their paper. It is at least so large, and so large that one neighbour weighs 0.01.
+# than the factor of 2 in their paper. The scaled variance is at least `_LOWEST_VARIANCE`, and it is raised until the
+# most similar neighbour weighs at least `_LOWEST_WEIGHT`.
 _VARIANCE_SCALE, _LOWEST_VARIANCE, _LOWEST_WEIGHT = 0.6, 2e-6, 0.01
 
 Method = Callable[..., np.ndarray]

@@ -1,11 +1,13 @@
 """Asks a classifier whether the colours of a model help it to recognise what an image shows."""
 
 import functools
+import zlib
 
 import numpy as np
 
 from colorizer.config import ASSETS
 from colorizer.errors import ModelError
+from colorizer.models import library
 from colorizer.models.network import open_session
 
 CLASSIFIER = ASSETS / "classifier" / "classifier.onnx"
@@ -17,10 +19,13 @@ class Classifier:
 
     Args:
         graph: content of the ONNX file.
+
+    Attributes:
+        checksum: the CRC-32 of that content.
     """
 
     def __init__(self, graph: bytes) -> None:
-        self._session = open_session(graph)
+        self._session, self.checksum = open_session(graph), zlib.crc32(graph)
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Return the likeliest class of images, int64 (N,), as an index into `CLASS_NAMES`.
@@ -43,8 +48,9 @@ class Classifier:
 
 @functools.cache
 def load_classifier() -> Classifier:
-    """Open the classifier that ships with the package; a missing file raises `ModelError`."""
+    """Open the classifier that ships with the package; a missing or damaged file raises `ModelError`."""
     try:
         return Classifier(CLASSIFIER.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{CLASSIFIER} cannot be read ({error.strerror}). Restore the assets folder.") from error
+    except Exception as error:  # ONNX Runtime raises many kinds.
+        reason = library.describe_error(error)
+        raise ModelError(f"{CLASSIFIER} cannot be opened ({reason}). Restore the assets folder.") from error

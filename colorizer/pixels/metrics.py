@@ -28,18 +28,18 @@ METRICS = {
     "mse": Metric("lower", ".5f", "squared error", "It averages the squared error of red, green and blue from 0 to 1."),
     "mae": Metric("lower", ".4f", "absolute error", "It averages the error of red, green and blue from 0 to 1."),
     "psnr": Metric(
-        "higher", ".2f", "signal to noise, dB", "It is the squared error in decibels; 3 dB more is half of it."
+        "higher", ".2f", "signal to noise, dB", "It is the squared error in decibels: 3 dB more means half the error."
     ),
     "ssim": Metric(
         "higher", ".4f", "structure", "It compares the details of small patches; blur lowers it, and 1 is best."
     ),
     "delta_e": Metric("lower", ".2f", "colour difference", "It is CIEDE2000; a difference of 1 is just visible."),
-    "ab_mae": Metric("lower", ".2f", "error of hue and chroma", "It averages the error of a and b in CIE Lab."),
+    "ab_mae": Metric("lower", ".2f", "chroma error", "It averages the error of a and b in CIE Lab."),
     "accuracy_2": Metric(
-        "higher", ".3f", "nearly equal pixels", "It is the share of pixels that differ by 2 Lab steps at most."
+        "higher", ".3f", "nearly equal pixels", "It is the share of pixels within 2 units of L and 4.4 of a and b."
     ),
     "accuracy_5": Metric(
-        "higher", ".3f", "similar pixels", "It is the share of pixels that differ by 5 Lab steps at most."
+        "higher", ".3f", "similar pixels", "It is the share of pixels within 5 units of L and 11 of a and b."
     ),
     "colorfulness": Metric(
         "closest", ".2f", "amount of colour", "It is 0 for gray pictures (Hasler and Süsstrunk 2003)."

@@ -72,6 +72,10 @@ def train_classifier(
         folder: the training can be continued from here if it is interrupted.
         epochs: in all.
         precision: `bfloat16` computes in bfloat16 where that is quicker.
+        batch_size: so many images are in a step.
+
+    Raises:
+        TrainingError: the exported classifier often disagrees with the trained one.
     """
     keras.utils.set_random_seed(_SEED)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
@@ -98,7 +102,7 @@ def train_classifier(
 
 
 def _export(model: keras.Model, validation: Split) -> bytes:
-    """Return a classifier as an ONNX file in float32, which has been checked against Keras on validation images."""
+    """Return a classifier as an ONNX file that computes in float32; it has been checked against Keras."""
     import tf2onnx  # This import is slow.
 
     keras.config.set_dtype_policy("float32")

@@ -4,6 +4,7 @@
 with one setting changed, each time from the same seed. It writes an .npz file for each run, and `runs.json`.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,7 +28,9 @@ _RUNS = {
 
 def main() -> None:
     """Train all runs and write them into the folder that the command line names."""
-    folder, preset = Path(sys.argv[1]), get_preset("notebook")
+    parser = argparse.ArgumentParser(prog="python -m colorizer.training.comparisons")
+    parser.add_argument("folder", type=Path, help="Write the trainings into this folder.")
+    folder, preset = parser.parse_args().folder, get_preset("notebook")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         dataset, index = load_dataset("cifar10"), {}

@@ -199,13 +199,11 @@ def _make_arrays(result: Any, colorizer: Colorizer) -> dict[str, dict[str, np.nd
     chroma = {name: colorizer.predict_chroma(to_luminance(load_photo(name)), colorizer.levels) for name in PHOTOS}
     if colorizer.scale.boost:  # A backbone's logits have a quarter of this size.
         chroma = {name: np.stack([_quarter(planes) for planes in levels]) for name, levels in chroma.items()}
-    logits = [snapshot.logits for snapshot in result.snapshots]
     return {
         "snapshots.npz": {
-            "epochs": np.array([snapshot.epochs for snapshot in result.snapshots]),
-            "images": np.stack([snapshot.images for snapshot in result.snapshots]),
-        }  # A training that an earlier version began has no logits of its first snapshots.
-        | ({"logits": np.stack(logits)} if all(one.size for one in logits) else {}),
+            key: np.stack([getattr(snapshot, key) for snapshot in result.snapshots])
+            for key in ("epochs", "images", "logits")
+        },
         "predictions.npz": {"samples": predictions.images, "samples_mse": predictions.mse}
         | {f"photo_{name}": planes.astype(np.float16) for name, planes in chroma.items()},
     }

@@ -166,17 +166,17 @@ def train(
     watched = load_samples().images[list(SNAPSHOT_SAMPLES)]
     watched = to_luminance(watched if picture is None else np.concatenate([watched, picture[None]]))
 
-    read = split_at_logits(model)[0] if any(layer.name == "logits" for layer in model.layers) else None
-    asked = watched[[BELIEF_SAMPLE, -1]]  # The last one is the visitor's, if there is a picture.
+    read = split_at_logits(model)[0] if model_config.chroma_bins else None
+
+    def look() -> np.ndarray:
+        """Return the logits for the frog, and for the visitor's picture if there is one, else for any image."""
+        if read is None:
+            return np.empty((2, 0), np.float16)
+        return np.asarray(_run(read, watched[[BELIEF_SAMPLE, -1]], model.name == "backbone"), np.float16)
 
     def take_snapshot(epochs: float) -> None:
         images = to_uint8(np.nan_to_num(_predict_small(model, watched)))
-        images = np.broadcast_to(images, (*images.shape[:3], 3))
-        logits = (
-            [np.empty(0, np.float16)] * 2
-            if read is None
-            else np.asarray(_run(read, asked, model.name == "backbone"), np.float16)
-        )
+        images, logits = np.broadcast_to(images, (*images.shape[:3], 3)), look()
         result.snapshots.append(Snapshot(epochs, images[: len(SNAPSHOT_SAMPLES)], logits[0]))
         on_event(result.snapshots[-1] if picture is None else Snapshot(epochs, images, logits[1]))
 
@@ -187,7 +187,9 @@ def train(
     if checkpoint is not None and (restored := trainer.restore(checkpoint)):
         progress, snapshots = restored
         result.history, curve = progress["history"], progress["curve"]
-        logits = snapshots.get("logits", np.empty((len(snapshots["epochs"]), 0)))  # Earlier versions kept none.
+        # An earlier version kept no logits; those that are not numbers are not shown.
+        unknown = np.full((len(snapshots["epochs"]), *look().shape[1:]), np.nan, np.float16)
+        logits = snapshots.get("logits", unknown)
         result.snapshots = list(map(Snapshot, snapshots["epochs"].tolist(), snapshots["images"], logits))
     else:
         take_snapshot(0.0)
@@ -261,14 +263,14 @@ def train(
     return result
 
 
-def _predict_small(model: keras.Model, luminance: np.ndarray) -> np.ndarray:
+def _predict_small(model: keras.Model, luminance: np.ndarray) -> tf.Tensor:
     """Return the images that a network predicts for luminance (N, 32, 32, 1) without hints."""
     enlarged = model.name == "backbone"
     images = _run(model, luminance, enlarged)
     return keras.ops.average_pool(images, 2) if enlarged else images
 
 
-def _run(model: keras.Model, luminance: np.ndarray, enlarged: bool) -> np.ndarray:
+def _run(model: keras.Model, luminance: np.ndarray, enlarged: bool) -> tf.Tensor:
     """Return the output of a network, or of its part up to the logits, for luminance (N, 32, 32, 1) without hints.
 
     Args:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def alt_texts(app):
     """Return the alt text of every picture and chart on a page."""
     pictures = [image.alt for element in app.image for image in element.proto.imgs]
-    sliders = [json.loads(element.proto.json) for element in app.get("bidi_component")]
-    pictures += [data[side][1] for data in sliders for side in ("before", "after")]
+    components = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    pictures += [data[side][1] for data in components for side in ("before", "after") if side in data]
     return pictures + [chart.proto.alt for chart in app.get("vega_lite_chart")]
 
 

@@ -1,9 +1,11 @@
 """How it works: every chapter opens, moves, is short, and computes what it says."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from colorizer.app.chapters import CHAPTERS, game, gray, numbers
+from colorizer.app.chapters import CHAPTERS, game, gray, learning, numbers
 from colorizer.models import library
 from colorizer.pixels.color import LUMINANCE_WEIGHTS
 from tests.app.conftest import alt_texts, texts
@@ -28,6 +30,45 @@ def test_next_and_back_lead_through_all_chapters_and_an_unknown_one_is_the_first
     next(button for button in app.button if button.label.startswith("Back: ")).click().run()
     assert app.header[0].value == CHAPTERS[-2].title
     assert app.query_params["chapter"] == CHAPTERS[-2].slug
+
+
+def test_an_address_that_changes_wins_over_the_chapter_that_was_shown(open_page):
+    app = open_page("how", chapter="game")
+    app.query_params["chapter"] = "numbers"
+    app.run()
+    assert (app.header[0].value, app.query_params["chapter"]) == ("A picture is numbers", "numbers")
+
+
+@pytest.mark.parametrize(
+    ("chapter", "query"),
+    [
+        ("gray", {"color": "#abc", "r": "nan", "g": "-1", "sample": "99"}),
+        ("gray", {"color": "red; --", "b": "1e9"}),
+        ("numbers", {"rows": "5", "row": "25.5"}),
+        ("numbers", {"rows": "7.5", "row": "-3"}),
+        ("bottleneck", {"k": "0", "number": "33"}),
+        ("bottleneck", {"k": "4", "number": "32"}),
+        ("why-gray", {"p": "inf", "x": "2", "vividness": "9"}),
+    ],
+)
+def test_a_hostile_address_breaks_no_chapter(open_page, chapter, query):
+    app = open_page("how", chapter=chapter, **query)
+    assert not app.exception and not app.error
+    assert app.header[0].value
+
+
+def test_a_damaged_model_or_training_breaks_no_chapter(open_page, monkeypatch, tmp_path):
+    shutil.copytree(library.SHIPPED / "unet-vivid", tmp_path / "models" / "unet-vivid")
+    (tmp_path / "models" / "unet-vivid" / "model.onnx").write_bytes(b"nonsense")
+    monkeypatch.setattr(library, "SHIPPED", tmp_path / "models")
+    app = open_page("how", chapter="why-gray")
+    assert "unet-vivid is missing" in texts(app) or "unet-vivid" in app.error[0].value
+    assert not app.exception
+    shutil.copytree(learning._FOLDER, tmp_path / "learning")
+    monkeypatch.setattr(learning, "_FOLDER", tmp_path / "learning")
+    for name, content in (("usual.npz", b"PK\3\4"), ("runs.json", b"{}"), ("runs.json", b"[1]")):
+        (tmp_path / "learning" / name).write_bytes(content)
+        assert "are missing or damaged" in texts(open_page("how", chapter="learning"))
 
 
 def test_the_story_from_the_notebook_is_told_in_measured_numbers(open_page):
@@ -68,8 +109,8 @@ def test_rows_are_laid_end_to_end_and_numbers_stand_in_their_cells(open_page):
     assert drawn.shape[1] == 2 * drawn.shape[0]
     assert (drawn[2, 2] == 0).all() and (drawn[2, -3] == 255).all()
     app = open_page("how", chapter="numbers")
-    app.slider(key="rows").set_value(32).run()
-    assert "The line of 1,024 numbers" in texts(app)
+    app.select_slider(key="rows").set_value(32).run()
+    assert "This line of 1,024 numbers" in texts(app)
 
 
 def test_a_wider_bottleneck_has_a_smaller_error_and_a_changed_number_another_picture(open_page):

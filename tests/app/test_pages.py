@@ -9,7 +9,7 @@ import pytest
 
 from colorizer.data import datasets
 from colorizer.models import library
-from tests.app.conftest import alt_texts
+from tests.app.conftest import alt_texts, texts
 
 PAGES = ("start", "gallery", "photo", "train", "how")
 
@@ -88,6 +88,7 @@ def test_start_slider_goes_back_through_the_snapshots_of_a_model(open_page):
 def test_start_slider_goes_back_through_the_beliefs_of_a_model_with_bins(open_page):
     app = open_page(history="unet-vivid")
     slider, said = app.select_slider(key="snapshot-unet-vivid"), []
+    assert "a second run of the same command" in texts(app)
     for place in (0, len(slider.options) - 1):
         slider.set_value(place).run()
         said.append(next(words.value for words in app.markdown if "**Pixel 16, 16 after" in words.value))

@@ -19,6 +19,7 @@ def test_words_are_set_flush_left_and_numbers_flush_right():
         "       10.25  yz"
     )  # fmt: skip
     assert tables.layout(["name"], []) == "name\n----"
+    assert tables.layout(["change"], [["-1.50"], ["+10.50"]]) == "change\n------\n -1.50\n+10.50"
 
 
 def test_a_model_stands_beside_the_gray_copy():

@@ -144,12 +144,16 @@ def test_the_seed_is_in_the_address_and_a_run_shows_the_command_that_repeats_it(
 
 
 @pytest.mark.slow
-def test_a_run_of_a_network_with_bins_shows_what_it_believed_at_a_pixel(open_page, fake_service):
+def test_a_run_of_a_network_with_bins_shows_what_it_believed_at_a_pixel(open_page, fake_service, home):
     vivid = {"preset": "unet-vivid", "init_from": ""}
     run_id, _ = start_fake(fake_service, "quick", lambda run: run.state == "done", **vivid)
     app = open_page("train", run=run_id)
     assert "**Pixel 16, 16 after 4 epochs.** The network is rather sure of light gray" in texts(app)
     assert not app.exception
+    assert "picked" not in str([element.proto.json for element in app.get("bidi_component")])
+    (home / "runs" / run_id / "picture.npy").unlink()  # Then nothing shows what these beliefs are about.
+    app = open_page("train", run=run_id)
+    assert "The network is" not in texts(app) and not app.exception
     plain, _ = start_fake(fake_service, "quick-plain", lambda run: run.state == "done")
     assert "The network is" not in texts(open_page("train", run=plain))
 

@@ -6,6 +6,7 @@ import resource
 import numpy as np
 import pytest
 
+from colorizer.config import ModelConfig
 from colorizer.data import datasets
 from colorizer.errors import TrainingError
 from colorizer.pixels.color import to_luminance, to_uint8
@@ -102,3 +103,19 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(tiny, tiny_
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     whole = train(tiny_model, config, tiny, checkpoint=checkpoint)
     assert whole.history["epoch"] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_an_earlier_version_has_no_logits_and_goes_on(tiny, tiny_train, tmp_path):
+    vivid = ModelConfig(architecture="unet", latent_dim=16, target="chroma", chroma_bins=9)
+    checkpoint, config = tmp_path / "run.npz", tiny_train.replace(epochs=3)
+    with pytest.raises(KilledError):
+        train(vivid, config, tiny, kill_after(2), checkpoint=checkpoint)
+    with np.load(checkpoint) as file:
+        arrays = {key: file[key] for key in file.files if key != "logits"}
+    np.savez(checkpoint, **arrays)
+    result = train(vivid, config, tiny, checkpoint=checkpoint)
+    assert result.history["epoch"] == [1, 2, 3]
+    shapes = {snapshot.logits.shape for snapshot in result.snapshots}
+    assert shapes == {(16, 16, 9)}
+    assert np.isnan(result.snapshots[0].logits).all() and np.isfinite(result.snapshots[-1].logits).all()

@@ -1,4 +1,4 @@
-"""The classifier is trained by a command, which goes on where it was interrupted, and exported to ONNX."""
+"""The classifier learns, and is exported to ONNX."""
 
 import keras
 import numpy as np

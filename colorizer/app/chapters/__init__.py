@@ -91,7 +91,8 @@ CHAPTERS = (
         "of the *gray copy*, which repeats the gray value in all three channels.",
         notebook.show,
         "The validation loss is that of the saved weights on the target of each model, which for `notebook-gray` "
-        "is grayscale. The page *Gallery* compares all models in more metrics.",
+        "is grayscale. For `unet-vivid` and `colorist` it is the mean of the losses without and with hints. The "
+        "page *Gallery* compares all models in more metrics.",
     ),
     Chapter(
         "game",

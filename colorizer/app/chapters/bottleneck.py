@@ -10,7 +10,7 @@ from colorizer.data.datasets import load_statistics
 from colorizer.pixels.color import LUMINANCE_WEIGHTS, gray_copy, to_luminance, to_uint8
 from colorizer.pixels.metrics import image_mse
 
-_REACH = 3.0  # A number can be set to so many standard deviations.
+_REACH = 5.0  # A number can be set to so many standard deviations.
 
 
 def show() -> None:
@@ -19,8 +19,10 @@ def show() -> None:
     with controls:
         index, image, name = choose_image()
         width = st.slider("Bottleneck, k", 1, MAX_LATENT_DIM, 32, key="k", bind="query-params")
-        number = st.slider("Choose a number", 1, 32, 2, key="number", bind="query-params") if width > 1 else 1
-        number = min(number, width)
+        chosen = st.slider("Choose a number", 1, 32, 2, key="number", bind="query-params")
+        number = min(chosen, width)
+        if number < chosen:
+            st.caption(f"A bottleneck of {width} has no number {chosen}, so this is number {number}.")
     autoencoder = state.linear_autoencoder()
     latent = autoencoder.encode(to_luminance(image[None]), width)
     spread = _spread(number)

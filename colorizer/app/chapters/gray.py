@@ -2,6 +2,7 @@
 
 import numpy as np
 import streamlit as st
+from PIL import ImageColor
 
 from colorizer.app.chapters.sample import choose_image
 from colorizer.app.widgets import pictures
@@ -34,7 +35,7 @@ def show() -> None:
             st.info("All weights are 0, so every picture is black. Move one of them.")
             return
         chosen = st.color_picker("A colour", "#b0432f", key="color", bind="query-params")
-        color = np.array([int(chosen[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+        color = np.array(ImageColor.getrgb(chosen)) / 255
         opposite = opposite_color(color, weights)
         values = [float(np.clip(rgb @ weights, 0, 1)) for rgb in (color, opposite)]
         swatches = [

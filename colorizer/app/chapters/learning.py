@@ -1,6 +1,7 @@
 """Chapter: two trainings from the same seed that differ in one setting, side by side."""
 
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ def _load() -> dict[str, dict[str, Any]]:
         for name, about in index.items():
             with np.load(_FOLDER / f"{name}.npz", allow_pickle=False) as file:
                 runs[name] = about | {key: file[key] for key in file.files}
-        return runs
-    except (OSError, ValueError, KeyError):
+        whole = {name for name, run in runs.items() if len(run["epochs"]) == len(run["images"])}
+        return runs if {_USUAL, *_NAMES} <= whole else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
         return {}
 
 
@@ -40,10 +42,10 @@ def show() -> None:
     """Show the pictures and the losses of two runs after the same number of steps."""
     runs = _load()
     if not runs:
-        st.caption("The files of this chapter are missing. Restore the folder assets/learning.")
+        st.caption("The files of this chapter are missing or damaged. Restore the folder assets/learning.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        names = [name for name in _NAMES if name in runs]
+        names = list(_NAMES)
         other = st.segmented_control(
             "What differs", names, default=names[0], required=True, format_func=_NAMES.get, key="differs"
         )

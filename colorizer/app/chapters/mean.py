@@ -6,6 +6,7 @@ import streamlit as st
 from colorizer.app.chapters.sample import choose_image
 from colorizer.app.widgets import asking, state
 from colorizer.app.widgets.swatches import Swatch, show_swatches
+from colorizer.app.widgets.text import show_error
 from colorizer.errors import ColorizerError
 from colorizer.models import library
 from colorizer.pixels.color import merge_luminance, to_uint8
@@ -68,17 +69,18 @@ def _paint(place: float) -> str:
 def _show_belief() -> None:
     """Show a sample through a network with chroma bins, and its belief at the pixel that the visitor chooses."""
     st.subheader("A real network that hesitates")
-    try:
-        entry = library.find_model(_MODEL)
-    except ColorizerError:
-        st.caption(
-            "The shipped model unet-vivid is missing, so there is nothing to ask. Restore the folder assets/models."
-        )
+    entry = next((entry for entry in library.list_models() if entry.name == _MODEL and not entry.damage), None)
+    if entry is None or not (entry.vivid and entry.any_size):
+        st.caption("The model unet-vivid is missing, so there is nothing to ask. Restore the folder assets/models.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         index, image, _ = choose_image()
         vividness = state.pick_vividness(entry)
     settings = state.PhotoSettings(vividness, 1.0, entry.scale.small_size)
     content = encode_png(image)
-    belief, colored = state.belief(entry, content, settings), state.colorize(entry, content, settings)
+    try:
+        belief, colored = state.belief(entry, content, settings), state.colorize(entry, content, settings)
+    except ColorizerError as error:
+        show_error(error)
+        return
     asking.show_small_belief((image, colored), belief, vividness, "", key=f"chapter-{index}")

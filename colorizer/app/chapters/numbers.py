@@ -19,7 +19,7 @@ def show() -> None:
     with controls:
         _, image, name = choose_image()
         place = st.slider("Look closely at row", 0, 32 - _CORNER, 12, key="row", bind="query-params")
-        rows = st.slider("Rows laid end to end", 0, 32, 16, 8, key="rows", bind="query-params")
+        rows = st.select_slider("Rows laid end to end", range(0, 33, 8), 16, key="rows", bind="query-params")
     gray, luminance = to_uint8(gray_copy(image)), to_luminance(image)[..., 0]
     part = slice(place, place + _CORNER), slice(12, 12 + _CORNER)
     with result:
@@ -38,13 +38,14 @@ def show() -> None:
         st.caption("A frame marks 64 of the 1,024 pixels. Beside it are their numbers: 0 is black, and 1 is white.")
         if rows:
             pictures.show_tiles([[unroll(gray[:rows])]], 1, f"The first {rows} rows of the {name} laid end to end")
+            st.caption(
+                f"This line of {32 * rows:,} numbers begins at the upper left. It is cut every {_LINE} numbers to fit "
+                "the page, and a mark stands where a row of the picture begins."
+            )
         if rows < 32:
             rest = gray[rows:].repeat(4, 0).repeat(4, 1)
             pictures.show_tiles([[rest]], 1, f"The last {32 - rows} rows of the {name}", width="content")
-        st.caption(
-            f"The line of {32 * rows:,} numbers begins at the upper left. It is cut every {_LINE} numbers to fit the "
-            "page, and a mark stands where a row of the picture begins. Below it is what is left of the picture."
-        )
+            st.caption("These rows are still a picture.")
 
 
 def draw_numbers(values: np.ndarray) -> np.ndarray:

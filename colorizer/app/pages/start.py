@@ -8,7 +8,6 @@ from colorizer.app.widgets.text import escape, show_error
 from colorizer.config import TrainingSpec, default_name
 from colorizer.data.datasets import BELIEF_SAMPLE, SNAPSHOT_SAMPLES
 from colorizer.errors import ColorizerError
-from colorizer.models.scale import DEFAULT_VIVIDNESS
 from colorizer.pixels.color import gray_copy, to_uint8
 from colorizer.pixels.images import PHOTOS, SUFFIXES
 from colorizer.presets import get_preset
@@ -69,9 +68,9 @@ if trained:
     pictures.show_snapshot(images[index], entry.name, marks[index])
     if (logits := asking.load_past_logits(entry)) is not None:
         original, colored = state.load_samples().images[SNAPSHOT_SAMPLES[BELIEF_SAMPLE]], images[index][BELIEF_SAMPLE]
-        bins = state.load_colorizer(entry).open_network().bins
-        belief, key = asking.past_belief(original, logits[index], bins, entry.scale), f"past-{entry.name}"
-        asking.show_small_belief((original, colored), belief, DEFAULT_VIVIDNESS, f" after {marks[index]} epochs", key)
+        asking.show_past_belief((original, colored), logits[index], marks[index], key=f"past-{entry.name}")
+    if entry.card["note"]:
+        st.caption(escape(entry.card["note"]))
 else:
     st.caption("The shipped models are missing, so there is nothing to show. Restore the folder assets/models.")
 state.load_soon(best)

@@ -19,12 +19,13 @@ from colorizer.app.widgets import state
 from colorizer.app.widgets.before_after import show_before_after
 from colorizer.app.widgets.swatches import Swatch, show_swatches
 from colorizer.config import MAX_PAGE_HINTS
+from colorizer.data.datasets import load_statistics
 from colorizer.errors import ModelError
 from colorizer.models import library
 from colorizer.models.belief import Belief, PixelBelief
 from colorizer.models.hints import COLOR
-from colorizer.models.scale import Scale
-from colorizer.pixels.color import gray_copy, to_luminance, to_uint8
+from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
+from colorizer.pixels.color import chroma_bins, gray_copy, to_luminance, to_uint8
 
 Hints = tuple[tuple[int, int, str], ...]
 
@@ -187,31 +188,33 @@ def show_panel(
             st.button("Remove all", icon=":material/clear_all:", on_click=clear, disabled=not asking.hints)
 
 
+@st.cache_data(max_entries=4, show_spinner=False, hash_funcs={library.ModelEntry: lambda entry: entry.checksum})
 def load_past_logits(entry: library.ModelEntry) -> np.ndarray | None:
-    """Return the logits that a model with chroma bins kept with its snapshots, float16 (S, 16, 16, bins), or None."""
+    """Return the logits that a U-Net with chroma bins kept with its snapshots, float16 (S, 16, 16, bins), or None."""
     with contextlib.suppress(ModelError, KeyError):
         logits = library.load_arrays(entry, "snapshots.npz")["logits"]
         shape = (len(state.load_snapshots(entry)[0]), 16, 16, entry.model_config.chroma_bins)
-        if logits.shape == shape and logits.dtype == np.float16 and np.isfinite(logits).all():
+        fits = logits.shape == shape and logits.dtype == np.float16 and np.isfinite(logits).all()
+        if fits and entry.model_config.architecture == "unet":  # The bins of a backbone are others.
             return logits
     return None
 
 
 def show_small_belief(
-    images: tuple[np.ndarray, np.ndarray], belief: Belief, vividness: float, when: str, key: str
+    images: tuple[np.ndarray, np.ndarray], belief: Belief, vividness: float | None, when: str, key: str
 ) -> None:
     """Show what a network believes about a small image, at the pixel that the visitor chooses.
 
     Args:
         images: The original and what the network makes of it, both uint8 (32, 32, 3).
         belief: That of the network.
-        vividness: It decides which colour is picked.
+        vividness: It decides which colour is picked; None if the network made the mean of its belief.
         when: Words behind the number of the pixel, such as " after 3 epochs".
         key: This identifies the picture in the session.
     """
     original, colored = images
     place = st.session_state.setdefault(f"{key}-place", (0.5, 0.5))
-    here = belief.at(*place, vividness)
+    here = belief.at(*place, DEFAULT_VIVIDNESS if vividness is None else vividness)
     picture, said = st.columns([1, 3], gap="medium")
     with picture:
         before, after = (image.repeat(8, 0).repeat(8, 1) for image in (to_uint8(gray_copy(original)), colored))
@@ -222,13 +225,22 @@ def show_small_belief(
     with said:
         x, y = (int(share * side) for share, side in zip(place, original.shape[1::-1], strict=True))
         st.markdown(f"**Pixel {x}, {y}{when}.** {here.describe()} Its entropy is {here.entropy:.1f} bits.")
-        show_swatches(_believed(here), f"What the network believes{when}", None, key=f"{key}-swatches")
-        st.caption("Click another pixel of the image, and move the slider above.")
+        swatches = _believed(here) if vividness is not None else _believed(here)[:-1]
+        show_swatches(swatches, f"What the network believes{when}", None, key=f"{key}-swatches")
+        st.caption("Click another pixel of the image to ask about it.")
 
 
-def past_belief(original: np.ndarray, logits: np.ndarray, bins: np.ndarray, scale: Scale) -> Belief:
-    """Return what a network believed about an image, uint8 (32, 32, 3), from the logits that a snapshot kept."""
-    return Belief(logits.astype(np.float32), bins, to_luminance(original), scale)
+def show_past_belief(images: tuple[np.ndarray, np.ndarray], logits: np.ndarray, epochs: str, key: str) -> None:
+    """Show what a U-Net believed about a small image after some epochs, from the logits that a snapshot kept.
+
+    Args:
+        images, key: As in `show_small_belief`.
+        logits: float16 (16, 16, bins).
+        epochs: How many epochs, in words.
+    """
+    bins, _ = chroma_bins(load_statistics().shares, logits.shape[-1])
+    belief = Belief(logits.astype(np.float32), bins, to_luminance(images[0]), SCALES["unet"])
+    show_small_belief(images, belief, None, f" after {epochs} epochs", key)
 
 
 def _choose_place(key: str) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from colorizer.app.widgets import live, losses, pictures, state
+from colorizer.app.widgets.text import escape
 from colorizer.data.datasets import CLASS_NAMES
 from colorizer.errors import ColorizerError
 from colorizer.models import evaluation, library
@@ -76,11 +77,11 @@ def _show_recognition(entries: list[library.ModelEntry]) -> None:
     shares = {name: values["recognition"]["model"] for name, values in measured.items()}
     reference = next(iter(measured.values()))["recognition"]
     best = max(shares, key=shares.__getitem__)
-    verdict = "more" if shares[best] > reference["gray_copy"] else "no more"
+    verdict = "more" if round(shares[best], 3) > round(reference["gray_copy"], 3) else "no more"
     st.markdown(
-        f"A classifier that learned from the original images names {reference['original']:.1%} of the originals and "
-        f"{reference['gray_copy']:.1%} of their gray copies. The best colours for it, those of {best}, let it name "
-        f"{shares[best]:.1%}, {verdict} than gray."
+        f"A classifier that learned from the original images names {reference['original']:.1%} of the originals right, "
+        f"and {reference['gray_copy']:.1%} of their gray copies. The best colours for it, those of {escape(best)}, let "
+        f"it name {shares[best]:.1%} right, {verdict} than gray."
     )
     original = measured[best]["model"]["colorfulness"] - measured[best]["delta_colorfulness"]
     rows = [("originals", reference["original"], 0.0), ("gray copy", reference["gray_copy"], -original)]

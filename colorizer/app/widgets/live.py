@@ -1,5 +1,6 @@
 """Shows a training run: progress, controls, reconstructions, loss curve, and the model that it saved."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,6 @@ from colorizer.jobs import runs
 from colorizer.jobs.runs import RunView
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.models.scale import DEFAULT_VIVIDNESS, SCALES
-from colorizer.pixels.color import chroma_bins
 from colorizer.training.job import training_command
 
 DATASETS = {
@@ -156,9 +155,14 @@ def _show_status(run: RunView) -> None:
         with st.popover("Share", icon=":material/share:"):
             st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
-        with st.popover("Repeat", icon=":material/terminal:"):
-            st.markdown("This command repeats the training where Colorizer is installed, with the same seed.")
-            st.code(training_command(run.spec), language="bash", wrap_lines=True)
+        with contextlib.suppress(ColorizerError):  # A version of long ago had other presets.
+            command = text.hide_paths(training_command(run.spec))
+            with st.popover("Repeat", icon=":material/terminal:"):
+                st.markdown(
+                    "This command starts the same training from the same seed where Colorizer is installed. A learning "
+                    "rate that was changed on the way, or an early stop, is not repeated."
+                )
+                st.code(command, language="bash", wrap_lines=True)
     if run.active:
         if run.message:
             st.warning(text.describe(run.message), icon=":material/warning:")
@@ -281,14 +285,12 @@ def _show_reconstructions(run: RunView) -> None:
         pictures.show_own_snapshot(images[-1], picture, marks[index])
     else:
         pictures.show_snapshot(images[:num_samples], "the network", marks[index])
-    if (logits := run.snapshot_logits(index)) is not None:
-        own = len(images) > num_samples
-        frog = datasets.load_samples().images[datasets.SNAPSHOT_SAMPLES[datasets.BELIEF_SAMPLE]]
-        pair = (picture, images[-1]) if own else (frog, images[datasets.BELIEF_SAMPLE])
-        bins, _ = chroma_bins(datasets.load_statistics().shares, run.spec.model.chroma_bins)
-        belief = asking.past_belief(pair[0], logits, bins, SCALES[run.spec.model.architecture])
-        key = f"past-{run.run_id}"
-        asking.show_small_belief(pair, belief, DEFAULT_VIVIDNESS, f" after {marks[index]} epochs", key)
+    own, logits = len(images) > num_samples, run.snapshot_logits(index)
+    if logits is None or (own and picture is None):
+        return
+    frog = datasets.load_samples().images[datasets.SNAPSHOT_SAMPLES[datasets.BELIEF_SAMPLE]]
+    pair = (picture, images[-1]) if own else (frog, images[datasets.BELIEF_SAMPLE])
+    asking.show_past_belief(pair, logits, marks[index], key=f"past-{run.run_id}")
 
 
 def _show_result(run: RunView) -> None:
