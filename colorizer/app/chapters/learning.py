@@ -30,7 +30,7 @@ def _load() -> dict[str, dict[str, Any]]:
         index = json.loads((_FOLDER / "runs.json").read_text(encoding="utf-8"))
         runs = {}
         for name, about in index.items():
-            with np.load(_FOLDER / f"{name}.npz", allow_pickle=False) as file:
+            with (_FOLDER / f"{name}.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 runs[name] = about | {key: file[key] for key in file.files}
         whole = {name for name, run in runs.items() if len(run["epochs"]) == len(run["images"])}
         return runs if {_USUAL, *_NAMES} <= whole else {}
