@@ -82,8 +82,9 @@ def open_page(browser, server):
     """
     contexts, pages = [], []
 
-    def opened(path="/", width=1280, color_scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=color_scheme)
+    def opened(path="/", width=1280, color_scheme="light", has_touch=False):
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(viewport=viewport, color_scheme=color_scheme, has_touch=has_touch)
         contexts.append(context)
         page = context.new_page()
         pages.append(page)

@@ -156,10 +156,15 @@ def colours_of(page):
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_pixel_is_asked_hinted_moved_undone_and_kept_in_the_address(open_page, width, scheme):
-    page = open_page(ASKING, width=width, color_scheme=scheme)
+    touches = width < 400
+    page = open_page(ASKING, width=width, color_scheme=scheme, has_touch=touches)
     pad, before = page.locator(".pad").first, colours_of(page)
     box = pad.bounding_box()
-    pad.click(position={"x": box["width"] * 0.3, "y": box["height"] * 0.4})
+    place = {"x": box["width"] * 0.3, "y": box["height"] * 0.4}
+    if touches:
+        pad.tap(position=place)
+    else:
+        pad.click(position=place)
     expect(page.get_by_text("Its entropy is")).to_be_visible(timeout=30_000)
     swatches = page.get_by_role("group", name="What the network believes").get_by_role("button")
     expect(swatches).to_have_count(12)
