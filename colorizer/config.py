@@ -17,7 +17,8 @@ from colorizer.settings import Settings
 _INSTALLED_ASSETS = Path(__file__).resolve().parent / "assets"  # A wheel holds the assets inside the package.
 ASSETS = _INSTALLED_ASSETS if _INSTALLED_ASSETS.is_dir() else _INSTALLED_ASSETS.parents[1] / "assets"
 DATASETS = ("cifar10", "synthetic", "samples")
-PAGE_DATASETS = (*DATASETS, "cifar100")  # Visitors may train on these; the command line also takes paths.
+OWN_PICTURES = "own"  # The data set of pictures that a visitor uploads for one training.
+PAGE_DATASETS = (*DATASETS, "cifar100", OWN_PICTURES)  # Visitors may train on these; the command line also takes paths.
 
 # Limits on what a visitor may ask for.
 MAX_LATENT_DIM = 512
@@ -31,6 +32,7 @@ MAX_SECONDS_TO_WAIT = 120  # A picture that waits longer than this for other lar
 MAX_SCANNED_PIXELS = 5_000_000_000  # A progressive JPEG can ask for many full passes; this bounds pixels times passes.
 MAX_EXIF_BYTES = 2**20  # Larger EXIF data would take seconds to unpack, so it is left out.
 MAX_FILES = 20  # The page takes this many pictures at once.
+MIN_OWN_PICTURES, MAX_OWN_PICTURES = 20, 200  # A visitor trains on this many pictures of their own.
 MAX_SNAPSHOTS = 30
 MAX_TRAINING_SECONDS = 2 * 60 * 60  # A run is stopped and kept after this time, pauses included.
 MAX_QUEUED_RUNS = 4

@@ -67,7 +67,16 @@ def find_no_room(*_):
 
 
 def train(
-    spec, on_event, should_stop, on_stage, checkpoint, learning_rate_factor, picture=None, run_id="", on_warning=print
+    spec,
+    on_event,
+    should_stop,
+    on_stage,
+    checkpoint,
+    learning_rate_factor,
+    picture=None,
+    own_pictures=None,
+    run_id="",
+    on_warning=print,
 ):
     behaviour = spec.name.split("-")[0]
     if behaviour == "immortal":

@@ -76,12 +76,15 @@ def load_dataset(name: str) -> Dataset:
             `cifar100`: the official archive is downloaded on first use; 45,000 of its images are for training.
             `cifar100:PATH`: an .npz file with `x_train` and `x_val`; the latter serves as test images too.
             `folder:PATH`: pictures cut to 32 x 32 pixels and split by file.
+            `own`, the pictures of a visitor, is opened by `own_dataset` instead.
 
     Raises:
         ConfigError: there is no such data set.
         DataError: it is not on this machine, or it is damaged.
     """
     config.validate_dataset(name)
+    if name == config.OWN_PICTURES:
+        raise ConfigError("The data set own is the pictures that a visitor gave to the page Train. Give folder:PATH.")
     if name == "cifar10":
         splits = {split: Split(*arrays) for split, arrays in load_cifar10().items()}
         return Dataset(name, **splits, class_names=CLASS_NAMES)
@@ -91,6 +94,11 @@ def load_dataset(name: str) -> Dataset:
     if name == "samples":
         return Dataset(name, Split(samples.images[:0], samples.labels[:0]), samples, samples, CLASS_NAMES)
     return Dataset(name, _unlabelled(draw_synthetic(_SYNTHETIC_IMAGES, seed=0)), samples, samples)
+
+
+def own_dataset(images: np.ndarray) -> Dataset:
+    """Return the data set of a visitor's pictures, uint8 (N, 32, 32, 3), as `uploads.read_uploads` ordered them."""
+    return Dataset(config.OWN_PICTURES, *map(_unlabelled, pictures.split_ordered(images)))
 
 
 def num_train_images(name: str) -> int | None:

@@ -72,7 +72,7 @@ def load_photos(path: Path, on_progress: _OnProgress = _ignore_progress) -> Iter
     Raises:
         DataError: there is no such folder or zip, or no picture in it; this is checked at once.
     """
-    decoded = _decode_all(_open_source(path), lambda photo: photo, on_progress)
+    decoded = _decode_all(open_source(path), lambda photo: photo, on_progress)
     return map(operator.itemgetter(1), decoded)  # A generator would hold each photo while the next one is decoded.
 
 
@@ -89,7 +89,7 @@ def open_photos(path: Path, on_progress: _OnProgress = _ignore_progress) -> Phot
     Raises:
         DataError: there is no such folder or zip, it has no usable photo, or the cache cannot be written.
     """
-    source = _open_source(path)
+    source = open_source(path)
     cache = config.home() / "data" / "photos" / source.digest()[:32]
     try:
         return _read(cache)
@@ -192,7 +192,12 @@ def _shrink(photo: np.ndarray) -> np.ndarray:
     return small
 
 
-def _open_source(path: Path) -> "_Folder | _Zip":
+def open_source(path: Path) -> "_Folder | _Zip":
+    """Return the pictures of a folder or of a zip, which have `names` and can be `read` as bytes.
+
+    Raises:
+        DataError: there is no such folder or zip, or no picture in it.
+    """
     source = _Zip(path) if path.is_file() else _Folder(path)
     if not source.names:
         raise DataError(f"There are no pictures in {path}. Name a folder or a zip with some.")

@@ -90,8 +90,13 @@ def _split_folder(folder: Path) -> Splits:
     if len(names) < 3:
         raise DataError(f"{folder} has {len(names)} usable pictures, 3 are the least. Add some in colour.")
     order = sorted(range(len(names)), key=lambda index: hashlib.sha256(os.fsencode(names[index])).digest())
-    tenth = max(1, len(names) // 10)
-    return images[order[2 * tenth :]], images[order[:tenth]], images[order[tenth : 2 * tenth]]
+    return split_ordered(images[order])
+
+
+def split_ordered(images: np.ndarray) -> Splits:
+    """Split images that are in a random order: the first tenth is for validation, and the second one for the test."""
+    tenth = max(1, len(images) // 10)
+    return images[2 * tenth :], images[:tenth], images[tenth : 2 * tenth]
 
 
 def _read_npz(path: Path) -> Splits:

@@ -113,10 +113,7 @@ class RunView:
         return images
 
     def snapshot_logits(self, index: int) -> np.ndarray | None:
-        """Return the logits of the visitor's image, or of the frog without one, float16 (16, 16, bins).
-
-        It is None for a network without chroma bins, for a run of an earlier version, and where the file is damaged.
-        """
+        """Return the logits of the visitor's image, or of the frog without one, float16 (16, 16, bins), or None."""
         shape = (16, 16, self.spec.model.chroma_bins)
         logits = _read_array(logits_path(self.snapshots[index][1]), np.float16, shape)
         return logits if logits is not None and np.isfinite(logits).all() else None
@@ -142,6 +139,12 @@ def load_picture(run_id: str) -> np.ndarray | None:
     return _read_array(run_folder(run_id) / "picture.npy", np.uint8, (32, 32, 3))
 
 
+def load_own_pictures(run_id: str) -> np.ndarray | None:
+    """Return the pictures that a visitor gave to a run to learn from, uint8 (N, 32, 32, 3), or None."""
+    counts = range(config.MIN_OWN_PICTURES, config.MAX_OWN_PICTURES + 1)
+    return _read_array(run_folder(run_id) / "own.npy", np.uint8, *((count, 32, 32, 3) for count in counts))
+
+
 def _read_array(path: Path, dtype: type, *shapes: tuple[int, ...]) -> np.ndarray | None:
     """Return the array of an .npy file, or None unless it is sound and has this dtype and one of these shapes."""
     with contextlib.suppress(Exception), path.open("rb") as file:  # A damaged file raises many kinds of errors.
@@ -162,7 +165,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 # Transitions: each is one transaction, and raises `TrainingError` where the disk refuses it.
 
 
-def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> str:
+def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None, own: np.ndarray | None = None) -> str:
     """Queue a new run that `key` controls and return its id; raises `TrainingError` where there is no room for it."""
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -171,8 +174,9 @@ def create(spec: TrainingSpec, key: str, picture: np.ndarray | None = None) -> s
             columns = "place, id, name, spec, owner, created"
             values = [run_id, spec.name, json.dumps(spec.to_dict()), hash_key(key), now]
             db.execute(f"INSERT INTO runs ({columns}) SELECT {_NEXT_PLACE}, ?, ?, ?, ?, ?", values)
-            if picture is not None:
-                write_array(run_folder(run_id) / "picture.npy", picture)
+            for name, array in (("picture.npy", picture), ("own.npy", own)):
+                if array is not None:
+                    write_array(run_folder(run_id) / name, array)
     except BaseException:
         shutil.rmtree(run_folder(run_id), ignore_errors=True)
         raise

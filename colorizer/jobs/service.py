@@ -111,7 +111,13 @@ class TrainingService:
             return bool(key and database.query(owned, run_id, runs.hash_key(key)))
         return False
 
-    def start(self, spec: TrainingSpec, key: str = "", picture: np.ndarray | None = None) -> tuple[str, str]:
+    def start(
+        self,
+        spec: TrainingSpec,
+        key: str = "",
+        picture: np.ndarray | None = None,
+        own_pictures: np.ndarray | None = None,
+    ) -> tuple[str, str]:
         """Start a run, or queue it behind the one that is being trained.
 
         Args:
@@ -119,13 +125,15 @@ class TrainingService:
             key: The key that an earlier start gave to this visitor's session; without one, a new visitor is assumed.
                 It must not come from an address that somebody else may have written.
             picture: The visitor's own image, uint8 (32, 32, 3), colorized in every snapshot.
+            own_pictures: For the data set `own`, what to learn from, uint8 (N, 32, 32, 3). They are in the run's
+                folder and are deleted with it.
 
         Returns:
             The run's id, and the key that controls it.
 
         Raises:
-            TrainingError: The visitor has a run already, the queue is full, the disk refuses, or a page may not offer
-                the data set.
+            TrainingError: The visitor has a run already, the queue is full, the disk refuses, a page may not offer
+                the data set, or there are no pictures for the data set `own`.
             ModelError: The name is taken.
         """
         # Visitors must not make the server read files of this machine.
@@ -134,9 +142,11 @@ class TrainingService:
                 f"A page cannot train on {spec.train.photos or spec.train.backbone or spec.train.dataset!r}. "
                 f"Choose one of {', '.join(config.PAGE_DATASETS)}."
             )
+        if spec.train.dataset == config.OWN_PICTURES and own_pictures is None:
+            raise TrainingError("There are no pictures to learn from. Upload some of your own, or choose a data set.")
         key = key or secrets.token_urlsafe(12)
         library.check_name_is_free(spec.name)
-        run_id = runs.create(spec, key, picture)
+        run_id = runs.create(spec, key, picture, own_pictures)
         self._wake()
         return run_id, key
 

@@ -221,6 +221,7 @@ def _train(train: Callable[..., Any], run: RunWriter) -> tuple[str, str]:
             checkpoint=runs.run_folder(run.run_id) / runs.CHECKPOINT,
             learning_rate_factor=run.learning_rate_factor,
             picture=runs.load_picture(run.run_id),
+            own_pictures=runs.load_own_pictures(run.run_id),
             run_id=run.run_id,
             on_warning=run.warn,
         )

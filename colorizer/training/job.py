@@ -74,6 +74,7 @@ def run_training(
     checkpoint: Path | None = None,
     learning_rate_factor: Callable[[], float] = lambda: 1.0,
     picture: np.ndarray | None = None,
+    own_pictures: np.ndarray | None = None,
     run_id: str = "",
     on_warning: Callable[[str], None] = _log.warning,
 ) -> library.ModelEntry:
@@ -91,6 +92,7 @@ def run_training(
         on_stage: called with `training`, `saving` and `measuring`; the model is saved before it is measured.
         folder, replace: as in `library.save_model`.
         checkpoint: as in `loop.train`; it is deleted when the model is saved.
+        own_pictures: for the data set `own`, its images, uint8 (N, 32, 32, 3).
         run_id: the run of the app that this training belongs to. The card keeps it under `run`.
 
     Raises:
@@ -105,7 +107,8 @@ def run_training(
     origin = check_backbone(spec.model, spec.train, None if source is None else source.card)
     with _claim_places(spec, folder or library.user_folder(), checkpoint):
         library.check_name_is_free(spec.name, folder, replace)
-        dataset = datasets.load_dataset(spec.train.dataset)
+        own = spec.train.dataset == config.OWN_PICTURES and own_pictures is not None
+        dataset = datasets.own_dataset(own_pictures) if own else datasets.load_dataset(spec.train.dataset)
         if spec.model.architecture == "backbone":
             open_training_photos(spec.train)  # The first time, this decodes them into a cache.
         import_tensorflow_quietly()  # This is slow, so all checks come first.

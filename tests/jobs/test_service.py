@@ -1,16 +1,18 @@
 """The service makes each transition of a run and queues its visitors, here with a quick fake worker."""
 
+import dataclasses
 import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from colorizer import config
 from colorizer.config import TrainConfig, TrainingSpec
 from colorizer.errors import ConfigError, ModelError, TrainingError
-from colorizer.jobs import database, service, worker
+from colorizer.jobs import database, runs, service, worker
 from colorizer.models import library
 from tests.trainings import SECONDS, active, finish, learning, names, wait, wait_for, worker_id
 
@@ -308,6 +310,19 @@ def test_many_threads_may_ask_at_once_who_controls_a_run(trainings, spec):
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(ask, range(400)))
+
+
+def test_own_pictures_are_in_the_folder_of_their_run_and_are_deleted_with_it(trainings, spec, home):
+    own = np.arange(25 * 3072, dtype=np.uint64).reshape(25, 32, 32, 3).astype(np.uint8)
+    mine = spec("long")
+    mine = dataclasses.replace(mine, train=mine.train.replace(dataset="own"))
+    with pytest.raises(TrainingError, match="There are no pictures to learn from"):
+        trainings.start(mine)
+    run_id, key = trainings.start(mine, own_pictures=own)
+    np.testing.assert_array_equal(runs.load_own_pictures(run_id), own)
+    assert list(home.rglob("own.npy")) == [home / "runs" / run_id / "own.npy"]
+    trainings.discard(run_id, key)
+    wait(lambda: not list(home.rglob("own.npy")))
 
 
 @pytest.mark.parametrize("dataset", ["cifar100:a.npz", "folder:/home"])

@@ -223,3 +223,14 @@ def test_the_cards_of_shipped_models_have_the_loss_of_the_weights_that_are_saved
         # The older models were saved after their last epoch.
         assert place == len(history["epoch"]) - 1 or history["val_loss"][place] == min(history["val_loss"])
         assert entry.card["best_val_loss"] == history["val_loss"][place]
+
+
+@pytest.mark.slow
+def test_a_model_learns_from_the_pictures_of_a_visitor(home, tiny_model):
+    own = np.random.default_rng(0).integers(0, 256, (25, 32, 32, 3)).astype(np.uint8)
+    spec = TrainingSpec("mine", tiny_model, TrainConfig(dataset="own", epochs=1, batch_size=8))
+    entry = run_training(spec, lambda event: None, lambda: False, lambda stage: None, own_pictures=own)
+    assert entry.card["metrics"]["own_validation"]["images"] == 2
+    assert entry.train_config.dataset == "own"
+    with pytest.raises(ConfigError, match="Give folder:PATH"):
+        run_training(spec, lambda event: None, lambda: False, lambda stage: None, replace=True)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from colorizer import config
-from colorizer.app.widgets import estimate, live, losses, pictures, runs_table, state, sweeps
+from colorizer.app.widgets import estimate, live, losses, own_pictures, pictures, runs_table, state, sweeps
 from colorizer.app.widgets.text import show_error
 from colorizer.config import ModelConfig, TrainConfig, TrainingSpec
 from colorizer.data import datasets
@@ -51,6 +51,8 @@ _DEFAULT_PRESET = "dense-chroma"
 
 def _num_images() -> int:
     """Return how many training images the chosen data set has."""
+    if (images := own_pictures.chosen()) is not None:
+        return len(datasets.own_dataset(images).train.images)
     return datasets.num_train_images(st.session_state.dataset) or config.MAX_TRAIN_IMAGES
 
 
@@ -122,6 +124,8 @@ def _show_datasets() -> None:
     names = [name for name in live.DATASETS if name != "cifar10" or have_cifar10]
     captions = [live.DATASETS[name] for name in names]
     st.radio("Data set", names, key="dataset", captions=captions, bind="query-params")
+    if st.session_state.dataset == config.OWN_PICTURES:
+        own_pictures.show()
     if not have_cifar10:
         st.caption("CIFAR-10 is not on this machine. The gallery offers its download.")
 
@@ -136,6 +140,9 @@ def _show_sliders() -> None:
         st.session_state.train_images = most
     limits = {"latent_dim": _LATENT_DIM_LIMITS[preset.model.architecture], "train_images": (1, most)}
     for key, (label, stops, style, effect) in _SLIDERS.items():
+        if key == "train_images" and st.session_state.dataset == config.OWN_PICTURES:
+            st.session_state[key] = most  # All of them are few.
+            continue
         low, high = limits.get(key, (stops[0], stops[-1]))
         options = {stop for stop in stops if low <= stop <= high} | {defaults[key]}
         options |= {most} if key == "train_images" else set()
@@ -185,7 +192,7 @@ def _show_start(name: str, model: ModelConfig, train: TrainConfig, earlier: list
             upload = st.session_state.own_picture
             picture = cut_small(lay_on_white(state.open_picture(upload.getvalue()))) if upload else None
             title = config.validate_name(st.session_state.name or config.default_name(chosen))
-            live.start_run(TrainingSpec(title, model, train, name), picture)
+            live.start_run(TrainingSpec(title, model, train, name), picture, own_pictures.chosen())
         except ColorizerError as error:
             show_error(error)
 

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,14 @@ DATASETS = {
     "cifar10": "Photographs of ten kinds of things, 32 x 32 pixels.",
     "synthetic": "Random clouds that share only their mean and covariance with CIFAR-10.",
     "cifar100": "Photographs of a hundred kinds of things. They are downloaded once, 170 MB.",
+    config.OWN_PICTURES: f"From {config.MIN_OWN_PICTURES} to {config.MAX_OWN_PICTURES} pictures that you upload.",
 }
-_DATASET_NAMES = {"cifar10": "CIFAR-10", "synthetic": "synthetic clouds", "cifar100": "CIFAR-100"}
+_DATASET_NAMES = {
+    "cifar10": "CIFAR-10",
+    "synthetic": "synthetic clouds",
+    "cifar100": "CIFAR-100",
+    config.OWN_PICTURES: "pictures that the visitor uploaded",
+}
 _STATES = {
     "starting": ("TensorFlow is starting, some seconds", "hourglass_top", "gray"),
     "training": ("Learning", "model_training", "green"),
@@ -52,14 +59,14 @@ def keep_worker_ready() -> None:
     threading.Timer(_PAINTED, training_service().prepare).start()
 
 
-def start_run(spec: TrainingSpec, picture: np.ndarray | None = None) -> None:
+def start_run(spec: TrainingSpec, picture: np.ndarray | None = None, own_pictures: np.ndarray | None = None) -> None:
     """Start a run and put its id and key into the URL; on failure say why.
 
     Only a key that this session itself was given starts another run. The key of an address that somebody sent would let
     the sender control what is started here.
     """
     try:
-        run_id, key = training_service().start(spec, st.session_state.get("visitor_key", ""), picture)
+        run_id, key = training_service().start(spec, st.session_state.get("visitor_key", ""), picture, own_pictures)
     except ColorizerError as error:
         text.show_error(error)
         return
@@ -156,13 +163,17 @@ def _show_status(run: RunView) -> None:
             st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
         with contextlib.suppress(ColorizerError):  # A version of long ago had other presets.
-            command = text.hide_paths(training_command(run.spec))
+            own = run.spec.train.dataset == config.OWN_PICTURES
+            train = run.spec.train.replace(dataset="folder:PICTURES") if own else run.spec.train
+            command = text.hide_paths(training_command(replace(run.spec, train=train)))
             with st.popover("Repeat", icon=":material/terminal:"):
                 st.markdown(
                     "This command starts the same training from the same seed where Colorizer is installed. A learning "
                     "rate that was changed on the way, or an early stop, is not repeated."
                 )
                 st.code(command, language="bash", wrap_lines=True)
+                if own:
+                    st.caption("PICTURES stands for a folder with the pictures, which this app keeps only for the run.")
     if run.active:
         if run.message:
             st.warning(text.describe(run.message), icon=":material/warning:")
