@@ -20,6 +20,7 @@ from colorizer.training.photo_step import PhotoTrainer
 from colorizer.training.step import ImageTrainer, split_at_logits
 
 _MAX_CURVE_POINTS = 1000
+_LOGIT_STEPS = 16  # The logits of a snapshot are rounded to so many steps for each unit, which halves its file.
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def train(
         """Return the logits for the frog, and for the visitor's picture if there is one, else for any image."""
         if read is None:
             return np.empty((2, 0), np.float16)
-        return np.asarray(_run(read, watched[[BELIEF_SAMPLE, -1]], model.name == "backbone"), np.float16)
+        logits = np.asarray(_run(read, watched[[BELIEF_SAMPLE, -1]], model.name == "backbone"))
+        return (np.rint(_LOGIT_STEPS * logits) / _LOGIT_STEPS).astype(np.float16)
 
     def take_snapshot(epochs: float) -> None:
         images = to_uint8(np.nan_to_num(_predict_small(model, watched)))
