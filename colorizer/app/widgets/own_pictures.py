@@ -57,7 +57,8 @@ def show() -> None:
     learned, held = len(dataset.train.images), len(dataset.validation.images)
     st.caption(
         f"It learns from {learned} pictures, is validated on {held} and tested on {held} others. Left out are "
-        f"{read.pictures.gray} that are gray and {read.pictures.unreadable} that cannot be read."
+        f"{read.pictures.gray} that are gray and {read.pictures.unreadable} that cannot be read. So few pictures make "
+        "few steps: choose many epochs and small batches, or start from a model of the library."
     )
     shown = list(dataset.train.images[:_SHOWN])
     rows = [shown[start : start + _COLUMNS] for start in range(0, len(shown) // _COLUMNS * _COLUMNS, _COLUMNS)]
