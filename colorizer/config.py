@@ -84,9 +84,8 @@ def validate_dataset(name: str) -> str:
     """Return `name` if it can name a data set (see `datasets.load_dataset`), else raise `ConfigError`."""
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name not in PAGE_DATASETS and not (path and kind in ("cifar100", "folder")):
-        raise ConfigError(
-            f"dataset must be one of {', '.join(PAGE_DATASETS)}, cifar100:FILE.npz or folder:PATH, received {name!r}."
-        )
+        names = ", ".join(one for one in PAGE_DATASETS if one != OWN_PICTURES)
+        raise ConfigError(f"dataset must be one of {names}, cifar100:FILE.npz or folder:PATH, received {name!r}.")
     return name
 
 
