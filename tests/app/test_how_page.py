@@ -188,7 +188,7 @@ def test_two_trainings_are_compared_at_the_same_epoch(open_page):
     app.select_slider(key="learned").set_value(3).run()
     earlier = [element.proto.imgs[0].url for element in app.image]
     assert len(first) == len(earlier) == 2 and not set(first) & set(earlier)
-    app.segmented_control(key="differs").set_value("narrow").run()
+    app.button_group(key="differs").set_value("narrow").run()
     other = [element.proto.imgs[0].url for element in app.image]
     assert (other[0], other[1] != earlier[1]) == (earlier[0], True)
     assert "with a bottleneck of 8 numbers instead of 32" in texts(app)

@@ -46,8 +46,8 @@ def show() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = list(_NAMES)
-        other = st.segmented_control(
-            "What differs", names, default=names[0], required=True, format_func=_NAMES.get, key="differs"
+        other = st.pills(
+            "What differs", names, default=names[0], required=True, format_func=_NAMES.get, key="differs", wrap=True
         )
         marks = [f"{epochs:.3g}" for epochs in runs[_USUAL]["epochs"]]
         last = len(marks) - 1
