@@ -10,6 +10,8 @@ from colorizer.models import library
 from colorizer.pixels.color import LUMINANCE_WEIGHTS
 from tests.app.conftest import alt_texts, texts
 
+pytestmark = pytest.mark.slow  # Whole pages are run.
+
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.slug)
 def test_a_chapter_opens_by_its_address_and_is_short(open_page, chapter):

@@ -82,6 +82,7 @@ def test_a_unet_takes_any_multiple_of_8_and_keeps_its_luminance(height, width):
 
 
 def test_a_unet_starts_near_gray(luminance):
+    keras.utils.set_random_seed(0)  # Some weights would be farther from gray than others.
     output = np.asarray(build_model(PRESETS["unet"].model)(luminance))
     assert np.abs(output - luminance).max() < 0.2
 
