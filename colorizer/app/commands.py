@@ -158,7 +158,9 @@ def colorize(
     colorizer.check_settings(**settings)
     planned = batch.plan_files(files, output, overwrite)
     if reference or palette:
-        shown = palette or shrink_reference(decode_file(reference))  # Workers need only its colours.
+        shown = palette or shrink_reference(
+            decode_file(reference)
+        )  # Only its colours count, so that less is sent to Ray's workers.
         colorizer.check_reference(shown, reference_strength)
         settings |= {"reference": shown, "reference_strength": reference_strength}
     if hints:

@@ -129,9 +129,7 @@ def _on_images(chosen: Chosen, every: bool, dataset: str, split: str, figure: Pa
     parameters = {entry.name: entry.card["parameters"] for entry, _ in chosen}
     text = f"Models {title}\n\n{tables.all_models(measured, metrics, parameters)}"
     if figure:
-        from colorizer.app import figures
-
-        text += _save(figures.metrics_chart(metrics, f"Models {title}"), figure)
+        text += _save(lambda figures: figures.metrics_chart(metrics, f"Models {title}"), figure)
     return {**about, "models": measured, "baselines": baselines}, text
 
 
@@ -153,9 +151,7 @@ def _on_photos(chosen: Chosen, path: Path, size: int | None, backbone: Path | No
     measured = _measure(path, prepare, measure)
     text = tables.photos(measured, path)
     if figure:
-        from colorizer.app import figures
-
-        text += _save(figures.trade_off(measured), figure)
+        text += _save(lambda figures: figures.trade_off(measured), figure)
     return {"models": measured}, text
 
 
@@ -169,17 +165,15 @@ def _on_hinted_photos(chosen: Chosen, numbers: Sequence[int], path: Path, figure
     measured = _measure(path, prepare, functools.partial(measure_hints, numbers=numbers))
     text = tables.hints(measured, path)
     if figure:
-        from colorizer.app import figures
-
-        text += _save(figures.hint_curves(measured), figure)
+        text += _save(lambda figures: figures.hint_curves(measured), figure)
     return {"hints": measured}, text
 
 
-def _save(figure: Any, path: Path) -> str:
-    """Write a figure, and return what is printed about it."""
+def _save(draw: Callable[[Any], Any], path: Path) -> str:
+    """Write the figure that `draw` makes from the module `figures`; return the lines to print about it."""
     from colorizer.app import figures  # It imports Matplotlib, which is slow.
 
-    figures.save_figure(figure, path)
+    figures.save_figure(draw(figures), path)
     return f"\n\n{path}"
 
 
@@ -197,9 +191,12 @@ def _read_hints(text: str, entries: Sequence[library.ModelEntry]) -> tuple[int, 
 def _measure(
     path: Path, prepare: Callable[[], Any], measure: Callable[[Any, Iterator[np.ndarray]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Measure what `prepare` returns on the photos in a folder or zip, with a progress bar.
+    """Measure on the photos in a folder or zip, and show a progress bar.
 
-    It is called when the photos are known to be readable.
+    Args:
+        path: the folder or zip. It is opened first, so that a wrong one is refused before a model is loaded.
+        prepare: loads the models.
+        measure: called with what `prepare` returned and with the photos.
     """
 
     def show(done: int, total: int) -> None:

@@ -94,7 +94,7 @@ def _split_folder(folder: Path) -> Splits:
 
 
 def split_ordered(images: np.ndarray) -> Splits:
-    """Split images that are in a random order: the first tenth is for validation, and the second one for the test."""
+    """Split images in a random order: a tenth is for validation, the next tenth for the test, the rest for training."""
     tenth = max(1, len(images) // 10)
     return images[2 * tenth :], images[:tenth], images[tenth : 2 * tenth]
 

@@ -156,7 +156,7 @@ def _recognised_baselines(dataset: str, split: str, part: Split) -> dict[str, fl
 def _kept(
     name: str, dataset: str, split: str, images: np.ndarray, keys: list[str], compute: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
-    """Return numbers that no model changes; they are kept on disk for CIFAR-10, whose images never change."""
+    """Return numbers that depend on no model. Those of CIFAR-10 are kept on disk, since its images never change."""
     if dataset != "cifar10":
         return compute()
     path = library.predictions_folder() / f"{name}-{dataset}-{split}-{zlib.crc32(images[-1000:]):08x}.json"

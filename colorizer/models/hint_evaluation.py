@@ -47,7 +47,9 @@ def methods_of(colorizer: Colorizer, **settings: Any) -> dict[str, Method]:
 def measure_hints(
     methods: Mapping[str, Method], photos: Iterable[np.ndarray], numbers: Sequence[int]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Give photos random hints, and compare the results with the originals, up to 512 pixels on the longer side.
+    """Measure how close the results of each method come to the originals, when photos get random hints.
+
+    Photos are shrunk to at most 512 pixels on the longer side.
 
     Args:
         methods: the ways to colorize, by their names.
@@ -100,7 +102,7 @@ def draw_random_hints(photo: np.ndarray, number: int, seed: int) -> list[Hint]:
 def optimize_hints(
     chroma: np.ndarray, luminance: np.ndarray, hints: Sequence[Hint], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Spread what predicted chroma lacks at hints by the optimisation of Levin et al. 2004.
+    """Spread the differences between hints and predicted chroma by the optimisation of Levin et al. 2004.
 
     Each pixel without a hint gets the weighted mean of its eight neighbours' changes. A neighbour weighs more, the
     closer its luminance is: exp(-difference^2 / (0.6 variance)), with the variance of the 3 x 3 pixels.

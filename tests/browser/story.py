@@ -45,34 +45,31 @@ class Recorder:
         draw.text((24, shot.height + 13), caption, "white", ImageFont.load_default(size=24))
         self.frames.append(frame)
 
-    def click(self, selector: str, x: float, y: float) -> None:
-        """Click at a place of an element, in shares of its width and height, and mark it."""
+    def ask(self, x: float, y: float) -> None:
+        """Ask about a pixel of the picture, in shares of its width and height, and mark the place."""
+        settle(self.page)
         self.page.evaluate(_SCROLL_UP)
-        element = self.page.locator(selector).first
-        box = element.bounding_box()
+        box = self.page.locator(".pad").first.bounding_box()
         place = [box["x"] + x * box["width"], box["y"] + y * box["height"]]
         self.page.mouse.click(*place)
         self.page.evaluate(_POINTER, place)
+        expect(self.page.get_by_text("Its entropy is")).to_be_visible()
 
 
 def tell(page: Page, address: str) -> list[Image.Image]:
     """Do what the story tells, first with a sample photo and then with a test image; return a picture of each step."""
-    story = Recorder(page)
-    page.goto(f"{address}/photo?source=Sample+photos&photo=coffee")
+    story, photo = Recorder(page), f"{address}/photo?source=Sample+photos&photo=coffee"
+    page.goto(photo)
     story.show("The network has coloured this photo. The saucer stayed gray.")
-    page.goto(f"{address}/photo?source=Sample+photos&photo=coffee&pointer=Ask+and+hint&uncertain=true")
+    page.goto(f"{photo}&pointer=Ask+and+hint&uncertain=true")
     story.show("The uncertainty map: the network knows where it is blue, and guesses where it is yellow.")
-    page.goto(f"{address}/photo?source=Sample+photos&photo=coffee&pointer=Ask+and+hint")
-    settle(page)
-    story.click(".pad", 0.22, 0.62)
-    expect(page.get_by_text("Its entropy is")).to_be_visible()
+    page.goto(f"{photo}&pointer=Ask+and+hint")
+    story.ask(0.22, 0.62)
     story.show("Click a pixel: these colours seem possible to the network there. Their mean is gray.")
     _give(page, "#b0432f")
     story.show("Give the pixel its true colour: whatever looks like it follows.")
     page.goto(f"{address}/gallery?model=unet-vivid&image=4&ask=true")
-    settle(page)
-    story.click(".pad", 0.5, 0.5)
-    expect(page.get_by_text("Its entropy is")).to_be_visible()
+    story.ask(0.5, 0.5)
     story.show("It works on test images too: the network hesitates about this frog.")
     page.get_by_role("group", name="What the network believes").get_by_role("button").nth(3).click()
     expect(page.locator(".point")).to_have_count(1)

@@ -29,7 +29,7 @@ def test_an_evaluation_tells_how_many_images_are_recognised():
     assert measured["recognition"]["original"] == np.mean(classifier.classify(split.images) == split.labels)
     gray = np.mean(classifier.classify(gray_copy(split.images)) == split.labels)
     assert measured["recognition"]["gray_copy"] == gray
-    gray = evaluation.measure(model, samples, "test", strength=0.0)  # Nothing of this has colour.
+    gray = evaluation.measure(model, samples, "test", strength=0.0)  # At strength 0, all predictions are gray.
     difference = measured["delta_colorfulness"] - gray["delta_colorfulness"]
     assert difference == pytest.approx(measured["model"]["colorfulness"], abs=0.01)
 

@@ -1,4 +1,4 @@
-"""How it works: chapters that each explain one idea, with one thing to move."""
+"""How it works: shows one of the chapters, each of which explains one idea with something to move."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Shows what a network believes, or believed, at a pixel that the visitor points at, and keeps the hints they give.
+"""Shows the belief of a network at a pixel that the visitor points at, and keeps the hints that the visitor gives.
 
 The hints of a picture, the pixel that is asked about and what can be undone are in the session. For pictures that
 others have too, the address holds the hints.
@@ -149,7 +149,7 @@ def _read_place(value: Any) -> tuple[float, float] | None:
 
 
 def _give_picked(asking: Asking) -> None:
-    """Give the pixel the colour that the picker has at this moment, which the last run of the page may not know yet."""
+    """Give the pixel the picker's colour, which is read here since it may be newer than the last run of the page."""
     asking.give(st.session_state[_COLOR_KEY])
 
 
