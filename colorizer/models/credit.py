@@ -10,8 +10,8 @@ def credit(model: str, **settings: Any) -> str:
 
     Args:
         model: name of the model.
-        settings: those of `Colorizer.colorize`; what is None or empty is left out. The reference may also be named in
-            another way than there, since only the name of a palette is written out.
+        settings: those of `Colorizer.colorize`; what is None or empty is left out. A reference is written out
+            by its name if it is a palette, and as "a reference picture" otherwise.
     """
     used = []
     for name, value in settings.items():

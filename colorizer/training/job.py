@@ -107,8 +107,8 @@ def run_training(
     origin = check_backbone(spec.model, spec.train, None if source is None else source.card)
     with _claim_places(spec, folder or library.user_folder(), checkpoint):
         library.check_name_is_free(spec.name, folder, replace)
-        own = spec.train.dataset == config.OWN_PICTURES and own_pictures is not None
-        dataset = datasets.own_dataset(own_pictures) if own else datasets.load_dataset(spec.train.dataset)
+        has_own = own_pictures is not None
+        dataset = datasets.own_dataset(own_pictures) if has_own else datasets.load_dataset(spec.train.dataset)
         if spec.model.architecture == "backbone":
             open_training_photos(spec.train)  # The first time, this decodes them into a cache.
         import_tensorflow_quietly()  # This is slow, so all checks come first.

@@ -1,13 +1,18 @@
 """A fresh app for every test: no caches, no spare worker, its own training service."""
 
 import json
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from colorizer.config import TrainingSpec
 from colorizer.jobs import service
+from colorizer.presets import get_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,3 +50,30 @@ def open_page(home, monkeypatch):
 
     yield opened
     service._service.close()
+
+
+@pytest.fixture
+def fake_service(monkeypatch):
+    """The server's training service, with a worker that only pretends to learn."""
+    trainings = service.TrainingService((sys.executable, "-m", "tests.fake_worker"))
+    monkeypatch.setattr(service, "_service", trainings)
+    yield trainings
+    trainings.close()
+
+
+def start_fake(trainings, name, until, key="", preset="notebook", **changes):
+    """Start a pretended run and wait until its view says so; return its id and key."""
+    preset = get_preset(preset)
+    spec = TrainingSpec(name, preset.model, preset.train.replace(dataset="synthetic", **changes), preset.name)
+    run_id, key = trainings.start(spec, key, np.full((32, 32, 3), 200, np.uint8))
+    deadline = time.monotonic() + 30
+    while not until(trainings.view(run_id)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return run_id, key
+
+
+def start_training(app, name):
+    app.text_input(key="name").set_value(name).run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert not app.error and not app.exception
+    return app.query_params["run"]

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import sys
 import time
 
 import numpy as np
@@ -11,14 +10,12 @@ import pytest
 from PIL import Image
 
 from colorizer.app.widgets import estimate
-from colorizer.config import TrainingSpec
 from colorizer.data import datasets
-from colorizer.jobs import runs, service
+from colorizer.jobs import runs
 from colorizer.jobs.service import training_service
 from colorizer.models import library
-from colorizer.presets import get_preset
 from colorizer.training.job import training_command
-from tests.app.conftest import alt_texts, texts
+from tests.app.conftest import alt_texts, start_fake, start_training, texts
 from tests.trainings import wait_for
 
 pytestmark = pytest.mark.slow  # Whole pages are run.
@@ -88,26 +85,6 @@ def test_train_starts_from_any_model_of_the_library(open_page):
     assert not app.exception
 
 
-@pytest.fixture
-def fake_service(monkeypatch):
-    """The server's training service, with a worker that only pretends to learn."""
-    trainings = service.TrainingService((sys.executable, "-m", "tests.fake_worker"))
-    monkeypatch.setattr(service, "_service", trainings)
-    yield trainings
-    trainings.close()
-
-
-def start_fake(trainings, name, until, key="", preset="notebook", **changes):
-    """Start a pretended run and wait until its view says so; return its id and key."""
-    preset = get_preset(preset)
-    spec = TrainingSpec(name, preset.model, preset.train.replace(dataset="synthetic", **changes), preset.name)
-    run_id, key = trainings.start(spec, key, np.full((32, 32, 3), 200, np.uint8))
-    deadline = time.monotonic() + 30
-    while not until(trainings.view(run_id)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return run_id, key
-
-
 def labels(app):
     return [button.label for button in app.button]
 
@@ -143,41 +120,6 @@ def test_the_seed_is_in_the_address_and_a_run_shows_the_command_that_repeats_it(
     assert next(run for run in fake_service.list_runs() if run.spec.name == "quick-seeded").spec.train.seed == 12
 
 
-def colored_pictures(number):
-    """Return the names and contents of PNG files, each of one colour."""
-    files = []
-    for index in range(number):
-        buffer = io.BytesIO()
-        Image.new("RGB", (50, 40), (220, index, 255 - index)).save(buffer, "PNG")
-        files.append((f"{index}.png", buffer.getvalue(), "image/png"))
-    return files
-
-
-def upload_own(app, files):
-    for name, content, kind in files:
-        app.file_uploader(key="own_files").upload(name, content, kind)
-    app.run()
-
-
-def test_a_network_learns_from_pictures_that_are_uploaded_on_the_page(open_page, fake_service):
-    app = open_page("train", dataset="own")
-    next(button for button in app.button if button.label == "Start training").click().run()
-    assert "There are no pictures to learn from" in app.error[0].value
-    upload_own(app, colored_pictures(12))
-    assert "Of 12 pictures, 12 can be used" in app.error[0].value
-    app = open_page("train", dataset="own")
-    upload_own(app, colored_pictures(30))
-    assert "It learns from 24 pictures, is validated on 3 and tested on 3 others." in texts(app)
-    assert "The first 20 pictures that it learns from" in alt_texts(app)
-    assert not app.error
-    start_training(app, "quick-own")
-    run = next(run for run in fake_service.list_runs() if run.spec.name == "quick-own")
-    assert (run.spec.train.dataset, len(runs.load_own_pictures(run.run_id))) == ("own", 30)
-    assert "--dataset folder:PICTURES" in next(code.value for code in app.code if "colorizer train" in code.value)
-    other = open_page("train", dataset="own")
-    assert "It learns from" not in texts(other).replace("It learns from pictures that", "")
-
-
 @pytest.mark.slow
 def test_a_run_of_a_network_with_bins_shows_what_it_believed_at_a_pixel(open_page, fake_service, home):
     vivid = {"preset": "unet-vivid", "init_from": ""}
@@ -191,13 +133,6 @@ def test_a_run_of_a_network_with_bins_shows_what_it_believed_at_a_pixel(open_pag
     assert "The network is" not in texts(app) and not app.exception
     plain, _ = start_fake(fake_service, "quick-plain", lambda run: run.state == "done")
     assert "The network is" not in texts(open_page("train", run=plain))
-
-
-def start_training(app, name):
-    app.text_input(key="name").set_value(name).run()
-    next(button for button in app.button if button.label == "Start training").click().run()
-    assert not app.error and not app.exception
-    return app.query_params["run"]
 
 
 def test_a_key_in_the_address_is_good_for_its_run_only(open_page, fake_service):

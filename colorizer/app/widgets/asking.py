@@ -195,7 +195,7 @@ def load_past_logits(entry: library.ModelEntry) -> np.ndarray | None:
         logits = library.load_arrays(entry, "snapshots.npz")["logits"]
         shape = (len(state.load_snapshots(entry)[0]), 16, 16, entry.model_config.chroma_bins)
         fits = logits.shape == shape and logits.dtype == np.float16 and np.isfinite(logits).all()
-        if fits and entry.model_config.architecture == "unet":  # The bins of a backbone are others.
+        if fits and entry.model_config.architecture == "unet":  # A backbone chose its own bins from photos.
             return logits
     return None
 

@@ -162,7 +162,7 @@ def _show_status(run: RunView) -> None:
         with st.popover("Share", icon=":material/share:"):
             st.markdown("Whoever has this link can watch the run, but cannot change it.")
             st.code(f"{(st.context.url or '').split('?')[0]}?run={run.run_id}", language=None, wrap_lines=True)
-        with contextlib.suppress(ColorizerError):  # A version of long ago had other presets.
+        with contextlib.suppress(ColorizerError):  # The preset of an old run may no longer exist.
             own = run.spec.train.dataset == config.OWN_PICTURES
             train = run.spec.train.replace(dataset="folder:PICTURES") if own else run.spec.train
             command = text.hide_paths(training_command(replace(run.spec, train=train)))
