@@ -53,6 +53,8 @@ def _num_images() -> int:
     """Return how many training images the chosen data set has."""
     if (images := own_pictures.chosen()) is not None:
         return len(datasets.own_dataset(images).train.images)
+    if st.session_state.dataset == config.OWN_PICTURES:
+        return config.MAX_OWN_PICTURES
     return datasets.num_train_images(st.session_state.dataset) or config.MAX_TRAIN_IMAGES
 
 
